@@ -1,0 +1,48 @@
+# The commands of this project; `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner lab-up lab-down oldest
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+controller: ## The controller's Python environment in .venv, from the hash-pinned lock
+	@tools/controller
+
+oldest: ## A second environment in .venv-oldest, with the oldest ansible-core that is supported
+	@tools/controller requirements/oldest.txt .venv-oldest
+
+demo: controller ## Fresh clone to a served token: a host is booted here and site.yml runs on it
+	@tools/demo
+
+demo-clean: ## Takes away what the demo made: hosts, mounts, namespaces, files (KEEP_CACHE=1 keeps downloads)
+	@tools/demo clean
+
+check: controller ## Every edit: format, lint, types, sanity subset, unit tests (under 3 minutes)
+	@tools/check
+
+test: controller ## Everything: check, all sanity tests, unit tests, real hosts, the demo's path (needs root)
+	@tools/test
+
+format: controller ## Rewrites the Python files in the project's format
+	@ruff format . && ruff check --fix .
+
+lock: controller ## Resolves requirements/*.in again into hash-pinned locks without URLs
+	@tools/lock
+
+build: controller ## The collection as an archive for `ansible-galaxy collection install`
+	@ansible-galaxy collection build --force
+
+bench-demo: ## Measures fresh clone to token (download caches warm) and a site.yml with nothing to do
+	@tools/bench-demo
+
+bench-planner: controller ## Measures the planner alone and plan.yml for 100 declared hosts
+	@python tests/benchmarks/bench_planner.py
+
+lab-up: controller ## Boots the hosts of inventories/lab
+	@tools/lab -i inventories/lab up
+
+lab-down: controller ## Ends the hosts of inventories/lab
+	@tools/lab -i inventories/lab down
