@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -28,6 +28,8 @@ SIMPLE_API = "application/vnd.pypi.simple.v1+json, text/html;q=0.2"
 SHOWN_PROBLEMS = 10
 PARALLEL = 8
 ATTEMPTS = 4
+BACK_OFF_SECONDS = 1.0
+PROGRESS_SECONDS = 5.0
 CHUNK = 1 << 20
 
 
@@ -216,10 +218,8 @@ class WheelCache:
 
         with ThreadPoolExecutor(PARALLEL) as pool:
             jobs = [pool.submit(one, pin) for pin in pins]
-            while not all(job.done() for job in jobs):
-                time.sleep(1)
-                if int(time.monotonic() - started) % 5 == 0:
-                    self._progress(finished, len(pins), started)
+            while wait(jobs, PROGRESS_SECONDS).not_done:
+                self._progress(finished, len(pins), started)
         self._progress(finished, len(pins), started)
         if problems:
             rest = (
@@ -251,7 +251,7 @@ class WheelCache:
                     part.unlink(missing_ok=True)
                 if attempt == ATTEMPTS - 1:
                     raise FetchError(f"{wheel.filename}: {error}") from error
-                time.sleep(2**attempt)
+                time.sleep(BACK_OFF_SECONDS * 2**attempt)
         if sha256_of(part) != wheel.sha256:
             part.unlink()
             raise FetchError(f"{wheel.filename}: what came is not what the lock names (sha256 differs)")

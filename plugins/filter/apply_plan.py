@@ -1,0 +1,64 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters that hand a plan, or a bundle's manifest, to the roles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.baremetal.sglang.plugins.module_utils import bundle_manifest, plan_application
+
+
+def plain(value: Any) -> Any:
+    """Out of Ansible's lazy containers and tagged strings, into plain ones."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, str):
+        return str(value)
+    return json.loads(json.dumps(value))
+
+
+def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def shim(*values: Any) -> Any:
+        try:
+            return function(*(plain(value) for value in values))
+        except (KeyError, TypeError) as error:
+            raise AnsibleFilterError(f"{function.__name__}: this is no plan of this version: {error}") from error
+        except bundle_manifest.BundleError as error:
+            raise AnsibleFilterError(f"REFUSED  {error}") from error
+
+    return shim
+
+
+def environment_files(manifest: dict[str, Any], environment: dict[str, Any]) -> list[dict[str, Any]]:
+    kit = environment["python"] if environment["interpreter_from"] == "bundle" else ""
+    return bundle_manifest.environment_files(manifest, environment["lock"], environment["arch"], kit)
+
+
+def python_kit(manifest: dict[str, Any], environment: dict[str, Any]) -> str:
+    if environment["interpreter_from"] != "bundle":
+        return ""
+    return str(manifest["pythons"][f"{environment['python']}-{environment['arch']}"])
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "bundle_environments": _filter(plan_application.bundle_environments),
+            "bundle_weights": _filter(plan_application.bundle_weights),
+            "environment_files": _filter(environment_files),
+            "planned_environments": _filter(plan_application.environments),
+            "planned_units": _filter(plan_application.units),
+            "planned_weights": _filter(plan_application.weights),
+            "python_kit": _filter(python_kit),
+            "release_layout": _filter(plan_application.release_layout),
+            "weight_files": _filter(bundle_manifest.weight_files),
+        }

@@ -1,0 +1,214 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The flat outputs of nvidia-smi: `--query-gpu` as CSV, the table, `-L` and `--version`."""
+
+from __future__ import annotations
+
+import csv
+import re
+
+from ..host_facts import Fault
+from .faults import fault
+from .nvidia_listing import GpuRecord, Listing, cuda_level
+from .values import flag, number, pci_address, plain, text, trouble, version
+
+COLUMNS = {
+    "index": "index",
+    "name": "product",
+    "gpu_name": "product",
+    "uuid": "uuid",
+    "gpu_uuid": "uuid",
+    "pci.bus_id": "pci",
+    "gpu_bus_id": "pci",
+    "memory.total": "memory_total",
+    "memory.used": "memory_used",
+    "compute_cap": "compute_capability",
+    "persistence_mode": "persistence",
+    "addressing_mode": "addressing",
+    "mig.mode.current": "mig",
+    "mig.mode.pending": "mig_pending",
+    "ecc.mode.current": "ecc",
+    "ecc.mode.pending": "ecc_pending",
+    "retired_pages.pending": "pages_pending",
+    "remapped_rows.pending": "remap_pending",
+    "remapped_rows.failure": "remap_failure",
+    "gpu_recovery_action": "recovery",
+    "fabric.state": "fabric_state",
+    "fabric.status": "fabric_status",
+    "pcie.link.gen.current": "pcie_generation",
+    "pcie.link.gen.max": "pcie_generation_max",
+    "pcie.link.width.current": "pcie_width",
+    "pcie.link.width.max": "pcie_width_max",
+}
+_SLOWDOWNS = {
+    "hw_thermal_slowdown": "hw thermal slowdown",
+    "hw_power_brake_slowdown": "hw power brake slowdown",
+}
+
+
+def _rows(output: str) -> list[list[str]]:
+    lines = [line for line in plain(output).splitlines() if line.strip()]
+    try:
+        return [[cell.strip() for cell in row] for row in csv.reader(lines, skipinitialspace=True)]
+    except csv.Error:
+        return []
+
+
+def _column(cell: str) -> str:
+    return re.sub(r"\s*\[.*\]$", "", cell).strip()
+
+
+def _csv_record(columns: list[str], row: list[str], place: int) -> GpuRecord:
+    cells = dict(zip(columns, row))
+    values = {COLUMNS[column]: value for column, value in cells.items() if column in COLUMNS}
+    values.setdefault("index", str(place))
+    return GpuRecord(
+        values=values,
+        uncorrected=tuple(
+            value for column, value in cells.items() if column == "ecc.errors.uncorrected.volatile.total"
+        ),
+        slowdowns=tuple(
+            words
+            for name, words in _SLOWDOWNS.items()
+            for prefix in ("clocks_event_reasons.", "clocks_throttle_reasons.")
+            if flag(cells.get(prefix + name)) is True
+        ),
+        fabric_health=tuple(
+            (column.rsplit(".", 1)[1].replace("_", " "), value)
+            for column, value in cells.items()
+            if column.startswith("fabric.health.")
+        ),
+        troubles=tuple(dict.fromkeys(code for value in row for code in [trouble(value)] if code)),
+    )
+
+
+def parse_csv(output: str) -> Listing:
+    """`nvidia-smi --query-gpu=... --format=csv`, any choice of fields; the header is needed."""
+    rows = _rows(output)
+    columns = [_column(cell) for cell in rows[0]] if rows else []
+    if not set(columns) & set(COLUMNS):
+        return Listing("csv", faults=(fault("nvidia-smi-unreadable", "driver", detail="no CSV header"),))
+    full = [row for row in rows[1:] if len(row) == len(columns)]
+    faults: list[Fault] = []
+    if len(full) < len(rows) - 1 or not output.endswith("\n"):
+        faults.append(fault("nvidia-smi-unreadable", "driver", detail="the last CSV row may be cut off"))
+    first = dict(zip(columns, full[0])) if full else {}
+    return Listing(
+        form="csv",
+        driver=text(first.get("driver_version")),
+        attached=number(first.get("count")),
+        records=tuple(_csv_record(columns, row, place) for place, row in enumerate(full)),
+        faults=tuple(faults),
+    )
+
+
+def parse_compute_apps(output: str) -> list[dict[str, str]]:
+    """`--query-compute-apps`: each {pid, gpu}; without a header the pid is the first column."""
+    rows = _rows(output)
+    if not rows:
+        return []
+    columns = [_column(cell) for cell in rows[0]]
+    if "pid" not in columns:
+        columns, rows = ["pid", "process_name", "used_gpu_memory"], [[], *rows]
+    found = []
+    for row in rows[1:]:
+        cells = dict(zip(columns, row))
+        gpu = text(cells.get("gpu_uuid")) or pci_address(cells.get("gpu_bus_id"))
+        if number(cells.get("pid")) is not None:
+            found.append({"pid": cells["pid"], "gpu": gpu})
+    return found
+
+
+_GPU_ROW = re.compile(r"\s*(\d{1,4})\s+(\S.*?)\s+(On|Off|N/A|ERR!)\s*$")
+_PROCESS_ROW = re.compile(r"\|\s+(\d{1,4})\s+(?:\S+\s+\S+\s+)?(\d+)\s+[CGM+]+\s")
+
+
+def _table_gpu(rows: list[list[str]]) -> GpuRecord | None:
+    """The two or three lines of one GPU, cells already split."""
+    head = _GPU_ROW.match(rows[0][0])
+    if not head or len(rows[0]) < 3:
+        return None
+    values = {"index": head.group(1), "product": head.group(2), "persistence": head.group(3)}
+    values["pci"] = rows[0][1].split()[0] if rows[0][1].split() else ""
+    if len(rows) > 1 and len(rows[1]) >= 3:
+        used, slash, total = rows[1][1].partition("/")
+        values["memory_used"], values["memory_total"] = (used, total) if slash else (rows[1][1], rows[1][1])
+    if len(rows) > 2 and len(rows[2]) >= 3:
+        values["mig"] = rows[2][2].strip()
+    values["ecc"] = "N/A" if not text(rows[0][2]) else "Enabled"
+    cells = [cell.split()[-1] for row in rows for cell in row if cell.split()]
+    return GpuRecord(
+        values={name: value.strip() for name, value in values.items()},
+        uncorrected=(rows[0][2].strip(),),
+        troubles=tuple(dict.fromkeys(code for cell in cells for code in [trouble(cell)] if code)),
+    )
+
+
+def parse_table(output: str) -> Listing:
+    """What nvidia-smi prints without options. Names longer than their column are cut there."""
+    whole = plain(output)
+    driver = re.search(r"(?:Driver|KMD) Version\s*:\s*([0-9.]+)", whole)
+    cuda = re.search(r"CUDA (?:UMD )?Version\s*:\s*(\S+)", whole)
+    blocks: list[list[list[str]]] = []
+    pids: dict[str, list[int]] = {}
+    section = "gpus"
+    for line in whole.splitlines():
+        if "Processes:" in line or "MIG devices:" in line:
+            section = "processes" if "Processes:" in line else "mig"
+        elif section == "processes":
+            row = _PROCESS_ROW.match(line)
+            if row:
+                pids.setdefault(row.group(1), []).append(int(row.group(2)))
+        elif (
+            section == "gpus"
+            and line.startswith("|")
+            and line.count("|") >= 4
+            and "Driver Version" not in line
+        ):
+            cells = line.strip().strip("|").split("|")
+            if _GPU_ROW.match(cells[0]) and pci_address((cells[1].split() or [""])[0]):
+                blocks.append([cells])
+            elif blocks and len(blocks[-1]) < 3:
+                blocks[-1].append(cells)
+    records = []
+    for block in blocks:
+        gpu = _table_gpu(block)
+        if gpu:
+            held = tuple(dict.fromkeys(pids.get(gpu.values["index"], [])))
+            records.append(GpuRecord(gpu.values, gpu.uncorrected, processes=held, troubles=gpu.troubles))
+    faults = []
+    if not records or len(blocks[-1]) < 2 or not whole.rstrip().endswith("+"):
+        faults.append(fault("nvidia-smi-unreadable", "driver", detail="the table is not whole"))
+    return Listing(
+        form="table",
+        driver=driver.group(1) if driver else "",
+        cuda=cuda_level(cuda.group(1) if cuda else None),
+        records=tuple(records),
+        faults=tuple(faults),
+    )
+
+
+def parse_names(output: str) -> Listing:
+    """`nvidia-smi -L`."""
+    found = re.findall(r"^GPU (\d{1,4}): (.*?) \(UUID: (GPU-[0-9a-fA-F-]+)\)", plain(output), re.MULTILINE)
+    records = tuple(GpuRecord({"index": index, "product": name, "uuid": uuid}) for index, name, uuid in found)
+    faults = () if records else (fault("nvidia-smi-unreadable", "driver", detail="no GPU line"),)
+    return Listing("names", records=records, faults=faults)
+
+
+def parse_version(output: str) -> Listing:
+    """`nvidia-smi --version`: tells module and library apart."""
+    labels = {}
+    for line in plain(output).splitlines():
+        label, colon, value = line.partition(":")
+        if colon:
+            labels[label.strip().lower()] = value.strip()
+    driver = labels.get("driver version") or labels.get("kmd version")
+    return Listing(
+        form="version",
+        driver=version(driver),
+        library=version(labels.get("nvml version")),
+        cuda=cuda_level(labels.get("cuda version")),
+        faults=() if driver else (fault("nvidia-smi-unreadable", "driver", detail="no driver version"),),
+    )

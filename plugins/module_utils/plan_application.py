@@ -1,0 +1,130 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a plan to what the roles lay down: names, links and words of units. Decides nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Planned = Mapping[str, Any]
+ID_LENGTH = 16
+
+
+def release_id(plan: Planned) -> str:
+    """One name for one served configuration: it changes exactly when something that is applied does."""
+    applied = {key: plan[key] for key in ("host_settings", "instances")}
+    text = json.dumps(applied, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+
+
+def environments(plan: Planned) -> list[dict[str, Any]]:
+    """Each environment once, with what a role needs to make it."""
+    found: dict[str, dict[str, Any]] = {}
+    for instance in plan["instances"].values():
+        entry = dict(instance["environment"])
+        bundled = entry["interpreter_from"] == "bundle"
+        entry["python_home"] = entry["interpreter"].rsplit("/bin/", 1)[0] if bundled else ""
+        entry["import_environment"] = {
+            item["name"]: item["value"]
+            for item in instance["environment_variables"]
+            # These lead to folders of the service user, and to the environment's final place.
+            if not item["value"].startswith("/") and item["name"] != "PATH"
+        }
+        found.setdefault(entry["id"], entry)
+    return list(found.values())
+
+
+def weights(plan: Planned) -> list[dict[str, Any]]:
+    found = {instance["weights"]["path"]: dict(instance["weights"]) for instance in plan["instances"].values()}
+    return list(found.values())
+
+
+def release_layout(plan: Planned) -> dict[str, Any]:
+    """The folder of the release, what lies below it, and the link that makes it current."""
+    paths = plan["host_settings"]["paths"]
+    folder = f"{paths['releases']}/{release_id(plan)}"
+    links = []
+    for name, instance in plan["instances"].items():
+        links.append({"dest": f"{folder}/{name}/env", "src": instance["environment"]["path"]})
+        links.append({"dest": f"{folder}/{name}/weights", "src": instance["weights"]["path"]})
+    return {
+        "id": release_id(plan),
+        "folder": folder,
+        "folders": [folder, *(f"{folder}/{name}" for name in plan["instances"])],
+        "links": links,
+        "current": f"{paths['root']}/current",
+    }
+
+
+def unit_word(text: Any) -> str:
+    """One word of a unit file: systemd expands % and $, and splits at blanks."""
+    escaped = str(text).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    escaped = escaped.replace("\n", "\\n")
+    return f'"{escaped}"' if escaped == "" or any(letter in escaped for letter in " \t\"'\\;#") else escaped
+
+
+def units(plan: Planned) -> list[dict[str, Any]]:
+    """What the template of a unit prints, one entry an instance."""
+    settings = plan["host_settings"]
+    paths = settings["paths"]
+    current = f"{paths['root']}/current"
+    found = []
+    for name, instance in sorted(plan["instances"].items()):
+        python = f"{current}/{name}/env/bin/python"
+        words = [python, "-m", instance["module"], *instance["argv"]]
+        found.append(
+            {
+                "name": name,
+                "unit": instance["unit"],
+                "model": instance["model"],
+                "version": instance["release"]["version"],
+                "serves": instance["served_model_name"],
+                "documentation": f"{current}/plan.json",
+                "user": settings["user"],
+                "group": settings["group"],
+                "directory": f"{paths['state']}/{name}",
+                "writable": [f"{paths['state']}/{name}", f"{paths['cache']}/{name}"],
+                # Not LIMIT=$$: systemd does not expand variables in Environment=, only percent signs.
+                "environment": [
+                    unit_word(f"{item['name']}={item['value']}").replace("$$", "$")
+                    for item in instance["environment_variables"]
+                ],
+                "limits": {f"Limit{key.upper()}": value for key, value in settings["limits"].items()},
+                "command": " ".join(unit_word(word) for word in words),
+                "port": next(port["port"] for port in instance["ports"] if port["purpose"] in ("api", "health")),
+                "python": python,
+            }
+        )
+    return found
+
+
+def bundle_environments(plans: Iterable[Planned], locks: str) -> list[dict[str, Any]]:
+    """What a bundle carries so that every one of these plans can be applied."""
+    wanted = {}
+    for plan in plans:
+        for entry in environments(plan):
+            key = (entry["lock"], entry["arch"])
+            wanted[key] = {
+                "lock": f"{locks}/{entry['lock']}",
+                "python": entry["python"],
+                "arch": entry["arch"],
+                "glibc": entry["glibc"],
+                "download_bytes": entry["download_bytes"],
+            }
+    return [wanted[key] for key in sorted(wanted)]
+
+
+def bundle_weights(plans: Iterable[Planned], sources: Mapping[str, str]) -> list[dict[str, str]]:
+    wanted = {}
+    for plan in plans:
+        for entry in weights(plan):
+            if entry["model"] in sources:
+                wanted[entry["model"], entry["revision"]] = sources[entry["model"]]
+    return [
+        {"model": model, "revision": revision, "source": source}
+        for (model, revision), source in sorted(wanted.items())
+    ]

@@ -1,0 +1,332 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads on the controller what the planner needs: catalogues, locks, facts. Decides nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue import Catalogues, Model
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue_loading import (
+    load_hardware,
+    load_releases,
+)
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.compare import compare
+from ansible_collections.baremetal.sglang.plugins.module_utils.flags.check import Rules, rules_from
+from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import HostFacts
+from ansible_collections.baremetal.sglang.plugins.module_utils.model_catalogue import (
+    load_models,
+    model_of_config,
+)
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import PlanResult
+from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import Refusal, RefusedError
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = ROOT / "files"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+FACTS_SUFFIXES = (".json", ".yml", ".yaml")
+
+
+@dataclass
+class Shelf:
+    """Everything below files/ and the users' own directories beside it."""
+
+    catalogues: Catalogues
+    policy: dict[str, Any]
+    risks: dict[str, str]
+    systems: dict[str, Any]
+    flag_rules: Rules
+    lock_hashes: dict[str, str]
+    moe_files: dict[str, Any]
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+def read(path: Path, refusals: list[Refusal]) -> Any:
+    """One YAML or JSON file; what is wrong with it becomes a refusal."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text) if path.suffix == ".json" else yaml.load(text, LOADER)
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    except (yaml.YAMLError, ValueError) as error:
+        problem = "is damaged: " + " ".join(str(error).split())
+    refusals.append(Refusal("file-unreadable", "", str(path), problem, "mend the file, or take it away"))
+    return None
+
+
+def _documents(directories: Iterable[Path], part: str, refusals: list[Refusal]) -> dict[str, Any]:
+    """{name in messages: content} of each file of one part; ours come first, so that users' win."""
+    found = {}
+    for directory in directories:
+        for path in sorted((directory / part).glob("*.yml")):
+            name = str(path.relative_to(ROOT)) if directory == OURS else str(path)
+            before = len(refusals)
+            content = read(path, refusals)
+            if len(refusals) == before:
+                found[name] = content
+    return found
+
+
+def load_shelf(catalogue_dirs: Iterable[str]) -> Shelf:
+    refusals: list[Refusal] = []
+    directories = [OURS]
+    for given in catalogue_dirs:
+        directory = Path(given).expanduser()
+        if directory.is_dir():
+            directories.append(directory)
+            continue
+        refusals.append(
+            Refusal(
+                "no-such-directory",
+                "",
+                f"catalogue_dirs: {given}",
+                "there is no such directory on the controller",
+                "make it with the folders models, hardware or releases, or take it out of catalogue_dirs",
+            )
+        )
+    contracts = {}
+    for directory in directories:
+        for path in sorted((directory / "flags").glob("[0-9]*.json")):
+            contracts[path.stem] = read(path, refusals) or {}
+    cuda = _ours("cuda.yml", refusals).get("tags", {})
+    releases, problems = load_releases(_documents(directories, "releases", refusals), cuda, contracts)
+    refusals += problems
+    hardware, problems = load_hardware(_documents(directories, "hardware", refusals))
+    refusals += problems
+    models, problems = load_models(_documents(directories, "models", refusals))
+    refusals += problems
+    flags = {key: contracts[item.version] for key, item in releases.items() if item.version in contracts}
+    rules = read(OURS / "flags/rules.json", refusals) if (OURS / "flags/rules.json").exists() else None
+    return Shelf(
+        catalogues=Catalogues(releases, models, hardware, flags),
+        policy=_ours("policy.yml", refusals),
+        risks=_ours("risks.yml", refusals),
+        systems=_ours("operating_systems.yml", refusals),
+        flag_rules=rules_from(rules) if rules else Rules(),
+        lock_hashes=_lock_hashes(directories),
+        moe_files=_moe_files(directories, refusals),
+        refusals=refusals,
+    )
+
+
+def _ours(name: str, refusals: list[Refusal]) -> dict[str, Any]:
+    path = OURS / name
+    return (read(path, refusals) or {}) if path.exists() else {}
+
+
+def _lock_hashes(directories: Iterable[Path]) -> dict[str, str]:
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for directory in directories
+        for path in sorted((directory / "locks").glob("*.txt"))
+    }
+
+
+def _moe_files(directories: Iterable[Path], refusals: list[Refusal]) -> dict[str, Any]:
+    """Kernel tuning files by name; `files/moe/index.yml` says where each was measured."""
+    found: dict[str, Any] = {}
+    for directory in directories:
+        index = directory / "moe/index.yml"
+        known = (read(index, refusals) or {}) if index.exists() else {}
+        for path in sorted((directory / "moe").rglob("E=*.json")):
+            source = str(path.relative_to(ROOT)) if directory == OURS else str(path)
+            found[path.name] = {"source": source, "measured": "", **known.get(path.name, {})}
+    return found
+
+
+def local_models(serve: Any, refusals: list[Refusal]) -> dict[str, Model]:
+    """Models that `serve` names by a directory: the shape comes from their config.json."""
+    found = {}
+    wanted = serve.values() if isinstance(serve, Mapping) else ()
+    for given in {
+        str(item.get("model")) for item in wanted if isinstance(item, Mapping) and item.get("model")
+    }:
+        if not given.startswith("/"):
+            continue
+        config_path = Path(given) / "config.json"
+        if not config_path.exists():
+            refusals.append(
+                Refusal(
+                    "model-directory",
+                    "",
+                    f"model = {given}",
+                    "there is no config.json in it on the controller",
+                    "copy the model's config.json there, or give a key of files/models",
+                )
+            )
+            continue
+        config = read(config_path, refusals)
+        if not isinstance(config, Mapping):
+            continue
+        size = sum(path.stat().st_size for path in Path(given).glob("*.safetensors"))
+        try:
+            found[given] = model_of_config(given, config, size, str(config_path))
+        except RefusedError as error:
+            refusals += error.refusals
+    return found
+
+
+@dataclass
+class Known:
+    """Facts of hosts, and the declared ones of hosts that were looked at too."""
+
+    facts: dict[str, HostFacts] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+def collect_facts(
+    hosts: Iterable[str], variables: Callable[[str, str], Any], facts_dir: str, shelf: Shelf
+) -> Known:
+    """Gathered facts first, then a facts file, then declared hardware; a contradiction is a refusal."""
+    known = Known()
+    for host in hosts:
+        candidates = [
+            ("gathered facts", (variables(host, "sglang_facts"))),
+            *_facts_files(facts_dir, host, known.refusals),
+            ("declared_hardware", variables(host, "declared_hardware")),
+        ]
+        found = [
+            (where, facts)
+            for where, data in candidates
+            if data and (facts := _facts(data, host, where, shelf, known.refusals)) is not None
+        ]
+        if not found:
+            continue
+        known.facts[host] = found[0][1]
+        if found[0][0] != "declared_hardware":
+            known.refusals += _contradictions(host, dict(found).get("declared_hardware"), found[0][1])
+    return known
+
+
+def _facts_files(facts_dir: str, host: str, refusals: list[Refusal]) -> list[tuple[str, Any]]:
+    if not facts_dir:
+        return []
+    for suffix in FACTS_SUFFIXES:
+        path = Path(facts_dir).expanduser() / f"{host}{suffix}"
+        if path.exists():
+            return [(str(path), read(path, refusals))]
+    return []
+
+
+def _facts(data: Any, host: str, where: str, shelf: Shelf, refusals: list[Refusal]) -> HostFacts | None:
+    hardware = shelf.catalogues.hardware
+    try:
+        facts = HostFacts.from_dict(
+            data,
+            host,
+            where,
+            hardware,
+            shelf.systems.get("operating_systems", {}),
+            shelf.systems.get("driver_cuda", {}),
+        )
+    except RefusedError as error:
+        refusals += error.refusals
+        return None
+    return facts.with_models(hardware)
+
+
+def _contradictions(host: str, declared: HostFacts | None, gathered: HostFacts) -> list[Refusal]:
+    if declared is None:
+        return []
+    return [
+        Refusal(
+            "declared-differs",
+            host,
+            f"declared_hardware.{item.field} = {item.declared}",
+            f"the host says {item.gathered}: what was planned and bundled for it may not run there",
+            "correct declared_hardware and plan and bundle again, or repair the host",
+        )
+        for item in compare(declared, gathered)
+        if item.changes_plan and not str(item.gathered).startswith(f"{item.declared}.")
+    ]
+
+
+COMMON_ARGUMENTS: dict[str, Any] = {
+    "serve": {"type": "raw"},
+    "facts_dir": {"type": "path", "default": ""},
+    "catalogue_dirs": {"type": "list", "elements": "path", "default": []},
+    "python_kits": {"type": "list", "elements": "str", "default": []},
+    "runtime_backend": {"type": "str", "default": "uv", "choices": ["uv", "pixi"]},
+}
+
+
+def plain(value: Any) -> Any:
+    """Lazy containers and tagged text of the engine as the plain types that the planner reads."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def make_inputs(
+    given: Mapping[str, Any], hosts: tuple[str, ...], variable: Callable[[str, str], Any]
+) -> tuple[Inputs, list[Refusal]]:
+    """All that the planner is given, and what is wrong with the files that it comes from."""
+    shelf = load_shelf(given["catalogue_dirs"] or [])
+    known = collect_facts(hosts, variable, given["facts_dir"] or "", shelf)
+    refusals = [*shelf.refusals, *known.refusals]
+    models = local_models(given["serve"], refusals)
+    inputs = Inputs(
+        facts=known.facts,
+        catalogues=replace(shelf.catalogues, models={**shelf.catalogues.models, **models}),
+        policy=shelf.policy,
+        risks=shelf.risks,
+        lock_hashes=shelf.lock_hashes,
+        collection=_collection_version(),
+        runtime_backend=given["runtime_backend"],
+        python_kits=tuple(given["python_kits"] or ()),
+        addresses=_addresses(hosts, variable),
+        moe_files=shelf.moe_files,
+        flag_rules=shelf.flag_rules,
+        systems=shelf.systems.get("operating_systems", {}),
+        hosts=hosts,
+    )
+    return inputs, refusals
+
+
+def with_refusals(result: PlanResult, refusals: list[Refusal]) -> PlanResult:
+    """Problems of the files first; what only follows from them is not said twice."""
+    if not refusals:
+        return result
+    told = {(item.host, item.where) for item in refusals}
+    unread = {item.host for item in refusals if item.host}
+    more = [
+        item
+        for item in result.refusals
+        if (item.host, item.where) not in told
+        and not (item.code == "no-facts" and item.host in unread)
+        and not (
+            item.code == "unknown-model"
+            and item.where.partition("model = ")[2] in " ".join(w for _h, w in told)
+        )
+    ]
+    return PlanResult({}, (*refusals, *more), result.advice)
+
+
+def _collection_version() -> str:
+    unread: list[Refusal] = []
+    if (ROOT / "galaxy.yml").exists():
+        return str((read(ROOT / "galaxy.yml", unread) or {}).get("version", ""))
+    if (ROOT / "MANIFEST.json").exists():
+        manifest = read(ROOT / "MANIFEST.json", unread) or {}
+        return str(manifest.get("collection_info", {}).get("version", ""))
+    return ""
+
+
+def _addresses(hosts: tuple[str, ...], variable: Callable[[str, str], Any]) -> dict[str, str]:
+    """Addresses that the inventory itself gives; names are left to the facts."""
+    found = {}
+    for host in hosts:
+        for given in (variable(host, "ansible_host"), host):
+            try:
+                found[host] = str(ipaddress.ip_address(str(given)))
+            except ValueError:
+                continue
+            break
+    return found

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How long planning takes: the planner alone, and playbooks/plan.yml with everything around it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "collections"))
+
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import (  # noqa: E402
+    plan_inventory,
+)
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import make_inputs  # noqa: E402
+
+DECLARED = {
+    "os": "ubuntu-22.04",
+    "arch": "x86_64",
+    "driver": "550.54.15",
+    "gpus": {"model": "a800-sxm4-80gb", "count": 8},
+    "toolkit": {"cuda_home": "/usr/local/cuda", "nvcc": "12.8", "ptxas": "12.8", "cxx": "11", "ninja": ""},
+    "interfaces": [{"name": "eth0", "state": "up", "addresses": ["10.0.0.11/16"]}],
+}
+LIMIT_PLANNER_MS = 5.0
+LIMIT_PLAYBOOK_S = 10.0
+
+
+def names(count: int) -> list[str]:
+    return [f"gpu-{number:03}" for number in range(1, count + 1)]
+
+
+def serve(hosts: list[str]) -> dict[str, Any]:
+    return {f"glm-{host}": {"model": "glm-4.7-int8", "hosts": [host]} for host in hosts}
+
+
+def planner(count: int, turns: int) -> float:
+    """Milliseconds for one host, the median of some turns."""
+    hosts = names(count)
+    given = {
+        "serve": serve(hosts),
+        "catalogue_dirs": [],
+        "facts_dir": "",
+        "runtime_backend": "uv",
+        "python_kits": [],
+    }
+    inputs, refusals = make_inputs(
+        given, tuple(hosts), lambda _host, name: DECLARED if name == "declared_hardware" else None
+    )
+    assert not refusals, refusals
+    found = []
+    for _turn in range(turns):
+        started = time.perf_counter()
+        result = plan_inventory(inputs, given["serve"])
+        found.append((time.perf_counter() - started) * 1000 / count)
+        assert len(result.plans) == count, result.refusals
+    return statistics.median(found)
+
+
+def playbook(count: int) -> float:
+    """Seconds for playbooks/plan.yml on declared hosts."""
+    hosts = names(count)
+    with tempfile.TemporaryDirectory() as folder:
+        inventory = Path(folder) / "hosts.yml"
+        entries = "\n".join(f"        {host}:" for host in hosts)
+        wanted = "\n".join(
+            f"      {name}: {{model: glm-4.7-int8, hosts: [{entry['hosts'][0]}]}}"
+            for name, entry in serve(hosts).items()
+        )
+        inventory.write_text(
+            f"all:\n  children:\n    a800:\n      hosts:\n{entries}\n  vars:\n"
+            f"    declared_hardware: {DECLARED}\n    serve:\n{wanted}\n",
+            encoding="utf-8",
+        )
+        started = time.perf_counter()
+        done = subprocess.run(
+            [
+                str(Path(sys.executable).parent / "ansible-playbook"),
+                str(ROOT / "playbooks/plan.yml"),
+                "-i",
+                str(inventory),
+                "-e",
+                f"plan_dir={folder}/plans",
+            ],
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        took = time.perf_counter() - started
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert len(list((Path(folder) / "plans").glob("*.json"))) == count
+    return took
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hosts", type=int, default=100)
+    parser.add_argument("--turns", type=int, default=5)
+    arguments = parser.parse_args()
+    alone = planner(arguments.hosts, arguments.turns)
+    whole = playbook(arguments.hosts)
+    print(f"planner           {alone:6.2f} ms a host   (limit {LIMIT_PLANNER_MS:g})")
+    print(f"playbooks/plan.yml {whole:5.1f} s for {arguments.hosts} hosts (limit {LIMIT_PLAYBOOK_S:g})")
+    return 0 if alone < LIMIT_PLANNER_MS and whole < LIMIT_PLAYBOOK_S else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Refresh what files/ holds of one engine release: its flags, its locks, and what follows from them.
+
+    tools/update_release.py 0.5.23            shows the difference and writes it
+    tools/update_release.py 0.5.23 --check    shows it, writes nothing, exits 1 when there is one
+    tools/update_release.py 0.5.23 --upgrade  takes newer versions of what upstream leaves unpinned
+
+files/releases/VERSION.yml says which variants to resolve, with which constraints. A version without
+such a file gets only its flags; write the file beside a neighbour's and run this again. Packages come
+from the index that pip and uv are configured with on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tools")]
+
+import release_lock
+import yaml
+from ansible_collections.baremetal.sglang.plugins.module_utils.flags.contract import render
+from ansible_collections.baremetal.sglang.plugins.module_utils.flags.parse_wheel import parse_wheel
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import parse_lock
+
+BIN = Path(sys.executable).parent
+FLAGS_PYTHON, FLAGS_PLATFORM = "3.12", "manylinux_2_34_x86_64"
+"""Every release has a wheel for these; the flags are the same in all wheels of a release."""
+
+
+class ResolveError(Exception):
+    """The resolver's own words."""
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def fetch_wheel(version: str, folder: Path) -> Path:
+    """The engine's own wheel, without anything that it depends on."""
+    done = run([str(BIN / "python"), "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
+                "--python-version", FLAGS_PYTHON, "--platform", FLAGS_PLATFORM, "--platform", "any",
+                "--dest", str(folder), f"sglang=={version}"])  # fmt: skip
+    if done.returncode:
+        raise ResolveError(done.stderr.strip())
+    return next(folder.glob("sglang-*.whl"))
+
+
+def sources_of(wheel: Path) -> dict[str, str]:
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name.startswith("sglang/") and name.endswith(".py")]
+        return {name: archive.read(name).decode("utf-8") for name in names}
+
+
+def contract_text(version: str, wheel: Path) -> str:
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    return render(version, {"name": wheel.name, "sha256": digest}, parse_wheel(sources_of(wheel)))
+
+
+def resolve(version: str, variant: Mapping[str, Any], python: str, keep: list[str]) -> dict[str, Any]:
+    """What uv would install for one variant and Python, wheels only; `keep` are pins to stay with."""
+    with tempfile.TemporaryDirectory() as name:
+        try:
+            return _resolved(version, variant, python, keep, Path(name))
+        except ResolveError:
+            if not keep:
+                raise
+    print("  the present pins do not fit any more: resolving anew", file=sys.stderr)
+    return resolve(version, variant, python, [])
+
+
+def _resolved(
+    version: str, variant: Mapping[str, Any], python: str, keep: list[str], folder: Path
+) -> dict[str, Any]:
+    (folder / "requirements.in").write_text(f"sglang=={version}\n")
+    command = [str(BIN / "uv"), "pip", "compile", str(folder / "requirements.in"), "--quiet",
+               "--only-binary", ":all:", "--python-version", python,
+               "--python-platform", f"{variant['arch']}-{variant['platform']}",
+               "--format", "pylock.toml", "--no-annotate", "--no-header",
+               "--output-file", str(folder / "pylock.toml")]  # fmt: skip
+    given = {
+        "constraints": [*variant.get("constraints", ()), *keep],
+        "overrides": list(variant.get("overrides", ())),
+    }
+    for option, lines in given.items():
+        if lines:
+            (folder / f"{option}.txt").write_text("\n".join(lines) + "\n")
+            command += [f"--{option}", str(folder / f"{option}.txt")]
+    done = run(command)
+    if done.returncode:
+        raise ResolveError(done.stderr.strip())
+    return tomllib.loads((folder / "pylock.toml").read_text())
+
+
+def present_pins(lock: Path) -> list[str]:
+    """The versions that a lock holds now, so that a refresh changes only what it must."""
+    if not lock.exists():
+        return []
+    return [f"{pin.name}=={pin.version}" for pin in parse_lock(lock.read_text())]
+
+
+def wanted_files(version: str, only: str, upgrade: bool) -> dict[Path, str]:
+    """Every file of the release with the text that it should hold."""
+    wanted: dict[Path, str] = {}
+    with tempfile.TemporaryDirectory() as name:
+        wheel = fetch_wheel(version, Path(name))
+        wanted[ROOT / f"files/flags/{version}.json"] = contract_text(version, wheel)
+    path = ROOT / f"files/releases/{version}.yml"
+    if not path.exists():
+        print(f"{path.relative_to(ROOT)} is not there: only the flags are made", file=sys.stderr)
+        return wanted
+    text = path.read_text()
+    for variant in yaml.safe_load(text)["variants"]:
+        if variant["index"] != "default" or not f"{variant['cuda']}-{variant['arch']}".startswith(only):
+            continue
+        locks, derived = _locks_of(version, variant, upgrade)
+        wanted.update({ROOT / "files/locks" / file: lock.text for file, lock in locks.items()})
+        text = release_lock.with_variant_values(text, variant["cuda"], variant["arch"], derived)
+    wanted[path] = text
+    return wanted
+
+
+def _locks_of(
+    version: str, variant: Mapping[str, Any], upgrade: bool
+) -> tuple[dict[str, release_lock.Lock], dict[str, Any]]:
+    made: dict[str, release_lock.Lock] = {}
+    names: dict[str, str] = {}
+    newest: release_lock.Lock | None = None
+    for python in variant["python"]:
+        print(f"resolving {variant['cuda']} {variant['arch']} Python {python}", file=sys.stderr)
+        names[python] = release_lock.lock_name(version, variant["cuda"], variant["arch"], python)
+        keep = [] if upgrade else present_pins(ROOT / "files/locks" / names[python])
+        pylock = resolve(version, variant, python, keep)
+        newest = release_lock.lock_of(pylock, python, variant["arch"], variant["platform"])
+        made[names[python]] = newest
+    if newest is None:
+        return {}, {}
+    floors = [tuple(int(part) for part in lock.glibc.split(".")) for lock in made.values()]
+    glibc = ".".join(str(part) for part in max(floors))
+    return made, {"locks": names, "glibc": glibc, "components": newest.components}
+
+
+def differences(wanted: Mapping[Path, str]) -> list[str]:
+    """Unified differences between what the files hold and what they should."""
+    shown = []
+    for path, text in wanted.items():
+        before = path.read_text() if path.exists() else ""
+        name = str(path.relative_to(ROOT))
+        shown += difflib.unified_diff(
+            before.splitlines(), text.splitlines(), f"a/{name}", f"b/{name}", lineterm="", n=1
+        )
+    return shown
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("version", help="a release of the engine, such as 0.5.23")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when something differs")
+    parser.add_argument("--only", default="", metavar="VARIANT", help="only variants such as cu130-x86_64")
+    parser.add_argument("--upgrade", action="store_true", help="take newer versions than the locks hold now")
+    options = parser.parse_args()
+    try:
+        wanted = wanted_files(options.version, options.only, options.upgrade)
+    except (ResolveError, release_lock.NoWheelError) as error:
+        print(f"FAILED  {error}", file=sys.stderr)
+        return 2
+    changed = differences(wanted)
+    print("\n".join(changed) if changed else f"{options.version}: nothing differs")
+    if changed and not options.check:
+        for path, text in wanted.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replacement = path.with_name(path.name + ".new")
+            replacement.write_text(text)
+            replacement.replace(path)  # never in place: a bundle may hold a hard link to the old one
+    return 1 if changed and options.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
