@@ -1,0 +1,179 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan's values out of a successful attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..host_facts import HostFacts
+from . import kernels
+from .attempt import Attempt
+from .case import Case, Inputs
+from .environment import variables
+from .network import Link
+from .plan import InstancePlan, Plan, Port, plain
+from .release_choice import Choice, summary
+from .settings import dist_port, rank_arguments, revision, weights_path
+
+MODULE = "sglang.launch_server"
+
+
+def instance_plan(
+    inputs: Inputs, tried: Attempt, choice: Choice, rank: int, host: HostFacts, links: Mapping[str, Link]
+) -> InstancePlan:
+    case, instance = tried.case, tried.case.instance
+    head = links[case.head.host]
+    environment = tried.environments[host.host]
+    arguments = rank_arguments(case, rank, head.address)
+    kernel_files = kernels.to_dict(case)
+    return InstancePlan(
+        name=instance.name,
+        unit=f"sglang-{instance.name}.service",
+        model=case.model.key,
+        served_model_name=instance.served_model_name or instance.name,
+        engine=instance.engine,
+        release=_release(case, choice),
+        environment=environment,
+        weights=_weights(case),
+        device=case.device,
+        gpus=case.parallel.gpus.get(host.host, ()),
+        parallel=_parallel(case, rank, links),
+        module=MODULE,
+        arguments=tuple(arguments),
+        argv=tuple(case.contract.command_line(arguments)),
+        environment_variables=tuple(
+            variables(inputs, case, host, links[host.host], environment, tried.compiles, kernel_files)
+        ),
+        ports=tuple(_ports(case, rank, head)),
+        memory=tried.memory,
+        context=tried.context,
+        kernels=kernel_files,
+        compiles=tried.compiles,
+        accept=instance.accept,
+        warnings=tuple(item for item in tried.advice if item.host in ("", host.host)),
+    )
+
+
+def _release(case: Case, choice: Choice) -> dict[str, Any]:
+    pinned = case.instance.release
+    why = (
+        f"pinned by serve.{case.instance.name}.release"
+        if pinned
+        else summary(case.release, choice.rejections)
+    )
+    return {
+        "key": case.release.key,
+        "version": case.release.version,
+        "variant": f"{case.variant.cuda}-{case.variant.arch}",
+        "cuda": case.variant.cuda,
+        "index": case.variant.index,
+        "bundle": ""
+        if case.variant.locks
+        else f"cannot be bundled from the default index: needs index {case.variant.index}",
+        "why": why,
+        "rejected": [{"release": item.release, "why": item.reason} for item in choice.rejections],
+    }
+
+
+def _weights(case: Case) -> dict[str, Any]:
+    return {
+        "model": case.model.key,
+        "revision": revision(case),
+        "path": weights_path(case),
+        "bytes": case.model.weight_bytes,
+        "bytes_origin": case.model.weight_bytes_origin,
+        "sources": dict(case.model.ids),
+        "revisions": dict(case.model.revisions),
+    }
+
+
+def _parallel(case: Case, rank: int, links: Mapping[str, Link]) -> dict[str, Any]:
+    parallel = case.parallel
+    return {
+        "tp": parallel.tensor,
+        "pp": parallel.pipeline,
+        "nnodes": parallel.nodes,
+        "node_rank": rank,
+        "hosts": list(parallel.hosts),
+        "addresses": {name: link.address for name, link in links.items()},
+        "interfaces": {name: link.netdev for name, link in links.items()},
+        "rdma_devices": {name: list(link.devices) for name, link in links.items()},
+        "why": parallel.why,
+    }
+
+
+def _ports(case: Case, rank: int, head: Link) -> list[Port]:
+    ports = [Port(case.instance.port, "api" if rank == 0 else "health", "127.0.0.1")]
+    if case.parallel.nodes > 1:
+        if rank == 0:
+            ports.append(Port(dist_port(case), "rendezvous", head.address))
+        offset = int(case.inputs.policy["ports"]["group_offset"])
+        ports.append(Port(case.instance.port + offset, "group", head.address))
+    return ports
+
+
+def host_plan(inputs: Inputs, facts: HostFacts, instances: Mapping[str, InstancePlan]) -> Plan:
+    return Plan(
+        host=facts.host,
+        collection=inputs.collection,
+        facts=_relied_on(facts),
+        host_settings=_host_settings(inputs, facts, instances),
+        instances=dict(sorted(instances.items())),
+    )
+
+
+def _relied_on(facts: HostFacts) -> dict[str, Any]:
+    driver = facts.driver
+    return {
+        "source": facts.source,
+        "arch": facts.arch,
+        "os": f"{facts.os.id} {facts.os.version_id}".strip(),
+        "glibc": facts.glibc,
+        "driver": driver.version if driver else "",
+        "driver_cuda": driver.cuda if driver else "",
+        "gpus": [{"index": gpu.index, "model": gpu.model, "product": gpu.product} for gpu in facts.gpus],
+        "cpu_threads": facts.cpu_threads,
+        "memory_gib": facts.memory_gib,
+        "pythons": [item.version for item in facts.python],
+        "rdma": [device.name for device in facts.rdma],
+    }
+
+
+def _host_settings(inputs: Inputs, facts: HostFacts, instances: Mapping[str, InstancePlan]) -> dict[str, Any]:
+    policy = inputs.policy
+    directories = policy["directories"]
+    packages = set(policy["host"]["packages"])
+    names = policy["host"]["packages_for"].get(_package_format(inputs, facts), {})
+    there = {"cc", "c++"} if facts.toolkit.cxx else set()
+    for plan in instances.values():
+        for program in set(plan.compiles.get("needs", ())) - there:
+            packages.update(names.get(program, ()))
+    owned = [directories["state"], directories["cache"]]
+    per_instance = [f"{directory}/{name}" for name in sorted(instances) for directory in owned]
+    return {
+        "packages": sorted(packages),
+        **plain(policy["account"]),
+        "directories": [
+            *(
+                {"path": directories[key], "owner": "root", "mode": "0755"}
+                for key in policy["host"]["root_directories"]
+            ),
+            {"path": directories["configuration"], "owner": "root", "mode": "0750"},
+            *(
+                {"path": path, "owner": policy["account"]["user"], "mode": "0750"}
+                for path in [*owned, *per_instance]
+            ),
+        ],
+        "paths": plain(directories),
+        "limits": plain(policy["host"]["limits"]),
+        "sysctl": {},
+    }
+
+
+def _package_format(inputs: Inputs, facts: HostFacts) -> str:
+    """deb or rpm, by the distribution's id; another version of a known one is packaged alike."""
+    found = (entry["family"] for entry in inputs.systems.values() if entry.get("id") == facts.os.id)
+    return str(next(found, ""))

@@ -1,0 +1,111 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the planner is given besides `serve:`, and the case that its rules look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..catalogue import Catalogues, Hardware, Model, Release, Variant
+from ..flags.check import Rules
+from ..flags.contract import Contract
+from ..host_facts import HostFacts
+from ..serve_spec import Instance
+from .flag_names import FlagNames
+from .plan import Argument
+from .topology import Parallel
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that a plan depends on; the shim reads the files, the planner never does."""
+
+    facts: Mapping[str, HostFacts]
+    catalogues: Catalogues
+    policy: Mapping[str, Any]
+    """files/policy.yml: thresholds, directories, severities."""
+    risks: Mapping[str, Any] = field(default_factory=dict)
+    """files/risks.yml: what may stand in `accept`."""
+    lock_hashes: Mapping[str, str] = field(default_factory=dict)
+    """Lock file below files/locks -> sha256 of its content."""
+    collection: str = ""
+    runtime_backend: str = "uv"
+    """uv, or pixi whose conda packages bring a compiler."""
+    python_kits: tuple[str, ...] = ()
+    """Minor versions of Python that the bundle carries for each host."""
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    """Host -> address that the inventory says, used when the facts name none."""
+    declared: Mapping[str, HostFacts] = field(default_factory=dict)
+    """Declared hardware of hosts whose facts were gathered too."""
+    moe_files: Mapping[str, Any] = field(default_factory=dict)
+    """Kernel tuning files that the collection brings: path below files/moe -> what is known of it."""
+    flag_rules: Rules = field(default_factory=Rules)
+    """files/flags/rules.json: flags that the collection sets itself."""
+    contracts: Mapping[str, Contract] = field(default_factory=dict)
+    """Release -> its flags; made from the catalogues once."""
+    systems: Mapping[str, Any] = field(default_factory=dict)
+    """`operating_systems` of files/operating_systems.yml."""
+    hosts: tuple[str, ...] = ()
+    """Every host of the inventory; those of `facts` when not given."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One instance on one release: what rules are asked about."""
+
+    inputs: Inputs
+    instance: Instance
+    model: Model
+    hosts: tuple[HostFacts, ...]
+    hardware: Hardware
+    device: str
+    release: Release
+    variant: Variant
+    parallel: Parallel
+    contract: FlagNames
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+    """By flag; without the ones that differ from rank to rank."""
+
+    @property
+    def head(self) -> HostFacts:
+        return self.hosts[0]
+
+    @property
+    def capability(self) -> str:
+        return self.hardware.compute_capability
+
+    def has(self, feature: str) -> bool:
+        return feature in self.release.features
+
+    def component(self, name: str) -> str:
+        return str(self.variant.components.get(name) or self.release.components.get(name, ""))
+
+    def argument(self, flag: str) -> Argument | None:
+        return self.arguments.get(self.contract.primary(flag))
+
+    def value(self, flag: str) -> Any:
+        """The argument's value, or None when it is not given."""
+        argument = self.argument(flag)
+        return None if argument is None else argument.value
+
+    def asked(self, flag: str) -> bool:
+        """Whether the user said it, rather than the planner."""
+        argument = self.argument(flag)
+        return argument is not None and argument.origin.startswith("serve.")
+
+    def where(self, flag: str) -> str:
+        argument = self.argument(flag)
+        if argument is None:
+            return f"serve.{self.instance.name}"
+        if argument.origin.startswith("serve."):
+            return f"{argument.origin} = {argument.value}"
+        return f"serve.{self.instance.name} (--{flag} {argument.value})"
+
+    def accepts(self, risk: str) -> bool:
+        return risk in self.instance.accept
+
+    def experts(self) -> bool:
+        return self.model.shape.routed_experts > 0

@@ -1,0 +1,122 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The difference between two plans in words: release, flags, kernel file, never two hundred tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Document = Mapping[str, Any]
+# Reasons and lists of what was turned down change with the catalogues; they run nothing.
+IGNORED = ("schema", "collection", "warnings")
+ENVIRONMENT_WORDS = {
+    "id": "environment",
+    "python": "Python",
+    "interpreter": "interpreter",
+    "backend": "backend",
+}
+
+
+def differences(before: Document | None, after: Document | None) -> list[str]:
+    """What will change on a host, one line each; empty when the plans would do the same."""
+    if not after:
+        return (
+            [] if not before else [f"instance {name} removed" for name in sorted(before.get("instances", {}))]
+        )
+    if not before:
+        return [
+            f"instance {name} new: {_headline(item)}" for name, item in sorted(after["instances"].items())
+        ]
+    lines: list[str] = []
+    old, new = before.get("instances", {}), after.get("instances", {})
+    lines += [f"instance {name} removed" for name in sorted(set(old) - set(new))]
+    lines += [f"instance {name} new: {_headline(new[name])}" for name in sorted(set(new) - set(old))]
+    for name in sorted(set(old) & set(new)):
+        lines += [f"{name}: {line}" for line in _instance(old[name], new[name])]
+    lines += _mapping("host", _settings(before), _settings(after))
+    return lines
+
+
+def same(before: Document | None, after: Document | None) -> bool:
+    return not differences(before, after)
+
+
+def _headline(item: Document) -> str:
+    return f"{item['model']} on {item['release']['key']} / {item['release']['cuda']}"
+
+
+def _settings(document: Document) -> dict[str, Any]:
+    return dict(document.get("host_settings", {}))
+
+
+def _instance(old: Document, new: Document) -> list[str]:
+    lines = []
+    if (before := _release(old)) != (after := _release(new)):
+        lines.append(f"release {before} -> {after}")
+    for key, word in ENVIRONMENT_WORDS.items():
+        lines += _change(word, old["environment"].get(key), new["environment"].get(key))
+    lines += _change("weights", old["weights"].get("path"), new["weights"].get("path"))
+    lines += _change("device", old.get("device"), new.get("device"))
+    lines += _change("GPUs", _listed(old.get("gpus")), _listed(new.get("gpus")))
+    lines += _mapping("hosts", {"": old["parallel"].get("hosts")}, {"": new["parallel"].get("hosts")})
+    lines += _flags(_by_flag(old), _by_flag(new))
+    lines += _mapping("variable", _variables(old), _variables(new))
+    lines += _mapping("port", _ports(old), _ports(new))
+    lines += _change("kernel file", _kernel(old), _kernel(new))
+    lines += _mapping("compiler", _compiler(old), _compiler(new))
+    return lines
+
+
+def _release(item: Document) -> str:
+    return f"{item['release']['key']} / {item['release']['cuda']}"
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(map(str, values or ()))
+
+
+def _by_flag(item: Document) -> dict[str, Any]:
+    return {argument["flag"]: argument["value"] for argument in item.get("arguments", ())}
+
+
+def _variables(item: Document) -> dict[str, Any]:
+    return {entry["name"]: entry["value"] for entry in item.get("environment_variables", ())}
+
+
+def _ports(item: Document) -> dict[str, Any]:
+    return {entry["purpose"]: f"{entry['address']}:{entry['port']}" for entry in item.get("ports", ())}
+
+
+def _kernel(item: Document) -> str:
+    kernels = item.get("kernels", {})
+    return " from ".join(str(kernels[key]) for key in ("moe_file", "source") if kernels.get(key))
+
+
+def _compiler(item: Document) -> dict[str, Any]:
+    return {key: item.get("compiles", {}).get(key) for key in ("cuda_home", "ptxas_path")}
+
+
+def _flags(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    lines = [f"flag --{flag} {_shown(new[flag])} added" for flag in sorted(set(new) - set(old))]
+    lines += [f"flag --{flag} {_shown(old[flag])} removed" for flag in sorted(set(old) - set(new))]
+    for flag in sorted(set(old) & set(new)):
+        if old[flag] != new[flag]:
+            lines.append(f"flag --{flag} {_shown(old[flag])} -> {_shown(new[flag])}")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    return "" if value is True else str(value)
+
+
+def _change(word: str, before: Any, after: Any) -> list[str]:
+    return [] if before == after else [f"{word} {before or 'none'} -> {after or 'none'}"]
+
+
+def _mapping(word: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for key in sorted(set(before) | set(after)):
+        lines += _change(f"{word} {key}".strip(), before.get(key), after.get(key))
+    return lines

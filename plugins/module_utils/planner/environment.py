@@ -1,0 +1,149 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where an environment lies on a host, which Python and lock make it, and the variables of the unit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from ..catalogue import Variant
+from ..host_facts import HostFacts
+from .case import Case, Inputs
+from .network import Link
+from .plan import EnvironmentVariable
+from .versions import minor
+
+
+def variant_name(variant: Variant) -> str:
+    return f"{variant.cuda}-{variant.arch}"
+
+
+def environment(inputs: Inputs, case: Case, host: HostFacts, python: str) -> dict[str, Any]:
+    """The virtual environment: its identity changes exactly when its content would."""
+    lock = case.variant.locks.get(python, "")
+    content = inputs.lock_hashes.get(lock, "")
+    identity = ""
+    if content:
+        text = "\n".join((content, python, case.release.key, variant_name(case.variant)))
+        identity = hashlib.sha256(text.encode()).hexdigest()[:16]
+    directories = inputs.policy["directories"]
+    own = next((item for item in host.python if minor(item.version) == python), None)
+    return {
+        "id": identity,
+        "lock": lock,
+        "lock_sha256": content,
+        "python": python,
+        "interpreter": own.path if own else f"{directories['pythons']}/{python}/bin/python3",
+        "interpreter_from": "host" if own else "bundle",
+        "backend": inputs.runtime_backend,
+        "path": f"{directories['environments']}/{identity}" if identity else "",
+        "arch": case.variant.arch,
+        "glibc": case.variant.glibc,
+        "index": case.variant.index,
+        "download_bytes": case.variant.download_bytes,
+        # What must be importable, and which versions must be there, before the environment is used.
+        "imports": list(inputs.policy["environment_imports"]),
+        "versions": {"sglang": case.release.version, **_pinned(inputs, case)},
+        "bytes": case.variant.installed_bytes,
+    }
+
+
+def _pinned(inputs: Inputs, case: Case) -> dict[str, str]:
+    found = {name: case.component(name) for name in inputs.policy["checked_versions"]}
+    return {name: version for name, version in found.items() if version}
+
+
+def variables(
+    inputs: Inputs,
+    case: Case,
+    host: HostFacts,
+    link: Link,
+    env: Mapping[str, Any],
+    compiles: Mapping[str, Any],
+    kernel_files: Mapping[str, Any],
+) -> list[EnvironmentVariable]:
+    """In the order in which later ones win: policy, hardware, release, fabric, the user."""
+    policy = inputs.policy
+    cache = f"{policy['directories']['cache']}/{case.instance.name}"
+    found: dict[str, EnvironmentVariable] = {}
+
+    def put(name: str, value: str, why: str) -> None:
+        found[name] = EnvironmentVariable(name, value, why)
+
+    for name, below in policy["cache_variables"].items():
+        put(name, f"{cache}/{below}" if below else cache, "writes go below the instance's cache only")
+    for name, value in policy["offline_variables"].items():
+        put(name, str(value), "no look-up leaves the host")
+    path = [f"{env['path']}/bin" if env["path"] else "", *policy["path"]]
+    if compiles.get("cuda_home"):
+        path.insert(1, f"{compiles['cuda_home']}/bin")
+        put("CUDA_HOME", str(compiles["cuda_home"]), f"compiler: {compiles['source']}")
+    put(
+        "PATH",
+        ":".join(item for item in path if item),
+        "the environment first; nvidia-smi and ninja are found",
+    )
+    put("SGLANG_HOST_IP", link.address, f"the address is not guessed: {link.why}")
+    for name, value in case.hardware.environment.items():
+        put(name, str(value), f"hardware {case.hardware.key}")
+    for name, value in _device_variables(case).items():
+        put(name, str(value), f"{case.release.key} on {case.device}")
+    if case.device == "cuda" and case.parallel.gpus.get(host.host):
+        shown = ",".join(map(str, case.parallel.gpus[host.host]))
+        put("CUDA_VISIBLE_DEVICES", shown, "the GPUs of this instance")
+        put("CUDA_DEVICE_ORDER", "PCI_BUS_ID", "the same numbers as nvidia-smi")
+    for name, value, why in fabric_variables(case, link):
+        put(name, value, why)
+    for name, value in _ptxas(case, env, compiles).items():
+        put(name, value, f"the assembler in triton {case.component('triton')} does not know this GPU")
+    if kernel_files.get("directory"):
+        put("SGLANG_MOE_CONFIG_DIR", str(kernel_files["directory"]), str(kernel_files["why"]))
+    for name, value in case.instance.environment.items():
+        put(name, value, f"serve.{case.instance.name}.environment")
+    return [found[name] for name in sorted(found)]
+
+
+def _device_variables(case: Case) -> Mapping[str, Any]:
+    if case.device != "cpu":
+        return {}
+    given: Mapping[str, Any] = case.release.cpu.get("environment", {})
+    several: Mapping[str, Any] = (
+        case.release.cpu.get("environment_multi", {}) if case.parallel.nodes > 1 else {}
+    )
+    return {**given, **several}
+
+
+def fabric_variables(case: Case, link: Link) -> list[tuple[str, str, str]]:
+    """What keeps the ranks on the fabric; nothing on one host."""
+    if case.parallel.nodes < 2:
+        return []
+    found = []
+    if link.netdev:
+        why = f"rendezvous and control over {link.netdev}, never another interface"
+        found.append(("GLOO_SOCKET_IFNAME", link.netdev, why))
+        if case.device == "cuda":
+            found.append(("NCCL_SOCKET_IFNAME", f"={link.netdev}", why))
+    if case.device != "cuda":
+        return found
+    for name, value in case.hardware.nccl.get("environment", {}).items():
+        found.append((str(name), str(value), f"NCCL on {case.hardware.key}"))
+    if link.devices:
+        found.append(
+            (
+                "NCCL_IB_HCA",
+                "=" + ",".join(link.devices),
+                "these RDMA devices by exact name; no GID index is pinned",
+            )
+        )
+        found.append(("NCCL_NET", "IB", "a fabric that falls back to sockets fails at start"))
+        found.append(("NCCL_IB_DISABLE", "0", "RDMA on"))
+    return found
+
+
+def _ptxas(case: Case, env: Mapping[str, Any], compiles: Mapping[str, Any]) -> dict[str, str]:
+    """A newer assembler for Triton, where the one it brings is too old for the chip."""
+    path = compiles.get("ptxas_path", "")
+    return {"TRITON_PTXAS_PATH": str(path)} if path else {}

@@ -1,0 +1,245 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the facts of a host rule out, before any release is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..catalogue import Hardware
+from ..host_facts import Fault, Gpu, HostFacts
+from ..refusal import Advice, Refusal, closest
+from ..serve_spec import Instance
+
+Findings = tuple[list[Refusal], list[Advice]]
+
+
+def device_of(instance: Instance, hosts: Iterable[HostFacts], policy: Mapping[str, Any]) -> str:
+    """cuda where any member has a GPU, or should have one; else cpu; unless the user says."""
+    if instance.device:
+        return instance.device
+    return "cuda" if any(host.gpus or has_gpu_fault(host, policy) for host in hosts) else "cpu"
+
+
+def has_gpu_fault(host: HostFacts, policy: Mapping[str, Any]) -> bool:
+    """A host whose GPUs cannot be seen is a broken GPU host, not a CPU host."""
+    return any(fault.code.startswith(tuple(policy["fault_prefixes_of_gpus"])) for fault in host.faults)
+
+
+def faults(host: HostFacts, device: str, policy: Mapping[str, Any]) -> Findings:
+    severities = policy["faults"]
+    gpu_words = tuple(policy["fault_prefixes_of_gpus"])
+    refusals, advice = [], []
+    for fault in host.faults:
+        severity = severities.get(fault.code, "refuse")
+        if device == "cpu" and fault.code.startswith(gpu_words):
+            continue
+        if severity == "refuse":
+            refusals.append(_fault_refusal(host, fault))
+        elif severity == "advise":
+            advice.append(
+                Advice(f"fault-{fault.code}", host.host, fault.subject, f"{fault.what}; {fault.fix}")
+            )
+    return refusals, advice
+
+
+def _fault_refusal(host: HostFacts, fault: Fault) -> Refusal:
+    return Refusal("host-fault", host.host, f"{fault.subject} ({fault.code})", fault.what, fault.fix)
+
+
+def hardware_of(
+    host: HostFacts, device: str, gpus: Iterable[Gpu], catalogue: Mapping[str, Hardware], instance: Instance
+) -> tuple[Hardware | None, list[Refusal]]:
+    """The catalogue entry of the host's GPUs, or of its CPU."""
+    if device == "cpu":
+        return catalogue.get("cpu"), [] if "cpu" in catalogue else [_no_cpu_entry(host)]
+    chosen = list(gpus)
+    if not chosen:
+        return None, [
+            Refusal(
+                "no-gpu",
+                host.host,
+                instance.where("device", instance.device or "cuda"),
+                "the host has no NVIDIA GPU",
+                "use device: cpu for a small model, or name hosts that have GPUs",
+            )
+        ]
+    refusals = [_unknown_gpu(host, gpu, catalogue) for gpu in _distinct(chosen) if gpu.model not in catalogue]
+    models = sorted({gpu.model for gpu in chosen})
+    if len(models) > 1:
+        shown = ", ".join(f"{gpu.index}: {gpu.product}" for gpu in chosen)
+        refusals.append(
+            Refusal(
+                "mixed-gpus",
+                host.host,
+                instance.where("hosts", list(instance.hosts)),
+                f"one instance cannot use different GPUs together ({shown})",
+                f"name GPUs of one kind with serve.{instance.name}.gpus",
+            )
+        )
+    if refusals:
+        return None, refusals
+    return catalogue[models[0]], []
+
+
+def _no_cpu_entry(host: HostFacts) -> Refusal:
+    return Refusal(
+        "unknown-gpu",
+        host.host,
+        "files/hardware/cpu.yml",
+        "the hardware catalogue has no entry `cpu`",
+        "restore files/hardware/cpu.yml of the collection",
+    )
+
+
+def _distinct(gpus: list[Gpu]) -> list[Gpu]:
+    return list({gpu.product: gpu for gpu in gpus}.values())
+
+
+def _unknown_gpu(host: HostFacts, gpu: Gpu, catalogue: Mapping[str, Hardware]) -> Refusal:
+    products = [product for entry in catalogue.values() for product in entry.products]
+    near = closest(gpu.product, products)
+    hint = f" (closest known: {near[0]})" if near else ""
+    entry = (
+        f"{{products: [{gpu.product}], device: cuda, "
+        f'compute_capability: "{gpu.compute_capability or "?"}", memory_mib: {gpu.memory_mib or "?"}, '
+        f"unified_memory: {str(gpu.unified_memory).lower()}, shared_memory_bytes: ?, fp8: ?, fp4: ?}}"
+    )
+    return Refusal(
+        "unknown-gpu",
+        host.host,
+        f"GPU {gpu.index} = {gpu.product or 'unnamed'}",
+        f"this GPU is in no hardware catalogue{hint}",
+        f"put an entry into catalogue_dirs/hardware/<key>.yml: {entry}",
+    )
+
+
+def gpu_state(host: HostFacts, gpus: Iterable[Gpu], hardware: Hardware) -> list[Refusal]:
+    """MIG and the fabric manager, where no fault said it already."""
+    codes = {fault.code for fault in host.faults}
+    refusals = []
+    sliced = [gpu.index for gpu in gpus if gpu.mig_enabled]
+    if sliced and not codes & {"gpu-mig-enabled", "gpu-mig-pending"}:
+        refusals.append(
+            Refusal(
+                "mig-enabled",
+                host.host,
+                f"GPU {', '.join(map(str, sliced))}",
+                "MIG mode is on: the GPU is cut into slices that cannot work together",
+                f"nvidia-smi -i {','.join(map(str, sliced))} -mig 0, then restart the host",
+            )
+        )
+    needs_manager = bool(hardware.interconnect.get("fabric_manager"))
+    if (
+        needs_manager
+        and host.fabric_manager in ("stopped", "absent")
+        and not codes & {"fabric-manager-down", "fabric-not-ready"}
+    ):
+        refusals.append(
+            Refusal(
+                "fabric-manager",
+                host.host,
+                f"fabric_manager = {host.fabric_manager}",
+                "these GPUs talk over NVSwitch: without the fabric manager CUDA fails with error 802",
+                "install nvidia-fabricmanager of the driver's exact version, enable and start it",
+            )
+        )
+    return refusals
+
+
+def alike(instance: Instance, hosts: tuple[HostFacts, ...]) -> list[Refusal]:
+    """Members of one instance run one binary in step: they must not differ."""
+    if len(hosts) < 2:
+        return []
+    refusals = []
+    questions = (
+        ("architecture", "members-differ", lambda host: host.arch),
+        (
+            "GPU",
+            "members-differ",
+            lambda host: ", ".join(sorted({gpu.product for gpu in host.gpus})) or "none",
+        ),
+        ("driver", "members-differ", lambda host: host.driver.version if host.driver else "none"),
+        ("GPU memory", "members-differ", _memory_words),
+    )
+    for what, code, question in questions:
+        answers = {host.host: question(host) for host in hosts}
+        if len(set(answers.values())) > 1:
+            shown = "; ".join(f"{name} {answer}" for name, answer in answers.items())
+            common = max(answers.values(), key=list(answers.values()).count)
+            odd = [name for name, answer in answers.items() if answer != common]
+            refusals.append(
+                Refusal(
+                    code,
+                    "",
+                    instance.where("hosts", list(instance.hosts)),
+                    f"the {what} differs: {shown}",
+                    f"bring {', '.join(odd)} to {common}, or take it out of the instance",
+                )
+            )
+    return refusals
+
+
+def _memory_words(host: HostFacts) -> str:
+    sizes = sorted({gpu.memory_mib for gpu in host.gpus if gpu.memory_mib is not None})
+    if not sizes and any(gpu.unified_memory for gpu in host.gpus) and host.memory_gib:
+        return f"{round(host.memory_gib)} GiB"
+    return ", ".join(f"{size} MiB" for size in sizes) or "none"
+
+
+def disk_problems(host: HostFacts, needed: Mapping[str, tuple[int, str]]) -> list[Refusal]:
+    """`needed` maps a directory to the bytes that will come below it, and what they are."""
+    free: dict[str, float] = {}
+    wanted: dict[str, tuple[int, list[str], str]] = {}
+    for directory, (size, what) in needed.items():
+        disk = next(
+            (
+                item
+                for item in sorted(host.disks, key=lambda item: len(item.path), reverse=True)
+                if directory == item.path or directory.startswith(item.path.rstrip("/") + "/")
+            ),
+            None,
+        )
+        if disk is None or size <= 0:
+            continue
+        free[disk.mount] = disk.free_gib
+        total, names, _path = wanted.get(disk.mount, (0, [], ""))
+        wanted[disk.mount] = (total + size, [*names, what], directory)
+    return [
+        Refusal(
+            "disk-full",
+            host.host,
+            f"{directory} on {mount}",
+            f"{size / 2**30:.0f} GiB are needed ({', '.join(names)}), {free[mount]:.0f} GiB are free",
+            f"free {size / 2**30 - free[mount]:.0f} GiB below {mount}, or mount a larger disk at {directory}",
+        )
+        for mount, (size, names, directory) in wanted.items()
+        if size / 2**30 > free[mount]
+    ]
+
+
+def port_problems(host: HostFacts, instance: Instance, ports: Mapping[int, str]) -> list[Refusal]:
+    """A port that something else listens on; our own instance may hold its own."""
+    own = {entry.get("port") for entry in host.installed.get("instances", []) if isinstance(entry, dict)}
+    refusals = []
+    for taken in host.listening:
+        port = taken.get("port")
+        if (
+            not isinstance(port, int)
+            or port not in ports
+            or port in own
+            or "sglang" in str(taken.get("process", ""))
+        ):
+            continue
+        refusals.append(
+            Refusal(
+                "port-taken",
+                host.host,
+                f"serve.{instance.name} {ports[port]} port {port}",
+                f"{taken.get('process') or 'another program'} listens there already",
+                f"stop it, or give serve.{instance.name} another port",
+            )
+        )
+    return refusals

@@ -1,0 +1,315 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Facts, catalogues and `serve:` in; one plan per host or every reason against it out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..flags.contract import contract_from
+from ..host_facts import HostFacts
+from ..refusal import Advice, Refusal, did_you_mean
+from ..serve_spec import Instance, parse_serve
+from . import hosts as host_checks
+from .assemble import host_plan, instance_plan
+from .attempt import Attempt, Setting, attempt
+from .case import Inputs
+from .network import links
+from .plan import InstancePlan, PlanResult
+from .release_choice import Candidate, Choice, Rejection, choose, matches_pin, newest_first
+from .settings import dist_port
+from .topology import allocate, spread
+
+OTHER_ENGINES = {
+    "lightllm": "LightLLM has no release that can be installed from an index (the only one there is from 2024 "
+    "and knows no GLM), and its own wheel leaves modules out",
+}
+
+
+def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
+    """All hosts at once: instances share GPUs, ports and disks."""
+    if not inputs.contracts:
+        contracts = {key: contract_from(document) for key, document in inputs.catalogues.flags.items()}
+        inputs = replace(inputs, contracts=contracts)
+    inventory = inputs.hosts or tuple(inputs.facts)
+    instances, refusals = parse_serve(serve, inventory)
+    advice: list[Advice] = []
+    for instance in instances:
+        refusals += _words(inputs, instance)
+    usable = [item for item in instances if not _unplannable(inputs, item, refusals)]
+    sizes = {item.name: _gpus_a_host(item) for item in usable}
+    on_gpus = [item for item in usable if host_checks.device_of(item, _members(inputs, item), inputs.policy) == "cuda"]
+    gpus, problems = allocate(on_gpus, inputs.facts, sizes)
+    refusals += problems
+    made: dict[str, dict[str, InstancePlan]] = {}
+    attempts: list[Attempt] = []
+    for instance in usable:
+        plans, tried, said, words = _plan_instance(inputs, instance, gpus.get(instance.name, {}))
+        refusals += said
+        advice += words
+        if tried is not None:
+            attempts.append(tried)
+        for host, plan in plans.items():
+            made.setdefault(host, {})[instance.name] = plan
+    refusals += _disks(inputs, made)
+    refusals = _once(refusals)
+    if refusals:
+        return PlanResult({}, tuple(refusals), tuple(_once(advice)))
+    hosts = {host: host_plan(inputs, inputs.facts[host], found) for host, found in sorted(made.items())}
+    return PlanResult(hosts, (), tuple(_once(advice)))
+
+
+def _words(inputs: Inputs, instance: Instance) -> list[Refusal]:
+    """Names that must be known before anything else."""
+    refusals = []
+    if instance.engine != "sglang":
+        other = OTHER_ENGINES.get(instance.engine, f"{instance.engine} is no engine of this collection")
+        refusals.append(
+            Refusal(
+                "engine",
+                "",
+                instance.where("engine"),
+                other,
+                "use engine: sglang, which serves the same models",
+            )
+        )
+    refusals += [
+        Refusal(
+            "unknown-risk",
+            "",
+            instance.where("accept", list(instance.accept)),
+            f"{risk} is the name of no risk",
+            did_you_mean(risk, inputs.risks),
+        )
+        for risk in instance.accept
+        if risk not in inputs.risks
+    ]
+    releases = inputs.catalogues.releases
+    if instance.release and not any(matches_pin(item, instance.release) for item in releases.values()):
+        refusals.append(
+            Refusal(
+                "unknown-release",
+                "",
+                instance.where("release"),
+                "this release is in no catalogue",
+                did_you_mean(instance.release, releases),
+            )
+        )
+    if instance.model not in inputs.catalogues.models:
+        refusals.append(
+            Refusal(
+                "unknown-model",
+                "",
+                instance.where("model"),
+                "this model is in no catalogue",
+                did_you_mean(instance.model, inputs.catalogues.models)
+                + "; or give a directory with its config.json",
+            )
+        )
+    refusals += [
+        Refusal(
+            "no-facts",
+            host,
+            instance.where("hosts", list(instance.hosts)),
+            "nothing is known of this host",
+            f"run playbooks/facts.yml with facts_dir, or write declared_hardware for {host}",
+        )
+        for host in instance.hosts
+        if host not in inputs.facts and host in (inputs.hosts or inputs.facts)
+    ]
+    return refusals
+
+
+def _unplannable(inputs: Inputs, instance: Instance, refusals: list[Refusal]) -> bool:
+    return (
+        instance.engine != "sglang"
+        or instance.model not in inputs.catalogues.models
+        or any(host not in inputs.facts for host in instance.hosts)
+        or len(set(instance.hosts)) != len(instance.hosts)
+        or any(
+            item.code == "unknown-release" and item.where == instance.where("release") for item in refusals
+        )
+    )
+
+
+def _members(inputs: Inputs, instance: Instance) -> tuple[HostFacts, ...]:
+    return tuple(inputs.facts[host] for host in instance.hosts)
+
+
+def _gpus_a_host(instance: Instance) -> int | None:
+    if instance.tensor_parallel is None:
+        return None
+    ranks = instance.tensor_parallel * (instance.pipeline_parallel or 1)
+    return max(math.ceil(ranks / len(instance.hosts)), 1)
+
+
+Result = tuple[dict[str, InstancePlan], "Attempt | None", list[Refusal], list[Advice]]
+
+
+def _plan_instance(inputs: Inputs, instance: Instance, gpus: Mapping[str, tuple[int, ...]]) -> Result:
+    members = _members(inputs, instance)
+    model = inputs.catalogues.models[instance.model]
+    device = host_checks.device_of(instance, members, inputs.policy)
+    refusals: list[Refusal] = []
+    advice: list[Advice] = []
+    found = []
+    for host in members:
+        refused, words = host_checks.faults(host, device, inputs.policy)
+        refusals += refused
+        advice += words
+        chosen = [gpu for gpu in host.gpus if gpu.index in gpus.get(host.host, ())]
+        hardware, problems = host_checks.hardware_of(
+            host, device, chosen, inputs.catalogues.hardware, instance
+        )
+        # A fault says better why no GPU is there.
+        refusals += [item for item in problems if item.code != "no-gpu" or not refused]
+        if hardware is not None:
+            found.append(hardware)
+            refusals += host_checks.gpu_state(host, chosen, hardware) if device == "cuda" else []
+    refusals += host_checks.alike(instance, members)
+    parallel, problems = spread(instance, model, device, gpus)
+    refusals += problems
+    if parallel is None or len(found) != len(members):
+        return {}, None, refusals, advice
+    setting = Setting(instance, model, members, found[0], device, parallel)
+    tried, choice, problems = _choose(inputs, setting)
+    refusals += problems
+    if tried is None:
+        return {}, None, refusals, advice
+    ends, problems = links(instance, members, inputs.addresses)
+    refusals += [*problems, *_ports(setting, tried)]
+    advice += tried.advice
+    if not ends:
+        return {}, tried, refusals, advice
+    plans = {
+        host.host: instance_plan(inputs, tried, choice, rank, host, ends) for rank, host in enumerate(members)
+    }
+    return plans, tried, refusals, advice
+
+
+def _ports(setting: Setting, tried: Attempt) -> list[Refusal]:
+    refusals = []
+    for host in setting.hosts:
+        wanted = {setting.instance.port: "API"}
+        if host.host == setting.hosts[0].host and len(setting.hosts) > 1:
+            wanted[dist_port(tried.case)] = "rendezvous"
+        refusals += host_checks.port_problems(host, setting.instance, wanted)
+    return refusals
+
+
+def _choose(inputs: Inputs, setting: Setting) -> tuple[Attempt | None, Choice, list[Refusal]]:
+    """The newest release that host, model and rules allow; a pinned one is judged alone."""
+    instance = setting.instance
+    choice = choose(
+        instance,
+        setting.model,
+        setting.hosts,
+        setting.hardware,
+        setting.device,
+        inputs.catalogues.releases,
+        inputs.python_kits,
+    )
+    if instance.release:
+        pinned = [item for item in choice.candidates if matches_pin(item.release, instance.release)]
+        if not pinned:
+            return None, choice, [_pin_refusal(inputs, setting, choice)]
+        tried = attempt(inputs, setting, pinned[0])
+        return tried, choice, tried.refusals
+    if not choice.candidates:
+        return None, choice, [_no_release(inputs, setting, choice)]
+    first: Attempt | None = None
+    passed_over: list[Rejection] = []
+    for candidate in choice.candidates:
+        tried = attempt(inputs, setting, candidate)
+        first = first or tried
+        if not tried.of_release:
+            others = [item for item in choice.rejections if item not in passed_over]
+            return tried, Choice(choice.candidates, (*passed_over, *others)), tried.refusals
+        reason = tried.of_release[0].what
+        passed_over.append(Rejection(candidate.release.key, candidate.variant.cuda, reason, reason))
+    return first, choice, first.refusals if first else []
+
+
+def _pin_refusal(inputs: Inputs, setting: Setting, choice: Choice) -> Refusal:
+    instance = setting.instance
+    reason = next(
+        (
+            item.reason
+            for item in choice.rejections
+            if matches_pin(inputs.catalogues.releases[item.release], instance.release)
+        ),
+        "it cannot run here",
+    )
+    able = _first_able(inputs, setting, choice.candidates)
+    fix = (
+        f"use release: {able.release.key}, or leave release out"
+        if able
+        else "no release of the catalogue fits"
+    )
+    return Refusal("release-unfit", setting.hosts[0].host, instance.where("release"), reason, fix)
+
+
+def _first_able(inputs: Inputs, setting: Setting, candidates: tuple[Candidate, ...]) -> Candidate | None:
+    free = replace(setting, instance=replace(setting.instance, release=""))
+    for candidate in candidates:
+        if not attempt(inputs, free, candidate).of_release:
+            return candidate
+    return candidates[0] if candidates else None
+
+
+def _no_release(inputs: Inputs, setting: Setting, choice: Choice) -> Refusal:
+    order = [item.key for item in newest_first(inputs.catalogues.releases.values())]
+    reasons: dict[str, list[str]] = {}
+    for item in sorted(choice.rejections, key=lambda item: order.index(item.release)):
+        reasons.setdefault(item.reason, []).append(item.release)
+    shown = "; ".join(f"{', '.join(keys)}: {reason}" for reason, keys in reasons.items())
+    return Refusal(
+        "no-release",
+        setting.hosts[0].host,
+        f"serve.{setting.instance.name}",
+        f"no release fits this host and model ({shown or 'the catalogue is empty'})",
+        _what_would_help(choice, setting),
+    )
+
+
+def _what_would_help(choice: Choice, setting: Setting) -> str:
+    needs = {item.needs for item in choice.rejections}
+    drivers = sorted(need for need in needs if need.startswith("driver "))
+    if drivers:
+        return f"install a driver of at least {drivers[0].split()[1]} on {setting.hosts[0].host}"
+    if "python" in needs:
+        return "install one of the named Pythons, or build the bundle with python_kits"
+    if "device" in needs:
+        return "use hosts with GPUs, or a host of another architecture"
+    if "security" in needs:
+        return "accept: [below-security-floor] takes the risk"
+    return "use another model or host; playbooks/explain.yml tells more"
+
+
+def _disks(inputs: Inputs, made: Mapping[str, Mapping[str, InstancePlan]]) -> list[Refusal]:
+    """Weights and environments that are not there yet, over all instances of a host."""
+    refusals = []
+    for host, plans in made.items():
+        facts = inputs.facts[host]
+        present = {
+            str(entry.get("path") if isinstance(entry, dict) else entry)
+            for kind in ("weights", "environments")
+            for entry in facts.installed.get(kind, ())
+        }
+        needed: dict[str, tuple[int, str]] = {}
+        for plan in plans.values():
+            for part, word in ((plan.weights, f"weights of {plan.model}"), (plan.environment, "environment")):
+                path = str(part.get("path") or "")
+                if path.startswith("/opt") and path not in present:
+                    needed[path] = (int(part.get("bytes") or 0), word)
+        refusals += host_checks.disk_problems(facts, needed)
+    return refusals
+
+
+def _once(items: list[Any]) -> list[Any]:
+    """The same words said twice help nobody."""
+    return list(dict.fromkeys(items))

@@ -1,0 +1,200 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Memory of one GPU: what the weights leave, the context that fits, the fraction the engine may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..catalogue import Model
+from ..fit import Demand, Fit, demand_of, fit, nearest_fits
+from ..memory import gpu_memory
+from ..refusal import Advice, Refusal
+from .case import Case
+from .settings import Arguments
+from .versions import served
+
+STEP = 1024
+
+
+@dataclass(frozen=True)
+class Budget:
+    case: Case
+    """With context-length and mem-fraction-static set."""
+    memory: dict[str, Any]
+    context: dict[str, Any]
+    refusals: list[Refusal] = field(default_factory=list)
+    advice: list[Advice] = field(default_factory=list)
+
+
+def assess(case: Case) -> Budget:
+    """Sets what memory decides; refuses what does not fit, with the nearest that does."""
+    if case.device == "cpu":
+        return _on_cpu(case)
+    demand = demand_of_case(case)
+    made = fit(demand)
+    found = Arguments(case)
+    if case.value("mem-fraction-static") is None and "mem-fraction-static" not in case.instance.options:
+        found.put("mem-fraction-static", round(made.memory_fraction, 3), _fraction_words(case, made))
+    refusals: list[Refusal] = []
+    length = case.instance.context_length or made.context
+    if case.instance.context_length is None and made.weights_fit and not made.fits:
+        # Nobody asked for the model's own context: take what fits and say so.
+        length = made.longest_context // STEP * STEP
+        demand = replace(demand, context_length=length)
+        made = fit(demand)
+        why = f"longest that fits; the model's own is {case.model.shape.max_context:,}"
+    else:
+        why = "the model's own, and it fits"
+    if not made.fits or length < STEP:
+        refusals.append(_refusal(case, demand, made))
+    if case.instance.context_length is None:
+        found.put("context-length", length, why)
+    advice = [
+        Advice("memory", case.head.host, f"serve.{case.instance.name}", warning) for warning in made.warnings
+    ]
+    if made.fits and made.tight:
+        advice.append(
+            Advice(
+                "memory-tight",
+                case.head.host,
+                f"serve.{case.instance.name}.context_length = {length}",
+                f"{made.full_length_requests:.1f} full-length requests at once: others wait",
+            )
+        )
+    return Budget(
+        replace(case, arguments=found.found),
+        _memory_dict(made),
+        {
+            "length": length,
+            "longest": made.longest_context,
+            "of_model": case.model.shape.max_context,
+            "tokens": made.max_tokens,
+            "full_length_requests": round(made.full_length_requests, 1),
+        },
+        refusals,
+        advice,
+    )
+
+
+def demand_of_case(case: Case) -> Demand:
+    gpus = [gpu for gpu in case.head.gpus if gpu.index in case.parallel.gpus.get(case.head.host, ())]
+    reported = min((gpu.memory_mib for gpu in gpus if gpu.memory_mib), default=None)
+    memory = gpu_memory(case.hardware, reported, case.head.memory_gib)
+    demand = demand_of(case.model, memory, case.parallel.tensor, case.parallel.pipeline)
+    return replace(
+        demand,
+        memory_fraction=_number(case.value("mem-fraction-static")),
+        context_length=case.instance.context_length,
+        kv_dtype=str(case.value("kv-cache-dtype") or ""),
+        draft=bool(case.value("speculative-algorithm")) and bool(case.model.shape.mtp_layers),
+        chunked_prefill=_whole(case.value("chunked-prefill-size")),
+        graph_batch=_whole(case.value(case.contract.first("cuda-graph-max-bs-decode", "cuda-graph-max-bs"))),
+    )
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _fraction_words(case: Case, made: Fit) -> str:
+    if case.hardware.unified_memory:
+        return f"the host keeps the rest: {case.hardware.key} shares its memory with it"
+    return f"leaves {made.reserve_bytes / 1e9:.1f} GB for activations, graphs and the draft"
+
+
+def _on_cpu(case: Case) -> Budget:
+    """The host's memory is not the engine's alone, and the pool is set by max-total-tokens."""
+    found = Arguments(case)
+    length = case.instance.context_length or case.model.shape.max_context
+    pool = _whole(case.value("max-total-tokens"))
+    refusals = []
+    if pool is not None and length > pool:
+        if case.instance.context_length is not None:
+            refusals.append(
+                Refusal(
+                    "does-not-fit",
+                    case.head.host,
+                    case.instance.where("context_length"),
+                    f"the cache holds {pool:,} tokens (max-total-tokens)",
+                    f"use context_length: {pool}, or a larger max-total-tokens in options",
+                )
+            )
+        length = min(length, pool)
+    if case.instance.context_length is None:
+        found.put("context-length", length, "the model's own, as far as the cache holds it")
+    refusals += [
+        Refusal(
+            "does-not-fit",
+            host.host,
+            case.instance.where("model"),
+            f"weights of {case.model.weight_bytes / 1e9:.1f} GB over {case.parallel.ranks} hosts do not fit "
+            f"{host.memory_gib} GiB of memory",
+            "use a smaller model, or hosts with GPUs",
+        )
+        for host in case.hosts
+        if host.memory_gib and case.model.weight_bytes / case.parallel.ranks > host.memory_gib * 2**30 / 2
+    ]
+    context = {"length": length, "of_model": case.model.shape.max_context, "tokens": pool or 0}
+    return Budget(replace(case, arguments=found.found), {}, context, refusals)
+
+
+def _refusal(case: Case, demand: Demand, made: Fit) -> Refusal:
+    near = nearest_fits(
+        replace(demand, draft=False),
+        case.model,
+        case.inputs.catalogues.models,
+        _gpu_counts(case),
+        lambda other: runs_here(case, other),
+    )
+    asked = case.instance.context_length
+    where = case.instance.where("context_length" if made.weights_fit and asked is not None else "model")
+    fix = "would fit: " + ", or ".join(map(str, near)) if near else _nothing_near(case)
+    return Refusal(
+        "does-not-fit",
+        case.head.host,
+        where,
+        "does not fit:" + "".join(f"\n    {line}" for line in made.arithmetic),
+        fix,
+    )
+
+
+def _gpu_counts(case: Case) -> list[int]:
+    ranks = case.parallel.ranks
+    return [ranks * factor for factor in (2, 3, 4, 6, 8)]
+
+
+def _nothing_near(case: Case) -> str:
+    return f"no checkpoint of {case.model.family} in the catalogue fits {case.parallel.ranks} of these GPUs"
+
+
+def runs_here(case: Case, other: Model) -> bool:
+    """Whether the GPU and the release can work with another checkpoint at all."""
+    if other.shape.architecture not in case.release.architectures:
+        return False
+    dtype = other.quantization.weight_dtype
+    if dtype.startswith("float8"):
+        return case.hardware.fp8
+    if dtype in ("nvfp4", "mxfp4"):
+        return case.hardware.fp4 or (case.has("nvfp4-marlin") and served(case.capability, ("8.0",)))
+    return True
+
+
+def _memory_dict(made: Fit) -> dict[str, Any]:
+    return {
+        "usable_bytes": made.usable_bytes,
+        "weights_bytes": made.weights_per_gpu - made.draft_weights_per_gpu,
+        "draft_bytes": made.draft_weights_per_gpu,
+        "kv_bytes": made.kv_pool_bytes,
+        "kv_bytes_per_token": round(made.kv_bytes_per_token_per_gpu, 1),
+        "graph_bytes": made.graph_bytes,
+        "reserve_bytes": made.reserve_bytes,
+        "fraction": round(made.memory_fraction, 3),
+        "arithmetic": list(made.arithmetic),
+    }

@@ -1,0 +1,110 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The addresses by which the members of an instance reach each other."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Union
+
+from ..host_facts import HostFacts
+from ..refusal import Refusal
+from ..serve_spec import Instance
+
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+UNUSABLE = ("lo", "docker", "br-", "veth", "virbr", "cni")
+
+
+@dataclass(frozen=True)
+class Link:
+    """One host's end of the network that the ranks use."""
+
+    address: str
+    netdev: str
+    devices: tuple[str, ...]
+    """RDMA devices, by exact name; empty where the ranks talk over sockets."""
+    why: str
+
+
+@dataclass(frozen=True)
+class _End:
+    netdev: str
+    address: str
+    network: Network
+    rdma: bool
+
+
+def _ends(host: HostFacts) -> list[_End]:
+    fast = {device.netdev for device in host.rdma if device.state.lower() in ("", "active")}
+    ends = []
+    for interface in host.interfaces:
+        name = str(interface.get("name", ""))
+        if name.startswith(UNUSABLE) or str(interface.get("state", "up")).lower() == "down":
+            continue
+        for written in interface.get("addresses", ()):
+            try:
+                parsed = ipaddress.ip_interface(str(written))
+            except ValueError:
+                continue
+            if parsed.version == 4 and not parsed.is_loopback and not parsed.is_link_local:
+                ends.append(_End(name, str(parsed.ip), parsed.network, name in fast))
+    return ends
+
+
+def links(
+    instance: Instance, hosts: tuple[HostFacts, ...], addresses: Mapping[str, str]
+) -> tuple[dict[str, Link], list[Refusal]]:
+    """The network that all members share, the one with RDMA first."""
+    found = {host.host: _ends(host) for host in hosts}
+    shared: set[Network] = set.intersection(*({end.network for end in ends} for ends in found.values()))
+    if shared:
+        first = found[hosts[0].host]
+        best = max(
+            (end for end in first if end.network in shared),
+            key=lambda end: (
+                all(any(o.network == end.network and o.rdma for o in found[h.host]) for h in hosts),
+                # The first interface named wins among equals.
+                -first.index(end),
+            ),
+        )
+        return {host.host: _link(host, found[host.host], best.network) for host in hosts}, []
+    if len(hosts) == 1:
+        ends = found[hosts[0].host]
+        address = ends[0].address if ends else addresses.get(hosts[0].host, "127.0.0.1")
+        return {hosts[0].host: Link(address, ends[0].netdev if ends else "", (), "the host's own")}, []
+    if all(host.host in addresses for host in hosts) and not all(found.values()):
+        return {host.host: Link(addresses[host.host], "", (), "from the inventory") for host in hosts}, []
+    shown = "; ".join(
+        f"{name}: {', '.join(str(end.network) for end in ends) or 'no address known'}"
+        for name, ends in found.items()
+    )
+    return {}, [
+        Refusal(
+            "no-common-network",
+            "",
+            instance.where("hosts", list(instance.hosts)),
+            f"the members share no network ({shown})",
+            "give each host an address in one subnet (the fabric playbook does it on a Spark), or declare "
+            "its interfaces",
+        )
+    ]
+
+
+def _link(host: HostFacts, ends: list[_End], network: Network) -> Link:
+    mine = next(end for end in ends if end.network == network)
+    addressed = {end.netdev for end in ends}
+    devices = (
+        tuple(
+            sorted(
+                device.name
+                for device in host.rdma
+                if device.state.lower() in ("", "active") and device.netdev in addressed
+            )
+        )
+        if mine.rdma
+        else ()
+    )
+    return Link(mine.address, mine.netdev, devices, f"{network} is shared by all members")

@@ -1,0 +1,112 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan: everything that the roles apply, with the reason of every choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from ..refusal import Advice, Refusal
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One server argument and where it comes from."""
+
+    flag: str
+    """Without the leading dashes."""
+    value: Any
+    """True for a flag that takes no value."""
+    why: str
+    origin: str
+    """"plan", "model", "hardware", "release" or the inventory key that said it."""
+
+
+@dataclass(frozen=True)
+class EnvironmentVariable:
+    name: str
+    value: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Port:
+    port: int
+    purpose: str
+    """api, health, rendezvous."""
+    address: str
+
+
+@dataclass(frozen=True)
+class InstancePlan:
+    """One served model on one host."""
+
+    name: str
+    unit: str
+    model: str
+    served_model_name: str
+    engine: str
+    release: dict[str, Any]
+    environment: dict[str, Any]
+    weights: dict[str, Any]
+    device: str
+    gpus: tuple[int, ...]
+    parallel: dict[str, Any]
+    module: str
+    arguments: tuple[Argument, ...]
+    argv: tuple[str, ...]
+    environment_variables: tuple[EnvironmentVariable, ...]
+    ports: tuple[Port, ...]
+    memory: dict[str, Any]
+    context: dict[str, Any]
+    kernels: dict[str, Any]
+    compiles: dict[str, Any]
+    accept: tuple[str, ...] = ()
+    warnings: tuple[Advice, ...] = ()
+
+    def argument(self, flag: str) -> Any:
+        return next((item.value for item in self.arguments if item.flag == flag), None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one host will be."""
+
+    host: str
+    collection: str
+    """Version of this collection."""
+    facts: dict[str, Any]
+    """What the plan relied on, so that a host that changed is noticed."""
+    host_settings: dict[str, Any]
+    instances: dict[str, InstancePlan] = field(default_factory=dict)
+    schema: int = SCHEMA
+    warnings: tuple[Advice, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(plain(self))
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    plans: dict[str, Plan]
+    """Empty when anything was refused: a half-made plan would be applied by somebody."""
+    refusals: tuple[Refusal, ...] = ()
+    advice: tuple[Advice, ...] = ()
+
+
+def plain(value: Any) -> Any:
+    """The same value out of JSON types only, with sorted keys."""
+    if is_dataclass(value):
+        return {
+            item.name: plain(getattr(value, item.name))
+            for item in sorted(fields(value), key=lambda item: item.name)
+        }
+    if isinstance(value, dict):
+        return {str(key): plain(value[key]) for key in sorted(value, key=str)}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value

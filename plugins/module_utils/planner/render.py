@@ -1,0 +1,155 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan as people read it: one screen, ten seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..refusal import Refusal
+from .plan import InstancePlan, Plan, PlanResult
+
+BAR = 24
+GIGA = 1e9
+LABEL = 10
+
+
+def render(result: PlanResult, verbose: bool = False) -> str:
+    """The table, or the refusals; the last line counts."""
+    lines: list[str] = []
+    if result.refusals:
+        for refusal in result.refusals:
+            lines += refusal.lines()
+        count = len(result.refusals)
+        lines.append(f"{count} refusal{'s' if count > 1 else ''}, nothing was changed")
+        return "\n".join(lines)
+    for hosts, blocks in _groups(result.plans):
+        lines += [_host_line(hosts, result.plans[hosts[0]])]
+        lines += [f"  {line}" for block in blocks for line in block]
+        lines.append("")
+    several = len(result.plans)
+    served = sorted({name for plan in result.plans.values() for name in plan.instances})
+    lines.append(
+        f"{several} host{'s' if several != 1 else ''}, {len(served)} model{'s' if len(served) != 1 else ''} "
+        f"({', '.join(served)}), nothing was refused"
+    )
+    return "\n".join(lines)
+
+
+def _groups(plans: Mapping[str, Plan]) -> list[tuple[list[str], list[list[str]]]]:
+    """Hosts whose block reads the same, together: a hundred equal hosts are one paragraph."""
+    found: dict[str, tuple[list[str], list[list[str]]]] = {}
+    for host, plan in plans.items():
+        blocks = [_instance_lines(item) for item in plan.instances.values()]
+        key = _hardware_words(plan) + "\n".join(line for block in blocks for line in block)
+        found.setdefault(key, ([], blocks))[0].append(host)
+    return list(found.values())
+
+
+def _host_line(hosts: list[str], plan: Plan) -> str:
+    names = ", ".join(hosts) if len(hosts) <= 4 else f"{hosts[0]} ... {hosts[-1]} ({len(hosts)} hosts)"
+    return f"{names}  {_hardware_words(plan)}"
+
+
+def _hardware_words(plan: Plan) -> str:
+    facts = plan.facts
+    gpus = facts["gpus"]
+    if not gpus:
+        memory = f", {facts['memory_gib']:g} GiB" if facts["memory_gib"] else ""
+        return f"no GPU  {facts['arch']}, {facts['cpu_threads'] or '?'} threads{memory}"
+    product = str(gpus[0]["product"]).replace("NVIDIA ", "")
+    level = f" (CUDA {facts['driver_cuda']} level)" if facts["driver_cuda"] else ""
+    return f"{len(gpus)}x {product}  driver {facts['driver']}{level}"
+
+
+def _line(label: str, text: str) -> str:
+    return f"{label:<{LABEL}}{text}"
+
+
+def _instance_lines(plan: InstancePlan) -> list[str]:
+    parallel = plan.parallel
+    title = f"[{plan.name}] port {plan.ports[0].port}, unit {plan.unit}"
+    if parallel["nnodes"] > 1:
+        title += f", rank {parallel['node_rank']} of {parallel['nnodes']} (head {parallel['hosts'][0]})"
+        if parallel["node_rank"]:
+            return [title]
+    lines = [title]
+    release = plan.release
+    lines.append(_line("release", f"{release['key']} / {release['cuda']}   {release['why']}"))
+    if release["bundle"]:
+        lines.append(_line("", release["bundle"]))
+    lines.append(_line("python", _python_words(plan)))
+    lines.append(_line("model", _model_words(plan)))
+    if plan.memory:
+        lines.append(_line("memory", memory_bar(plan.memory)))
+    lines.append(_line("context", _context_words(plan)))
+    lines.append(_line("draft", str(plan.context.get("speculative", ""))))
+    if plan.kernels:
+        lines.append(_line("kernels", str(plan.kernels.get("words", ""))))
+    lines.append(_line("compiles", _compile_words(plan)))
+    for number, advice in enumerate(plan.warnings, 1):
+        lines.append(_line("warns" if number == 1 else "", f"{number}: {advice.what} [{advice.where}]"))
+    return lines
+
+
+def _python_words(plan: InstancePlan) -> str:
+    environment = plan.environment
+    source = "the host's own" if environment["interpreter_from"] == "host" else "from the bundle"
+    identity = environment["id"] or "not locked yet"
+    return f"{environment['python']} ({source}), environment {identity}"
+
+
+def _model_words(plan: InstancePlan) -> str:
+    parallel = plan.parallel
+    spread = f"TP {parallel['tp']}" + (f", PP {parallel['pp']}" if parallel["pp"] > 1 else "")
+    if not plan.memory:
+        return f"{plan.model}   {plan.weights['bytes'] / GIGA:.1f} GB, {spread}"
+    weights, usable = plan.memory["weights_bytes"], plan.memory["usable_bytes"]
+    origin = plan.weights["bytes_origin"]
+    guess = f" ({origin})" if origin != "published" else ""
+    return f"{plan.model}   {weights / GIGA:.1f} of {usable / GIGA:.1f} GB a GPU{guess}, {spread}"
+
+
+def memory_bar(memory: Mapping[str, Any]) -> str:
+    """Weights, cache and the rest as parts of what the GPU has."""
+    usable = max(int(memory["usable_bytes"]), 1)
+    full = round(BAR * (memory["weights_bytes"] + memory["kv_bytes"]) / usable)
+    full = max(0, min(BAR, full))
+    weights = round(BAR * memory["weights_bytes"] / usable)
+    bar = "#" * min(weights, full) + "=" * max(full - weights, 0) + "." * (BAR - full)
+    draft = f"  draft {memory['draft_bytes'] / GIGA:.1f}" if memory["draft_bytes"] else ""
+    rest = memory["reserve_bytes"] - memory["graph_bytes"] - memory["draft_bytes"]
+    return (
+        f"[{bar}]  weights {memory['weights_bytes'] / GIGA:.1f}  KV {memory['kv_bytes'] / GIGA:.1f}"
+        f"{draft}  graphs {memory['graph_bytes'] / GIGA:.1f}  reserve {rest / GIGA:.1f}"
+    )
+
+
+def _context_words(plan: InstancePlan) -> str:
+    context = plan.context
+    words = f"{context['length']:,}"
+    if context["length"] < context["of_model"]:
+        words += f" (the model's own is {context['of_model']:,})"
+    if context.get("full_length_requests"):
+        words += f"; {context['full_length_requests']} full-length requests at once"
+    return words
+
+
+def _compile_words(plan: InstancePlan) -> str:
+    compiles = plan.compiles
+    if compiles["nvcc"]:
+        return f"{', '.join(compiles['nvcc'])}: {compiles['source_words']}"
+    if plan.device == "cpu":
+        return "nothing"
+    backends = ", ".join(
+        f"{flag.split('-')[0]} {plan.argument(flag)}"
+        for flag in ("attention-backend", "sampling-backend")
+        if plan.argument(flag)
+    )
+    return f"nothing with nvcc ({backends})"
+
+
+def render_refusals(refusals: Iterable[Refusal]) -> str:
+    return render(PlanResult({}, tuple(refusals)))

@@ -1,0 +1,162 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Between the GPUs: NCCL, RDMA devices, all-reduce, and components known to be bad."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ...refusal import Advice, Refusal
+from ..case import Case
+from ..versions import at_least, served, version_key
+from .registry import Finding, Rule
+
+NCCL_RISK = "gb10-nccl-known-bad"
+
+
+def nccl_floor(case: Case) -> Iterator[Finding]:
+    if case.device != "cuda" or case.parallel.nodes < 2 or case.accepts(NCCL_RISK):
+        return
+    version, floor = case.component("nccl"), str(case.hardware.nccl.get("floor", ""))
+    bad = [str(item) for item in case.hardware.nccl.get("known_bad", ())]
+    if version and (version in bad or not at_least(version, floor)):
+        yield Refusal(
+            "nccl-known-bad",
+            case.head.host,
+            f"release {case.release.key} (NCCL {version})",
+            f"on {case.hardware.key} this NCCL stops for ever after some minutes of work over several hosts; "
+            f"{floor or 'another version'} does not",
+            f"leave the release to the plan, or accept: [{NCCL_RISK}]",
+        )
+
+
+def hca_names(case: Case) -> Iterator[Finding]:
+    wanted = case.instance.environment.get("NCCL_IB_HCA", "")
+    names = [part.partition(":")[0] for part in wanted.lstrip("=^").split(",") if part]
+    for host in case.hosts:
+        present = [device.name for device in host.rdma]
+        wrong = [name for name in names if present and not any(item.startswith(name) for item in present)]
+        if wrong:
+            yield Refusal(
+                "hca-unknown",
+                host.host,
+                f"serve.{case.instance.name}.environment.NCCL_IB_HCA = {wanted}",
+                f"the host has no RDMA device {', '.join(wrong)}: NCCL would fall back to sockets without a word",
+                f"remove it (the plan names {', '.join(present)})",
+            )
+
+
+def pinned_gid(case: Case) -> Iterator[Finding]:
+    value = case.instance.environment.get("NCCL_IB_GID_INDEX")
+    if value is not None:
+        yield Advice(
+            "gid-pinned",
+            case.head.host,
+            f"serve.{case.instance.name}.environment.NCCL_IB_GID_INDEX = {value}",
+            "GID indexes move when an address changes: a pinned one ends in time-outs days later",
+        )
+
+
+def unused_port(case: Case) -> Iterator[Finding]:
+    if case.value("nccl-port") is not None and case.parallel.nodes > 1:
+        yield Advice(
+            "nccl-port-unused",
+            case.head.host,
+            case.where("nccl-port"),
+            f"with several hosts the ranks meet at dist-init-addr: use serve.{case.instance.name}.dist_port",
+        )
+
+
+def no_rdma(case: Case) -> Iterator[Finding]:
+    if case.device != "cuda" or case.parallel.nodes < 2:
+        return
+    for host in case.hosts:
+        if not any(device.state.lower() in ("", "active") for device in host.rdma):
+            yield Advice(
+                "no-rdma",
+                host.host,
+                f"serve.{case.instance.name}.hosts",
+                "no active RDMA device is known: the ranks talk over sockets, many times slower",
+            )
+
+
+def custom_all_reduce(case: Case) -> Iterator[Finding]:
+    hangs = case.hardware.interconnect.get("custom_all_reduce") == "may-hang"
+    if hangs and case.parallel.tensor > 1 and not case.value("disable-custom-all-reduce"):
+        yield Advice(
+            "custom-all-reduce",
+            case.head.host,
+            f"serve.{case.instance.name}",
+            f"hangs were reported on {case.hardware.key}: if one happens, set disable-custom-all-reduce: true",
+        )
+
+
+def known_bad(case: Case) -> Iterator[Finding]:
+    for entry in case.release.known_bad:
+        component = str(entry.get("component", ""))
+        version, versions = case.component(component), str(entry.get("versions", ""))
+        if versions and not (version and matches(version, versions)):
+            continue
+        if not applies(case, entry.get("when", {})):
+            continue
+        what, fix = str(entry.get("what", "")), str(entry.get("fix", ""))
+        where = f"release {case.release.key} ({component} {version})".replace(" )", ")")
+        if entry.get("severity") == "refuse":
+            yield Refusal("component-known-bad", case.head.host, where, what, fix)
+        else:
+            yield Advice("component-known-bad", case.head.host, where, f"{what}; {fix}" if fix else what)
+
+
+def matches(version: str, condition: str) -> bool:
+    """`<2.29.3`, `==9.10.2.21`, `>=2,<3` ...; an empty condition matches everything."""
+    tests = {
+        "<": lambda mine, other: mine < other,
+        "<=": lambda mine, other: mine <= other,
+        ">": lambda mine, other: mine > other,
+        ">=": lambda mine, other: mine >= other,
+        "==": lambda mine, other: mine == other,
+        "!=": lambda mine, other: mine != other,
+    }
+    for part in condition.split(","):
+        found = re.match(r"\s*(<=|>=|==|!=|<|>)?\s*(.+)", part)
+        if found and not tests[found[1] or "=="](version_key(version), version_key(found[2].strip())):
+            return False
+    return True
+
+
+def applies(case: Case, when: Any) -> bool:
+    """Conditions on the case, all of which must hold."""
+    if not isinstance(when, Mapping):
+        return True
+    facts: dict[str, Any] = {
+        "arch": case.variant.arch,
+        "cuda": case.variant.cuda,
+        "device": case.device,
+        "hardware": case.hardware.key,
+        "nodes": "several" if case.parallel.nodes > 1 else "one",
+        "model": case.model.key,
+        "architecture": case.model.shape.architecture,
+        "weight_dtype": case.model.quantization.weight_dtype,
+    }
+    for key, wanted in when.items():
+        values = wanted if isinstance(wanted, (list, tuple)) else [wanted]
+        if key == "compute_capability":
+            if not served(case.capability, [str(value) for value in values]):
+                return False
+        elif key in facts and facts[key] not in values:
+            return False
+    return True
+
+
+RULES = (
+    Rule("nccl-known-bad", "Some versions deadlock on this processor.", nccl_floor, of_release=True),
+    Rule("hca-unknown", "A wrong name means sockets, silently.", hca_names),
+    Rule("gid-pinned", "Indexes are not stable.", pinned_gid),
+    Rule("nccl-port-unused", "One rendezvous only.", unused_port),
+    Rule("no-rdma", "Sockets work and are slow.", no_rdma),
+    Rule("custom-all-reduce", "Reported hangs of tensor parallel.", custom_all_reduce),
+    Rule("component-known-bad", "What the catalogue knows of a release's parts.", known_bad, of_release=True),
+)

@@ -1,0 +1,128 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the service is reached, what it says to the outside, and which flags are not the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...refusal import Advice, Refusal
+from ..case import Case
+from .registry import Finding, Rule, true_text
+
+DP_ATTENTION_RISK = "dp-attention-unauthenticated"
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+
+
+def remote_code(case: Case) -> Iterator[Finding]:
+    if case.value("trust-remote-code") and not case.model.trust_remote_code:
+        yield Advice(
+            "trust-remote-code",
+            case.head.host,
+            case.where("trust-remote-code"),
+            f"{case.release.key} has {case.model.shape.architecture} itself: the flag only lets a checkpoint run code",
+        )
+
+
+def dp_attention(case: Case) -> Iterator[Finding]:
+    on = case.value("enable-dp-attention") or (case.value("attn-dp-size") or 1) != 1
+    if not on:
+        return
+    where = case.where("enable-dp-attention" if case.value("enable-dp-attention") else "attn-dp-size")
+    if case.parallel.nodes > 1 and not case.accepts(DP_ATTENTION_RISK):
+        yield Refusal(
+            "dp-attention-open",
+            case.head.host,
+            where,
+            "over several hosts its sockets carry Python objects without a password: who reaches them runs code",
+            f"remove it, or accept: [{DP_ATTENTION_RISK}] behind the fabric firewall",
+        )
+    else:
+        yield Advice(
+            "dp-attention",
+            case.head.host,
+            where,
+            "its local sockets carry Python objects: no untrusted user should have an account on the host",
+        )
+
+
+def deterministic(case: Case) -> Iterator[Finding]:
+    if case.value("enable-deterministic-inference") and case.experts():
+        yield Advice(
+            "deterministic-tiles",
+            case.head.host,
+            case.where("enable-deterministic-inference"),
+            "kernel tuning files are not read in this mode: expect slower experts",
+        )
+
+
+def watchdog(case: Case) -> Iterator[Finding]:
+    planned = case.inputs.policy["timeouts"]["watchdog"]
+    value = case.value("watchdog-timeout")
+    if case.asked("watchdog-timeout") and isinstance(value, (int, float)) and value < planned:
+        yield Advice(
+            "watchdog-short",
+            case.head.host,
+            case.where("watchdog-timeout"),
+            f"a long prefill on a busy server takes minutes; below {planned} s it may be taken for a hang",
+        )
+
+
+def checksum(case: Case) -> Iterator[Finding]:
+    value = case.value("model-checksum")
+    if value is not None and not str(value).startswith("/"):
+        yield Refusal(
+            "needs-network",
+            case.head.host,
+            case.where("model-checksum"),
+            "without a local file the engine asks a hub for the checksums",
+            "remove it: the collection verifies every weight file itself; or give the path of a JSON file",
+        )
+
+
+def offline(case: Case) -> Iterator[Finding]:
+    for name in OFFLINE:
+        value = case.instance.environment.get(name)
+        if value is not None and not true_text(value):
+            yield Refusal(
+                "needs-network",
+                case.head.host,
+                f"serve.{case.instance.name}.environment.{name} = {value}",
+                "the engine would ask a hub while it starts",
+                f"remove {name}",
+            )
+
+
+def owned_variables(case: Case) -> Iterator[Finding]:
+    if "CUDA_VISIBLE_DEVICES" in case.instance.environment:
+        value = case.instance.environment["CUDA_VISIBLE_DEVICES"]
+        yield Refusal(
+            "variable-owned",
+            case.head.host,
+            f"serve.{case.instance.name}.environment.CUDA_VISIBLE_DEVICES = {value}",
+            "the plan shares the GPUs out among the instances",
+            f"say it here: serve.{case.instance.name}.gpus: [{value}]",
+        )
+    if "SGLANG_MOE_CONFIG_DIR" in case.instance.environment:
+        yield Advice(
+            "moe-directory",
+            case.head.host,
+            f"serve.{case.instance.name}.environment.SGLANG_MOE_CONFIG_DIR",
+            "it replaces the engine's own kernel files as a whole; its folder configs/triton_X_Y_Z must exist",
+        )
+
+
+RULES = (
+    Rule(
+        "trust-remote-code",
+        "Code from a checkpoint is only worth it when the engine lacks the model.",
+        remote_code,
+    ),
+    Rule("dp-attention-open", "Unauthenticated sockets carry pickles.", dp_attention),
+    Rule("deterministic-tiles", "The look-up is skipped in this mode.", deterministic),
+    Rule("watchdog-short", "The watchdog ends the engine.", watchdog),
+    Rule("needs-network", "A host in a closed room hangs on a look-up.", checksum),
+    Rule("needs-network", "A host in a closed room hangs on a look-up.", offline),
+    Rule("variable-owned", "The plan shares out GPUs.", owned_variables),
+)

@@ -1,0 +1,233 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The server arguments that follow from facts and catalogues, each with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from .case import Case
+from .compilers import Source
+from .plan import Argument
+
+PLAN, MODEL, HARDWARE, RELEASE = "plan", "model", "hardware", "release"
+TYPED_KEYS = {
+    "context_length": "context-length",
+    "kv_cache_dtype": "kv-cache-dtype",
+    "memory_fraction": "mem-fraction-static",
+}
+
+
+HUMMING_RISK = "fp8-on-sm80-humming"
+
+
+class Arguments:
+    """Collects arguments by the release's main spelling; what is said later wins."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self.found: dict[str, Argument] = dict(case.arguments)
+
+    def put(self, flag: str, value: Any, why: str, origin: str = PLAN) -> None:
+        name = self._case.contract.primary(flag)
+        before = self.found.get(name)
+        if before is not None and origin.startswith("serve.") and before.value != value:
+            why = f"{why}; the plan would say {before.value}: {before.why}"
+        self.found[name] = Argument(name, value, why, origin)
+
+    def offer(self, flag: str, value: Any, why: str, origin: str = PLAN) -> None:
+        """Only where the release has the flag and allows the value."""
+        if self._case.contract.allows(flag, value):
+            self.put(flag, value, why, origin)
+
+
+def derive(case: Case, source: Source, speculative: str) -> Case:
+    """The case with every argument that does not differ from rank to rank.
+
+    `speculative` is "" for none, else the reason why it is on.
+    """
+    found = Arguments(case)
+    _identity(case, found)
+    _parallel(case, found)
+    _model(case, found)
+    if case.device == "cuda":
+        _backends(case, found, source)
+        _memory(case, found)
+    if speculative:
+        _speculative(case, found, speculative)
+    _service(case, found)
+    for flag, value in case.hardware.arguments.items():
+        found.put(flag, value, f"{case.hardware.key} needs it", HARDWARE)
+    for flag, value in case.model.arguments.items():
+        found.put(flag, value, f"{case.model.key} needs it", MODEL)
+    if case.device == "cpu":
+        found.put("device", "cpu", "no GPU is used")
+        for flag, value in case.release.cpu.get("arguments", {}).items():
+            found.put(flag, value, f"{case.release.key} needs it on a CPU", RELEASE)
+        if case.parallel.nodes > 1:
+            for flag, value in case.release.cpu.get("arguments_multi", {}).items():
+                found.put(flag, value, f"{case.release.key} needs it on several CPUs", RELEASE)
+    _user(case, found)
+    return replace(case, arguments=found.found)
+
+
+def weights_path(case: Case) -> str:
+    if case.model.key.startswith("/"):
+        return case.model.key
+    return f"{case.inputs.policy['directories']['weights']}/{case.model.key}/{revision(case)}"
+
+
+def revision(case: Case) -> str:
+    """The commit that the weights are taken at; a model that no hub has is "local"."""
+    revisions = case.model.revisions
+    pinned = next((revisions[hub] for hub in ("modelscope", "huggingface") if revisions.get(hub)), "")
+    return pinned or ("unpinned" if case.model.ids else "local")
+
+
+def _identity(case: Case, found: Arguments) -> None:
+    found.put("model-path", weights_path(case), "a local directory: no hub is asked")
+    name = case.instance.served_model_name or case.instance.name
+    found.put("served-model-name", name, "the name that requests use")
+    found.put("host", "127.0.0.1", "only the gateway on the same host may reach the engine")
+    found.put("port", case.instance.port, f"serve.{case.instance.name}.port")
+
+
+def _parallel(case: Case, found: Arguments) -> None:
+    parallel = case.parallel
+    found.put("tp-size", parallel.tensor, parallel.why)
+    if parallel.pipeline > 1:
+        found.put("pp-size", parallel.pipeline, parallel.why)
+    if parallel.nodes > 1:
+        found.put("nnodes", parallel.nodes, f"serve.{case.instance.name}.hosts")
+        seconds = case.inputs.policy["timeouts"]["distributed"]
+        found.put("dist-timeout", seconds, "the slowest member's weights may take this long")
+
+
+def _model(case: Case, found: Arguments) -> None:
+    model = case.model
+    if model.tool_call_parser:
+        found.put("tool-call-parser", model.tool_call_parser, f"{model.name} writes its calls so", MODEL)
+    if model.reasoning_parser:
+        found.put("reasoning-parser", model.reasoning_parser, f"{model.name} writes its thoughts so", MODEL)
+    if model.trust_remote_code:
+        found.put("trust-remote-code", True, f"{model.name} brings its own Python code", MODEL)
+    if humming_accepted(case):
+        found.put("quantization", "humming", f"accepted: {HUMMING_RISK}")
+    if model.kv_dtype and model.kv_dtype not in ("bfloat16", "auto"):
+        found.put("kv-cache-dtype", model.kv_dtype, f"{model.key} wants it", MODEL)
+    if case.instance.thinking_budget:
+        found.put("enable-custom-logit-processor", True, "the thinking budget is such a processor")
+
+
+def humming_accepted(case: Case) -> bool:
+    """FP8 experts on a GPU without FP8, through kernels that nobody saw running there."""
+    return (
+        case.device == "cuda"
+        and case.accepts(HUMMING_RISK)
+        and case.has("humming")
+        and not case.hardware.fp8
+        and case.model.quantization.weight_dtype.startswith("float8")
+    )
+
+
+def _backends(case: Case, found: Arguments, source: Source) -> None:
+    capability = case.capability
+    latent = case.model.shape.attention == "mla"
+    if capability == "9.0" and case.variant.arch == "x86_64":
+        found.offer("attention-backend", "fa3", "its code for compute capability 9.0 is in the wheel")
+    elif latent:
+        found.offer("attention-backend", "triton", f"the engine's choice for MLA on capability {capability}")
+    elif source:
+        found.offer("attention-backend", "flashinfer", f"fastest that can be compiled: {source.words}")
+    else:
+        found.offer("attention-backend", "triton", f"compiles nothing with nvcc: {source.words}")
+    if source:
+        found.offer("sampling-backend", "flashinfer", f"can be compiled: {source.words}")
+    else:
+        found.offer("sampling-backend", "pytorch", f"compiles nothing with nvcc: {source.words}")
+
+
+def _memory(case: Case, found: Arguments) -> None:
+    memory = case.inputs.policy["memory"]
+    unified = case.hardware.unified_memory
+    suffix = "_unified" if unified else ""
+    chunk = memory[f"chunked_prefill{suffix}"]
+    why = (
+        "small steps keep the peak low where host and GPU share memory"
+        if unified
+        else "the engine's own size"
+    )
+    found.offer("chunked-prefill-size", chunk, why)
+    batch = memory[f"graph_batch{suffix}"]
+    wanted = case.instance.options.get("max-running-requests")
+    if isinstance(wanted, int) and not isinstance(wanted, bool):
+        batch = min(batch, wanted)
+    flag = case.contract.first("cuda-graph-max-bs-decode", "cuda-graph-max-bs")
+    if flag:
+        found.put(flag, batch, "graphs for larger batches cost memory and start-up time")
+
+
+def _speculative(case: Case, found: Arguments, why: str) -> None:
+    settings = case.model.speculative
+    found.put("speculative-algorithm", settings["algorithm"], why)
+    for key, flag in (
+        ("num_steps", "speculative-num-steps"),
+        ("eagle_topk", "speculative-eagle-topk"),
+        ("num_draft_tokens", "speculative-num-draft-tokens"),
+    ):
+        if key in settings:
+            found.put(flag, settings[key], f"{case.model.name}'s MTP layer")
+
+
+def _service(case: Case, found: Arguments) -> None:
+    seconds = case.inputs.policy["timeouts"]["watchdog"]
+    found.put("watchdog-timeout", seconds, "a long prefill is no hang; a hang ends the engine")
+    found.put("enable-metrics", True, "monitoring reads /metrics")
+
+
+def _user(case: Case, found: Arguments) -> None:
+    instance = case.instance
+    for key, flag in TYPED_KEYS.items():
+        value = getattr(instance, key)
+        if value not in (None, ""):
+            found.put(flag, value, "asked for", f"serve.{instance.name}.{key}")
+    for flag, value in instance.options.items():
+        name = case.contract.primary(flag)
+        if value is None or value is False:
+            # "Off" for a switch that the plan set; the checker sees what remains.
+            found.found.pop(name, None)
+            continue
+        if not owned(case, name):
+            found.put(flag, value, "asked for", f"serve.{instance.name}.options.{flag}")
+
+
+def owned(case: Case, flag: str) -> bool:
+    """Flags that the collection keeps for itself; the check refuses them with the place to say it."""
+    return flag in case.inputs.flag_rules.owned
+
+
+def rank_arguments(case: Case, rank: int, head_address: str) -> list[Argument]:
+    """All arguments of one member, in a stable order: what it serves, how it is spread, the rest."""
+    found = Arguments(case)
+    if case.parallel.nodes > 1:
+        found.put("node-rank", rank, "position in the list of hosts")
+        place = f"{head_address}:{dist_port(case)}"
+        found.put("dist-init-addr", place, "the first host, where the ranks meet")
+    order = [
+        case.contract.primary(flag)
+        for flag in (
+            "model-path", "served-model-name", "host", "port", "tp-size", "pp-size", "nnodes", "node-rank",
+            "dist-init-addr", "dist-timeout", "context-length",
+        )
+    ]  # fmt: skip
+    return sorted(
+        found.found.values(),
+        key=lambda item: (order.index(item.flag) if item.flag in order else len(order), item.flag),
+    )
+
+
+def dist_port(case: Case) -> int:
+    offset = int(case.inputs.policy["ports"]["rendezvous_offset"])
+    return case.instance.dist_port or case.instance.port + offset

@@ -1,0 +1,219 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How an instance is spread: which GPUs of which hosts, tensor and pipeline parallel sizes, ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..catalogue import Model
+from ..host_facts import HostFacts
+from ..refusal import Refusal
+from ..serve_spec import Instance
+from ..sharding import parallel_problems, valid_tensor_parallel
+
+
+@dataclass(frozen=True)
+class Parallel:
+    tensor: int
+    pipeline: int
+    hosts: tuple[str, ...]
+    gpus: Mapping[str, tuple[int, ...]]
+    """Host -> GPU indexes; empty tuples on CPU."""
+    why: str
+
+    @property
+    def nodes(self) -> int:
+        return len(self.hosts)
+
+    @property
+    def ranks(self) -> int:
+        return self.tensor * self.pipeline
+
+
+def allocate(
+    instances: list[Instance], facts: Mapping[str, HostFacts], sizes: Mapping[str, int | None]
+) -> tuple[dict[str, dict[str, tuple[int, ...]]], list[Refusal]]:
+    """GPUs per instance and host. `sizes` says how many an instance takes on a host, None for all."""
+    taken: dict[str, dict[int, str]] = {}
+    chosen: dict[str, dict[str, tuple[int, ...]]] = {instance.name: {} for instance in instances}
+    refusals: list[Refusal] = []
+    # Who names GPUs goes first; the others share what is left.
+    for instance in sorted(instances, key=lambda item: not item.gpus):
+        for host in instance.hosts:
+            known = facts.get(host)
+            if known is None:
+                continue
+            present = tuple(gpu.index for gpu in known.gpus)
+            used = taken.setdefault(host, {})
+            if instance.gpus:
+                refusals += _named_problems(instance, host, present, used)
+                mine = tuple(index for index in instance.gpus if index in present)
+            else:
+                free = tuple(index for index in present if index not in used)
+                count = sizes.get(instance.name)
+                mine = free if count is None else free[:count]
+                refusals += _free_problems(instance, host, present, free, used, count)
+            for index in mine:
+                used.setdefault(index, instance.name)
+            chosen[instance.name][host] = mine
+    return chosen, refusals
+
+
+def _named_problems(
+    instance: Instance, host: str, present: tuple[int, ...], used: Mapping[int, str]
+) -> list[Refusal]:
+    refusals = []
+    missing = [index for index in instance.gpus if index not in present]
+    if missing:
+        refusals.append(
+            Refusal(
+                "gpu-missing",
+                host,
+                instance.where("gpus", list(instance.gpus)),
+                f"the host has no GPU {_list(missing)}; it has {_list(present) or 'none'}",
+                "name GPUs that the host has, or leave gpus out",
+            )
+        )
+    for index in instance.gpus:
+        if index in used:
+            refusals.append(
+                Refusal(
+                    "gpu-twice",
+                    host,
+                    instance.where("gpus", list(instance.gpus)),
+                    f"GPU {index} already belongs to serve.{used[index]}",
+                    f"give serve.{instance.name} GPUs that are free: "
+                    f"{_list(gpu for gpu in present if gpu not in used) or 'none is'}",
+                )
+            )
+    return refusals
+
+
+def _free_problems(
+    instance: Instance,
+    host: str,
+    present: tuple[int, ...],
+    free: tuple[int, ...],
+    used: Mapping[int, str],
+    count: int | None,
+) -> list[Refusal]:
+    if not present or (free and (count is None or len(free) >= count)):
+        return []
+    if used:
+        others = ", ".join(sorted({f"serve.{name}" for name in used.values()}))
+        return [
+            Refusal(
+                "gpu-twice",
+                host,
+                instance.where("hosts", list(instance.hosts)),
+                f"{count or 'all'} GPUs are wanted, {len(free)} of {len(present)} are left by {others}",
+                "share them out with gpus: [...] or tensor_parallel: N in each instance",
+            )
+        ]
+    return []
+
+
+def _list(indexes: object) -> str:
+    return ", ".join(str(index) for index in indexes)  # type: ignore[attr-defined]
+
+
+def spread(
+    instance: Instance, model: Model, device: str, gpus: Mapping[str, tuple[int, ...]]
+) -> tuple[Parallel | None, list[Refusal]]:
+    """Parallel sizes over the hosts; asked for ones are checked, others derived."""
+    nodes = len(instance.hosts)
+    slots = [len(gpus.get(host, ())) for host in instance.hosts] if device == "cuda" else [1] * nodes
+    if device == "cuda" and len(set(slots)) > 1:
+        shown = ", ".join(f"{host} {count}" for host, count in zip(instance.hosts, slots))
+        return None, [
+            Refusal(
+                "gpu-count-differs",
+                "",
+                instance.where("hosts", list(instance.hosts)),
+                f"members must have the same number of GPUs: {shown}",
+                f"name {min(slots)} GPUs of each with gpus: [...], or repair the host that lost one",
+            )
+        ]
+    total = sum(slots)
+    tensor, pipeline = instance.tensor_parallel, instance.pipeline_parallel
+    why = "asked for"
+    if tensor is None:
+        most = total // (pipeline or 1)
+        sizes = valid_tensor_parallel(model.shape, most, model.quantization)
+        # On several hosts every host needs a rank, so only a full spread will do.
+        tensor = most if nodes > 1 and most in sizes else max(sizes, default=1)
+        why = (
+            f"all {total} GPUs" if tensor == total and device == "cuda" else f"{total} cut as the heads allow"
+        )
+        if device == "cpu":
+            why = "one rank a host"
+        if nodes > 1 and pipeline is None and tensor * nodes == total and tensor != total:
+            pipeline = nodes
+            why = f"{model.shape.attention_heads} heads do not divide by {total}: pipeline over the hosts"
+        elif tensor < total and nodes == 1:
+            why = (
+                f"largest of {total} GPUs that divides {model.shape.attention_heads} heads and expert widths"
+            )
+    parallel = Parallel(
+        tensor=tensor,
+        pipeline=pipeline or 1,
+        hosts=instance.hosts,
+        gpus=_used(instance, gpus, tensor * (pipeline or 1), nodes),
+        why=why,
+    )
+    return parallel, _size_problems(instance, model, device, parallel, total)
+
+
+def _used(
+    instance: Instance, gpus: Mapping[str, tuple[int, ...]], ranks: int, nodes: int
+) -> dict[str, tuple[int, ...]]:
+    each = max(ranks // nodes, 1)
+    return {host: gpus.get(host, ())[:each] for host in instance.hosts}
+
+
+def _size_problems(
+    instance: Instance, model: Model, device: str, parallel: Parallel, total: int
+) -> list[Refusal]:
+    refusals: list[Refusal] = []
+    things = "GPUs" if device == "cuda" else "hosts (one rank each)"
+    where = instance.where(
+        "tensor_parallel" if instance.tensor_parallel else "hosts",
+        None if instance.tensor_parallel else list(instance.hosts),
+    )
+    possible = valid_tensor_parallel(model.shape, total, model.quantization)
+    if parallel.ranks > total and device == "cuda":
+        refusals.append(
+            Refusal(
+                "too-few-gpus",
+                "" if parallel.nodes > 1 else instance.hosts[0],
+                where,
+                f"{parallel.ranks} ranks are asked for (tensor {parallel.tensor} x pipeline "
+                f"{parallel.pipeline}), {total} {things} are there",
+                f"use tensor_parallel: {max(possible, default=1)}, or add hosts",
+            )
+        )
+    elif parallel.nodes > 1 and parallel.ranks % parallel.nodes:
+        refusals.append(
+            Refusal(
+                "ranks-uneven",
+                "",
+                where,
+                f"{parallel.ranks} ranks cannot be shared out evenly over {parallel.nodes} hosts",
+                f"use tensor_parallel: {total}, or fewer hosts",
+            )
+        )
+    problems = parallel_problems(model.shape, parallel.tensor, parallel.pipeline, model.quantization)
+    if problems:
+        refusals.append(
+            Refusal(
+                "parallel-indivisible",
+                "",
+                where,
+                f"tensor parallel {parallel.tensor} does not divide {model.key}: {'; '.join(problems)}",
+                f"use tensor_parallel: {' or '.join(map(str, possible[-3:])) or 1}",
+            )
+        )
+    return refusals

@@ -1,0 +1,403 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One row for every refusal that the planner knows: what brings it, and that it helps.
+
+A code in the source without a row here fails, and so does a row whose code is never met.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import Disk, Fault
+from ansible_collections.baremetal.sglang.plugins.module_utils.model_shape import Quantization
+from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import Refusal
+from ansible_collections.baremetal.sglang.plugins.plugin_utils import plan_inputs
+
+Refusals = Callable[[Any, Path], "list[Refusal]"]
+ROOT = Path(__file__).resolve().parents[5]
+SOURCES = [
+    ROOT / "plugins/module_utils/serve_spec.py",
+    ROOT / "plugins/plugin_utils/plan_inputs.py",
+    *sorted((ROOT / "plugins/module_utils/planner").rglob("*.py")),
+]
+OLD = "0.5.10.post1"
+
+
+def one(kind: str, count: int = 1, host: Any = None, **wanted: Any) -> Refusals:
+    return lambda world, _tmp: list(world.one(kind, count, host, **wanted).refusals)
+
+
+def serve(value: Any, kind: str = "cpu") -> Refusals:
+    return lambda world, _tmp: list(world.plan(world.hosts(kind), value).refusals)
+
+
+def instance(**wanted: Any) -> Refusals:
+    return serve({"it": wanted})
+
+
+def with_model(change: dict[str, Any], kind: str = "a800", count: int = 1, **wanted: Any) -> Refusals:
+    """A model of the catalogue with something else in its entry."""
+
+    def run(world: Any, _tmp: Path) -> list[Refusal]:
+        facts = world.hosts(kind, count)
+        model = world.catalogues.models[wanted["model"]]
+        shape = change.pop("quantization", None)
+        quantization = replace(model.quantization, **shape) if shape else model.quantization
+        changed = replace(model, quantization=quantization, **change)
+        catalogues = replace(world.catalogues, models={**world.catalogues.models, model.key: changed})
+        return list(
+            world.plan(facts, {"it": {"hosts": list(facts), **wanted}}, catalogues=catalogues).refusals
+        )
+
+    return run
+
+
+def mixed(world: Any, _tmp: Path) -> list[Refusal]:
+    gpus = [{"model": "a800-sxm4-80gb", "count": 1}, {"model": "h200", "count": 1}]
+    return list(world.one("a800", host={"gpus": gpus}, model="glm-4.7-flash").refusals)
+
+
+def stranger(world: Any, _tmp: Path) -> list[Refusal]:
+    known = world.host("a800", "a800-1")
+    gpu = replace(known.gpus[0], model="", product="NVIDIA A800-SXM4-96GB", memory_mib=98304)
+    facts = {"a800-1": replace(known, gpus=(gpu,))}
+    return list(world.plan(facts, {"it": {"hosts": ["a800-1"], "model": "glm-4.7-flash"}}).refusals)
+
+
+def sliced(world: Any, _tmp: Path) -> list[Refusal]:
+    known = world.host("a800", "a800-1")
+    gpus = (replace(known.gpus[0], mig_enabled=True), *known.gpus[1:])
+    facts = {"a800-1": replace(known, gpus=gpus)}
+    return list(world.plan(facts, {"it": {"hosts": ["a800-1"], "model": "glm-4.7-flash"}}).refusals)
+
+
+def unequal(key: str, value: Any) -> Refusals:
+    def run(world: Any, _tmp: Path) -> list[Refusal]:
+        facts = {**world.hosts("a800"), "other": world.host("a800", "other", 2, **{key: value})}
+        return list(world.plan(facts, {"it": {"hosts": list(facts), "model": "glm-4.7-int8"}}).refusals)
+
+    return run
+
+
+def no_network(world: Any, _tmp: Path) -> list[Refusal]:
+    facts = world.hosts("spark", 2)
+    lonely = ({"name": "eth0", "state": "up", "addresses": ["172.16.0.9/24"]},)
+    facts["spark-2"] = replace(facts["spark-2"], interfaces=lonely)
+    return list(world.plan(facts, {"it": {"hosts": list(facts), "model": "glm-4.7-flash-fp8"}}).refusals)
+
+
+def two(second: dict[str, Any], **first: Any) -> Refusals:
+    hosts = ["a800-1"]
+    entry = {"model": "glm-4.7-flash", "hosts": hosts}
+    return serve({"one": {**entry, **first}, "two": {**entry, "port": 30001, **second}}, "a800")
+
+
+def nccl(world: Any, _tmp: Path) -> list[Refusal]:
+    release = world.catalogues.releases["0.5.23"]
+    variants = tuple(
+        replace(variant, components={**variant.components, "nccl": "2.28.9"}) for variant in release.variants
+    )
+    catalogues = replace(world.catalogues, releases={"0.5.23": replace(release, variants=variants)})
+    facts = world.hosts("spark", 2)
+    wanted = {"hosts": list(facts), "model": "glm-4.7-flash-fp8"}
+    return list(world.plan(facts, {"it": wanted}, catalogues=catalogues).refusals)
+
+
+def compiler_too_new(world: Any, _tmp: Path) -> list[Refusal]:
+    release = world.catalogues.releases["0.5.23"]
+    variants = tuple(
+        replace(variant, components={**variant.components, "nvcc": "13.5.37"}) for variant in release.variants
+    )
+    catalogues = replace(world.catalogues, releases={"0.5.23": replace(release, variants=variants)})
+    facts = world.hosts("h200")
+    wanted = {"hosts": list(facts), "model": "glm-4.7-fp8"}
+    return list(world.plan(facts, {"it": wanted}, catalogues=catalogues).refusals)
+
+
+def no_cpu_entry(world: Any, _tmp: Path) -> list[Refusal]:
+    hardware = {key: value for key, value in world.catalogues.hardware.items() if key != "cpu"}
+    catalogues = replace(world.catalogues, hardware=hardware)
+    facts = world.hosts("cpu")
+    return list(
+        world.plan(
+            facts, {"it": {"hosts": list(facts), "model": "glm-4.7-tiny"}}, catalogues=catalogues
+        ).refusals
+    )
+
+
+def unreadable(_world: Any, tmp: Path) -> list[Refusal]:
+    (tmp / "models").mkdir()
+    (tmp / "models/mine.yml").write_text("family: [broken", encoding="utf-8")
+    return plan_inputs.load_shelf([str(tmp)]).refusals
+
+
+def no_directory(_world: Any, tmp: Path) -> list[Refusal]:
+    return plan_inputs.load_shelf([str(tmp / "absent")]).refusals
+
+
+def no_config(_world: Any, tmp: Path) -> list[Refusal]:
+    refusals: list[Refusal] = []
+    plan_inputs.local_models({"it": {"model": str(tmp)}}, refusals)
+    return refusals
+
+
+def contradiction(world: Any, _tmp: Path) -> list[Refusal]:
+    gathered = world.host("a800", "gpu-01", driver="535.183.01").to_dict()
+    declared = {"os": "ubuntu-22.04", "arch": "x86_64", "driver": "550.54.15"}
+    declared["gpus"] = {"model": "a800-sxm4-80gb", "count": 8}
+    variables = {"sglang_facts": gathered, "declared_hardware": declared}
+    return plan_inputs.collect_facts(
+        ["gpu-01"], lambda _host, name: variables[name], "", world.shelf
+    ).refusals
+
+
+ALL_RISKS = ["below-security-floor", "mtp-without-right-draft", "fp8-on-sm80-humming"]
+ROWS: dict[str, list[Refusals]] = {
+    "component-known-bad": [compiler_too_new],
+    "declared-differs": [contradiction],
+    "disk-full": [
+        one("h200", model="glm-4.7-fp8", host={"disks": (Disk("/opt/sglang", "/", "ext4", 900.0, 100.0),)})
+    ],
+    "does-not-fit": [
+        one("a800", model="glm-4.7"),
+        one("spark", 4, model="glm-4.7-fp8", context_length=202752, memory_fraction=0.75),
+        one("cpu", model="glm-4.7-tiny", context_length=8192),
+        one("cpu", model="glm-4.7"),
+    ],
+    "dp-attention-open": [one("spark", 2, model="glm-4.7-flash-fp8", options={"enable-dp-attention": True})],
+    "eagle-incomplete": [
+        one("a800", model="glm-4.7-int8", speculative=False, options={"speculative-num-steps": 3}),
+        one(
+            "a800",
+            model="glm-4.7-int8",
+            speculative=False,
+            options={"speculative-algorithm": "EAGLE", "speculative-num-steps": 3},
+        ),
+    ],
+    "engine": [one("h200", model="glm-4.7-flash", engine="lightllm"), one("cpu", model="x", engine="vllm")],
+    "fabric-manager": [one("a800", model="glm-4.7-int8", host={"fabric_manager": "stopped"})],
+    "file-unreadable": [unreadable],
+    "fp8-experts": [one("a800", model="glm-4.7-fp8"), one("a800-580", model="glm-4.7-flash-fp8")],
+    "gpu-count-differs": [unequal("gpus", {"model": "a800-sxm4-80gb", "count": 7})],
+    "gpu-missing": [one("a800", model="glm-4.7-flash", gpus=[0, 8])],
+    "gpu-twice": [two({"gpus": [0, 1]}, gpus=[1, 2]), two({})],
+    "hca-unknown": [
+        one("spark", 2, model="glm-4.7-flash-fp8", environment={"NCCL_IB_HCA": "mlx5_1"}),
+    ],
+    "host-fault": [
+        one(
+            "a800",
+            model="glm-4.7-int8",
+            host={
+                "faults": (Fault("gpu-lost", "GPU 3", "the GPU has fallen off the bus", "restart the host"),)
+            },
+        )
+    ],
+    "host-not-in-inventory": [instance(model="glm-4.7-tiny", hosts=["cpu-2"])],
+    "humming-runner": [
+        one(
+            "a800-580",
+            model="glm-4.7-fp8",
+            accept=["fp8-on-sm80-humming"],
+            options={"moe-runner-backend": "triton"},
+        )
+    ],
+    "instance-name": [serve({"GLM 4.7": {"model": "glm-4.7-tiny", "hosts": ["cpu-1"]}})],
+    "int8-needs-flag": [one("a800", model="glm-4.7-int8", options={"quantization": None})],
+    "inventory-empty": [lambda world, _tmp: list(world.plan({}, {}).refusals)],
+    "kv-fp8-capability": [
+        one(
+            "a800",
+            model="glm-4.7-int8",
+            kv_cache_dtype="fp8_e4m3",
+            options={"attention-backend": "triton"},
+        )
+    ],
+    "member-twice": [one("cpu", model="glm-4.7-tiny", hosts=["cpu-1", "cpu-1"])],
+    "members-differ": [
+        unequal("driver", "570.86.15"),
+        unequal("gpus", {"model": "a100-sxm4-80gb", "count": 8}),
+    ],
+    "memory-fraction-unified": [one("spark", model="glm-4.7-flash-fp8", memory_fraction=0.95)],
+    "mig-enabled": [sliced],
+    "mixed-gpus": [mixed],
+    "model-directory": [no_config],
+    "moe-runner-fp8": [one("h200", model="glm-4.7-fp8", options={"moe-runner-backend": "marlin"})],
+    "moe-tile-too-large": [
+        one(
+            "spark",
+            model="glm-4.7-flash-fp8",
+            release=OLD,
+            host={"toolkit": {"cuda_home": "/usr/local/cuda", "nvcc": "12.9.86", "ptxas": "12.9.86"}},
+        )
+    ],
+    "mtp-draft-class": [one("a800", model="glm-4.7-flash", speculative=True)],
+    "mtp-missing": [one("h200", model="glm-4.7-flash-nvfp4", speculative=True)],
+    "nccl-known-bad": [nccl],
+    "needs-network": [
+        one("cpu", model="glm-4.7-tiny", options={"model-checksum": "zai-org/GLM-4.7"}),
+        one("cpu", model="glm-4.7-tiny", environment={"HF_HUB_OFFLINE": "0"}),
+    ],
+    "no-common-network": [no_network],
+    "no-compiler": [one("a800-without-toolkit", model="glm-4.7-int8")],
+    "no-facts": [
+        lambda world, _tmp: list(
+            world.plan({}, {"it": {"model": "glm-4.7-tiny", "hosts": ["a-1"]}}, hosts=("a-1",)).refusals
+        )
+    ],
+    "no-gpu": [one("cpu", model="glm-4.7-flash", device="cuda")],
+    "no-release": [
+        one("a800", model="glm-4.7-int8", host={"driver": "470.57.02"}),
+        one("cpu", model="glm-4.7-tiny", host={"arch": "aarch64"}),
+        one("a800", model="glm-4.7-int8", host={"python": ()}),
+    ],
+    "no-such-directory": [no_directory],
+    "nvfp4-capability": [one("a800", model="glm-4.7-nvfp4")],
+    "parallel-indivisible": [one("a800", model="glm-4.7-flash", tensor_parallel=8)],
+    "port-taken": [
+        one(
+            "cpu",
+            model="glm-4.7-tiny",
+            host={"listening": ({"port": 30000, "address": "0.0.0.0", "process": "nginx"},)},
+        )
+    ],
+    "port-twice": [two({"port": 30000, "gpus": [1]}, gpus=[0])],
+    "ptxas-too-old": [one("spark", model="glm-4.7-flash-awq", release=OLD)],
+    "quantization-mismatch": [one("h200", model="glm-4.7-fp8", options={"quantization": "fp8"})],
+    "ranks-uneven": [one("a800", 2, model="glm-4.7-int8", tensor_parallel=3)],
+    "release-unfit": [one("a800", model="glm-4.7-int8", release="0.5.23")],
+    "serve-empty": [serve({}), serve(None), serve([1])],
+    "serve-missing": [instance(hosts=["cpu-1"]), instance(model="glm-4.7-tiny")],
+    "serve-type": [
+        serve({"it": "glm-4.7"}),
+        instance(model="glm-4.7-tiny", hosts=["cpu-1"], port="30000"),
+        instance(model="glm-4.7-tiny", hosts=["cpu-1"], memory_fraction=1.5),
+        instance(model="glm-4.7-tiny", hosts=[]),
+    ],
+    "serve-unknown-key": [
+        instance(model="glm-4.7-tiny", hosts=["cpu-1"], tensor_paralel=1),
+        instance(model="glm-4.7-tiny", hosts=["cpu-1"], **{"max-running-requests": 4}),
+    ],
+    "shared-experts-fusion": [
+        one("a800", model="glm-4.7-awq", options={"disable-shared-experts-fusion": None})
+    ],
+    "spec-v2-topk": [
+        one(
+            "a800",
+            model="glm-4.7-int8",
+            options={"speculative-eagle-topk": 2},
+            environment={"SGLANG_ENABLE_SPEC_V2": "1"},
+        )
+    ],
+    "thinking-budget-flag": [
+        one(
+            "a800",
+            model="glm-4.7-int8",
+            thinking_budget=True,
+            options={"enable-custom-logit-processor": False},
+        )
+    ],
+    "thinking-budget-vocabulary": [one("a800", model="glm-4.7-flash", thinking_budget=True)],
+    "thinking-budget-with-mtp": [
+        one("h200", model="glm-4.7-fp8", thinking_budget=True, speculative=True),
+        one(
+            "a800",
+            model="glm-4.7-int8",
+            thinking_budget=True,
+            speculative=True,
+            environment={"SGLANG_ENABLE_SPEC_V2": "true"},
+        ),
+    ],
+    "too-few-gpus": [one("a800", model="glm-4.7-int8", tensor_parallel=16)],
+    "unified-memory-auto": [
+        one("spark", model="glm-4.7-flash-fp8", options={"cuda-graph-max-bs-decode": None}),
+        one("spark", model="glm-4.7-flash-fp8", options={"mem-fraction-static": None}),
+    ],
+    "unknown-gpu": [stranger, no_cpu_entry],
+    "unknown-model": [one("cpu", model="glm-4.7-tinny")],
+    "unknown-release": [one("cpu", model="glm-4.7-tiny", release="0.5.24")],
+    "unknown-risk": [one("cpu", model="glm-4.7-tiny", accept=["below-security-flor"])],
+    "variable-owned": [one("h200", model="glm-4.7-fp8", environment={"CUDA_VISIBLE_DEVICES": "0"})],
+    "w8a8-fp8-capability": [
+        with_model(
+            {"quantization": {"method": ""}}, model="glm-4.7-flash", options={"quantization": "w8a8_fp8"}
+        )
+    ],
+}
+
+
+def codes_in_source() -> dict[str, str]:
+    """Every first argument of a Refusal(...) in the planner's source, and where it stands."""
+    found = {}
+    for path in SOURCES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if not (
+                isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Refusal"
+            ):
+                continue
+            first = node.args[0]
+            place = f"{path.name}:{node.lineno}"
+            assert isinstance(first, (ast.Constant, ast.Name)), place
+            if isinstance(first, ast.Constant):
+                found[str(first.value)] = place
+    return found
+
+
+def test_every_code_in_the_source_has_a_row() -> None:
+    source = {**codes_in_source(), "members-differ": "hosts.py"}
+    assert set(source) == set(ROWS), {code: source.get(code) for code in set(source) ^ set(ROWS)}
+
+
+@pytest.mark.parametrize(
+    ("code", "number"), [(code, number) for code, rows in ROWS.items() for number in range(len(rows))]
+)
+def test_the_refusal_is_made_and_says_what_where_and_what_would_work(
+    world: Any, tmp_path: Path, code: str, number: int
+) -> None:
+    refusals = ROWS[code][number](world, tmp_path)
+    found = [refusal for refusal in refusals if refusal.code == code]
+    assert found, [refusal.lines() for refusal in refusals]
+    for refusal in found:
+        assert refusal.where and refusal.what and refusal.fix
+        assert len(refusal.what) > 15 and len(refusal.fix) > 10
+        # A name, number, path or key stands in it, not only general words.
+        assert any(letter.isdigit() or letter in "_-=./" for letter in "".join(refusal.lines()))
+        text = "\n".join(refusal.lines())
+        assert "None" not in text and "{" not in refusal.what, text
+        assert refusal.host == "" or "-" in refusal.host
+
+
+@pytest.mark.parametrize("code", sorted(ROWS))
+def test_a_refused_inventory_leaves_no_plan(world: Any, tmp_path: Path, code: str) -> None:
+    facts = world.hosts("cpu")
+    good = {"good": {"model": "glm-4.7-tiny", "hosts": list(facts)}}
+    assert world.plan(facts, good).plans
+    assert not world.plan(facts, {**good, "Bad": {}}).plans
+
+
+def test_severity_is_known_for_every_fault_that_facts_can_name(world: Any) -> None:
+    from ansible_collections.baremetal.sglang.plugins.module_utils.facts.faults import TEXTS
+
+    assert set(world.shelf.policy["faults"]) == set(TEXTS)
+
+
+def test_a_fault_of_a_gpu_does_not_stop_an_instance_on_the_cpu(world: Any) -> None:
+    faults = (Fault("driver-missing", "driver", "no driver", "install it"),)
+    assert world.codes("cpu", host={"faults": faults}, model="glm-4.7-tiny", device="cpu") == []
+
+
+def test_unknown_faults_are_refused_rather_than_ignored(world: Any) -> None:
+    faults = (Fault("new-fault", "thing", "something is wrong", "mend it"),)
+    assert world.codes("cpu", host={"faults": faults}, model="glm-4.7-tiny") == ["host-fault"]
+
+
+def test_quantization_of_the_tests_is_the_catalogues(world: Any) -> None:
+    assert isinstance(world.catalogues.models["glm-4.7-int8"].quantization, Quantization)
