@@ -25,6 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# A script finds its neighbours by itself; a test that loads this file by its path does not.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
 from tiny_model_language import (
     GRAMMAR,
     Vocabulary,

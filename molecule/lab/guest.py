@@ -45,7 +45,8 @@ class GuestDisk(Disk):
 def command(lab: LabSpec, host: HostSpec, paths: HostPaths, image: Image) -> list[str]:
     """The emulator's command line, run in the lab's network namespace."""
     architecture = os.uname().machine
-    accelerator = "kvm" if kvm_works(image) else "tcg,thread=multi"
+    # Emulated processors in threads of their own can meet a kernel that is patching itself, and panic.
+    accelerator = "kvm" if kvm_works(image) else "tcg,thread=single"
     initrd = paths.directory / "initrd.img"
     write_initrd(image.initrd, paths.seed, initrd)
     append = (

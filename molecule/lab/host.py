@@ -117,7 +117,10 @@ class Host:
             for bind in self.spec.binds
         ]
         namespace = network.NAMESPACES / self.paths.namespace
+        # nspawn is told the namespace and begins in it, too: the /sys that it mounts is that of where it began.
         return [
+            "nsenter",
+            f"--net={namespace}",
             *NSPAWN,
             f"--machine={self.name}",
             f"--network-namespace-path={namespace}",

@@ -9,12 +9,15 @@ import json
 import os
 import shutil
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 from .problems import LabError
 from .processes import run
 from .spec import LabSpec, parse
+
+OURS = ("ansible_host", "lab", "lab_name", "lab_subnet", "lab_route")
 
 
 def read(inventory: Path, name: str | None = None) -> LabSpec:
@@ -27,20 +30,19 @@ def _rendered(listed: dict[str, Any], inventory: Path) -> dict[str, Any]:
     """Templates in what concerns the lab: ansible-inventory lists variables as they were written."""
     hostvars = listed.get("_meta", {}).get("hostvars", {})
     ours = {
-        host: {
-            key: value for key, value in variables.items() if key == "ansible_host" or key.startswith("lab")
-        }
+        host: {key: variables[key] for key in OURS if key in variables}
         for host, variables in hostvars.items()
     }
     if "{{" not in json.dumps(ours):
         return listed
-    from ansible.inventory.manager import InventoryManager
-    from ansible.parsing.dataloader import DataLoader
-    from ansible.plugins.loader import init_plugin_loader
-    from ansible.template import Templar
-    from ansible.vars.manager import VariableManager
+    from ansible.inventory.manager import InventoryManager  # type: ignore[import-untyped]
+    from ansible.parsing.dataloader import DataLoader  # type: ignore[import-untyped]
+    from ansible.plugins.loader import init_plugin_loader  # type: ignore[import-untyped]
+    from ansible.template import Templar  # type: ignore[import-untyped]
+    from ansible.vars.manager import VariableManager  # type: ignore[import-untyped]
 
-    init_plugin_loader()
+    with warnings.catch_warnings(action="ignore"):  # it was loaded before, for another inventory
+        init_plugin_loader()
     loader = DataLoader()
     manager = InventoryManager(loader=loader, sources=[str(inventory)])
     variables = VariableManager(loader=loader, inventory=manager)

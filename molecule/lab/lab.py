@@ -65,14 +65,14 @@ class Lab:
         preflight.require_debian()
         preflight.require_tools({host.spec.kind for host in chosen})
         with self.locked():
+            wanted = dict.fromkeys((host.spec.image, host.spec.kind) for host in chosen)
+            built = {image: images.get(*image) for image in wanted}
+            needed = preflight.HOST_BYTES * sum(not host.running for host in chosen)
+            preflight.require_space(self.paths.state, needed, "the hosts' own files")
             self._claim()
             self._compare(chosen)
             hosting = decide(read_machine())
             asleep = [host for host in chosen if not host.running]
-            built = {(h.spec.image, h.spec.kind): images.get(h.spec.image, h.spec.kind) for h in asleep}
-            preflight.require_space(
-                self.paths.state, preflight.HOST_BYTES * len(asleep), "the hosts' own files"
-            )
             network.ensure(self.spec, self.paths)
             for host in asleep:
                 host.prepare()
@@ -136,9 +136,10 @@ class Lab:
         changed = sorted(key for key in now if was is not None and was.get(key) != now[key])
         if not changed:
             return
-        if set(changed) & set(DISK_KEYS):
+        frozen = [key for key in changed if key in DISK_KEYS]
+        if frozen:
             raise LabError(
-                f"{host.name}: lab.{', lab.'.join(changed)} changed since it was first booted, and its disk was made from the "
+                f"{host.name}: lab.{', lab.'.join(frozen)} changed since it was first booted, and its disk was made from the "
                 f"old value. Start it anew: tools/lab --name {self.spec.name} down {host.name}, then up"
             )
         say(host.name, f"restarting, because its {', '.join(changed)} changed")
@@ -241,6 +242,10 @@ class Lab:
         try:
             yield
         finally:
+            if not self.paths.known.exists() and self.paths.lock.exists():
+                self.paths.lock.unlink()  # refused before anything was made, or taken away
+            if REGISTRY.exists() and not any(REGISTRY.iterdir()):
+                REGISTRY.rmdir()
             os.close(descriptor)
 
 

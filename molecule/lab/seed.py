@@ -14,6 +14,24 @@ from .paths import HostPaths, LabPaths
 from .processes import run, write_atomically
 from .spec import HostSpec, LabSpec
 
+# nspawn withholds all of /proc/sys, since most of it is this machine's own; the network's part is the host's.
+SYSCTL_UNIT = """\
+[Unit]
+Description=Network settings under /proc/sys can be written
+ConditionVirtualization=systemd-nspawn
+DefaultDependencies=no
+Before=systemd-sysctl.service sysinit.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=mount --bind /proc/sys/net /proc/sys/net
+ExecStart=mount -o remount,bind,rw /proc/sys/net
+
+[Install]
+WantedBy=sysinit.target
+"""
+
 
 def lab_key(paths: LabPaths) -> None:
     """One key pair for the lab; it opens every host as root."""
@@ -28,7 +46,8 @@ def plant(lab: LabSpec, host: HostSpec, paths: HostPaths) -> None:
     beside = seed.with_name(".seed")
     shutil.rmtree(beside, ignore_errors=True)
     etc = beside / "etc"
-    for directory in (etc / "ssh", etc / "systemd/network", beside / "root/.ssh", beside / "var/lib"):
+    units = etc / "systemd/system/sysinit.target.wants"
+    for directory in (etc / "ssh", etc / "systemd/network", units, beside / "root/.ssh", beside / "var/lib"):
         directory.mkdir(parents=True)
     (beside / "root").chmod(0o700)
     (beside / "root/.ssh").chmod(0o700)
@@ -54,6 +73,9 @@ def plant(lab: LabSpec, host: HostSpec, paths: HostPaths) -> None:
         (etc / "machine-id").write_text(f"{uuid.uuid4().hex}\n")
     for path, text in _files(lab, host).items():
         (etc / path).write_text(text)
+    if host.kind == "nspawn":
+        (units.parent / "lab-sysctl.service").write_text(SYSCTL_UNIT)
+        (units / "lab-sysctl.service").symlink_to("/etc/systemd/system/lab-sysctl.service")
     authorized = beside / "root/.ssh/authorized_keys"
     authorized.write_text(paths.lab.key.with_suffix(".pub").read_text())
     authorized.chmod(0o600)

@@ -46,7 +46,7 @@ class ActionModule(ActionBase):
         inputs, refusals = make_inputs(asked, hosts, variable)
         result = with_refusals(plan_inventory(inputs, asked["serve"]), refusals)
         plans = {host: plan.to_dict() for host, plan in result.plans.items()}
-        found = {host: variable(host, "sglang_plan_on_host") for host in plans}
+        found = {host: variable(host, "plan_on_host") for host in plans}
         changes = {host: differences(found[host], plan) for host, plan in plans.items()}
         table = render(result)
         if given["show"]:

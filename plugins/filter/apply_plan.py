@@ -31,7 +31,9 @@ def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*(plain(value) for value in values))
         except (KeyError, TypeError) as error:
-            raise AnsibleFilterError(f"{function.__name__}: this is no plan of this version: {error}") from error
+            raise AnsibleFilterError(
+                f"{function.__name__}: this is no plan of this version: {error}"
+            ) from error
         except bundle_manifest.BundleError as error:
             raise AnsibleFilterError(f"REFUSED  {error}") from error
 

@@ -39,7 +39,9 @@ def environments(plan: Planned) -> list[dict[str, Any]]:
 
 
 def weights(plan: Planned) -> list[dict[str, Any]]:
-    found = {instance["weights"]["path"]: dict(instance["weights"]) for instance in plan["instances"].values()}
+    found = {
+        instance["weights"]["path"]: dict(instance["weights"]) for instance in plan["instances"].values()
+    }
     return list(found.values())
 
 
@@ -94,8 +96,11 @@ def units(plan: Planned) -> list[dict[str, Any]]:
                     for item in instance["environment_variables"]
                 ],
                 "limits": {f"Limit{key.upper()}": value for key, value in settings["limits"].items()},
+                "shared_memory": settings["shared_memory"],
                 "command": " ".join(unit_word(word) for word in words),
-                "port": next(port["port"] for port in instance["ports"] if port["purpose"] in ("api", "health")),
+                "port": next(
+                    port["port"] for port in instance["ports"] if port["purpose"] in ("api", "health")
+                ),
                 "python": python,
             }
         )

@@ -235,6 +235,9 @@ class Maker:
         env = os.path.join(self.work, "env")
         with open(os.path.join(env, STAMP), "w", encoding="utf-8") as stream:
             json.dump({"lock": self.module.params["lock"], "python": self.module.params["python"]}, stream)
+        # uv leaves a lock that anybody may write; an environment that is never changed needs none.
+        if os.path.exists(os.path.join(env, ".lock")):
+            os.unlink(os.path.join(env, ".lock"))
         os.rename(env, self.dest)
         shutil.rmtree(self.work)
 

@@ -15,7 +15,7 @@ description:
     kernel files each host gets.
   - Refuses what cannot work, with all problems of all hosts at once.
   - Contacts no host. Run it once for the whole inventory.
-  - For each host it takes the first of the host's variable C(sglang_facts), the file C(<host>.json) in O(facts_dir)
+  - For each host it takes the first of the host's variable C(plan_host_facts), the file C(<host>.json) in O(facts_dir)
     and the host's variable C(declared_hardware). Declared hardware that the host contradicts is refused.
 author:
   - The baremetal.sglang maintainers (@baremetal-sglang)

@@ -95,17 +95,29 @@ class BundleBuilder:
     def _place(self, source: Path, name: str, kind: str, sha256: str = "") -> str:
         target = self.folder / name
         size = source.stat().st_size
-        if not (target.exists() and (target.samefile(source) or (sha256 and target.stat().st_size == size))):
+        same = (
+            target.exists()
+            and target.stat().st_size == size
+            and (kind == "wheel" or sha256_of(target) == sha256_of(source))
+        )
+        if not same:
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_name(target.name + ".part")
             part.unlink(missing_ok=True)
-            try:
-                os.link(source, part)
-            except OSError:
+            # Only the cache holds files that nobody edits; anything else is copied.
+            if not (kind == "wheel" and linked(source, part)):
                 shutil.copyfile(source, part)
             part.rename(target)
         self.files[name] = {"kind": kind, "sha256": sha256 or sha256_of(target), "size": size}
         return name
+
+
+def linked(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except OSError:
+        return False
+    return True
 
 
 def free_bytes(folder: Path) -> int:

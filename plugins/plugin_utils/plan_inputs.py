@@ -190,7 +190,7 @@ def collect_facts(
     known = Known()
     for host in hosts:
         candidates = [
-            ("gathered facts", (variables(host, "sglang_facts"))),
+            ("gathered facts", (variables(host, "plan_host_facts"))),
             *_facts_files(facts_dir, host, known.refusals),
             ("declared_hardware", variables(host, "declared_hardware")),
         ]

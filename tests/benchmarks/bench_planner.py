@@ -19,10 +19,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import (  # noqa: E402
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import (
     plan_inventory,
 )
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import make_inputs  # noqa: E402
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import make_inputs
 
 DECLARED = {
     "os": "ubuntu-22.04",

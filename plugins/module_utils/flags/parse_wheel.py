@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every server argument of an sglang wheel, read from its source text without importing it.
 
+Runs on the controller, whose Python must know the syntax that the release is written in.
+
 Releases declare arguments in two ways, often both: calls of `parser.add_argument` in
 `ServerArgs.add_cli_args`, and record fields annotated `A[type, help or Arg(...)]`.
 """

@@ -169,6 +169,7 @@ def _host_settings(inputs: Inputs, facts: HostFacts, instances: Mapping[str, Ins
         ],
         "paths": plain(directories),
         "limits": plain(policy["host"]["limits"]),
+        "shared_memory": policy["host"]["shared_memory"],
         "sysctl": {},
     }
 

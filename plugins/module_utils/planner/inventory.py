@@ -42,7 +42,11 @@ def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
         refusals += _words(inputs, instance)
     usable = [item for item in instances if not _unplannable(inputs, item, refusals)]
     sizes = {item.name: _gpus_a_host(item) for item in usable}
-    on_gpus = [item for item in usable if host_checks.device_of(item, _members(inputs, item), inputs.policy) == "cuda"]
+    on_gpus = [
+        item
+        for item in usable
+        if host_checks.device_of(item, _members(inputs, item), inputs.policy) == "cuda"
+    ]
     gpus, problems = allocate(on_gpus, inputs.facts, sizes)
     refusals += problems
     made: dict[str, dict[str, InstancePlan]] = {}

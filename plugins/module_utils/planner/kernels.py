@@ -63,7 +63,8 @@ def to_dict(case: Case) -> dict[str, Any]:
     words = f"MoE E={file.experts},N={file.width} {file.dtype or 'bfloat16'}"
     words += " per channel" if file.per_channel else ""
     mine = ours(case)
-    if mine is None or "SGLANG_MOE_CONFIG_DIR" in case.instance.environment:
+    by_user = "SGLANG_MOE_CONFIG_DIR" in case.instance.environment
+    if mine is None or by_user or not case.component("triton"):
         return {
             "moe_file": file.name,
             "source": "engine",

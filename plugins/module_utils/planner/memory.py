@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from ..catalogue import Model
@@ -34,7 +35,7 @@ def assess(case: Case) -> Budget:
     if case.device == "cpu":
         return _on_cpu(case)
     demand = demand_of_case(case)
-    made = fit(demand)
+    made = fitted(demand)
     found = Arguments(case)
     if case.value("mem-fraction-static") is None and "mem-fraction-static" not in case.instance.options:
         found.put("mem-fraction-static", round(made.memory_fraction, 3), _fraction_words(case, made))
@@ -44,7 +45,7 @@ def assess(case: Case) -> Budget:
         # Nobody asked for the model's own context: take what fits and say so.
         length = made.longest_context // STEP * STEP
         demand = replace(demand, context_length=length)
-        made = fit(demand)
+        made = fitted(demand)
         why = f"longest that fits; the model's own is {case.model.shape.max_context:,}"
     else:
         why = "the model's own, and it fits"
@@ -77,6 +78,12 @@ def assess(case: Case) -> Budget:
         refusals,
         advice,
     )
+
+
+@lru_cache(maxsize=512)
+def fitted(demand: Demand) -> Fit:
+    """Hosts of one kind ask the same; the answer walks through every module of the model."""
+    return fit(demand)
 
 
 def demand_of_case(case: Case) -> Demand:

@@ -18,6 +18,9 @@ Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 UNUSABLE = ("lo", "docker", "br-", "veth", "virbr", "cni")
 
 
+LOOPBACK = ("127.0.0.1", "lo")
+
+
 @dataclass(frozen=True)
 class Link:
     """One host's end of the network that the ranks use."""
@@ -58,6 +61,8 @@ def links(
     instance: Instance, hosts: tuple[HostFacts, ...], addresses: Mapping[str, str]
 ) -> tuple[dict[str, Link], list[Refusal]]:
     """The network that all members share, the one with RDMA first."""
+    if len(hosts) == 1:
+        return {hosts[0].host: Link(*LOOPBACK, (), "one host needs no network")}, []
     found = {host.host: _ends(host) for host in hosts}
     shared: set[Network] = set.intersection(*({end.network for end in ends} for ends in found.values()))
     if shared:
@@ -71,10 +76,6 @@ def links(
             ),
         )
         return {host.host: _link(host, found[host.host], best.network) for host in hosts}, []
-    if len(hosts) == 1:
-        ends = found[hosts[0].host]
-        address = ends[0].address if ends else addresses.get(hosts[0].host, "127.0.0.1")
-        return {hosts[0].host: Link(address, ends[0].netdev if ends else "", (), "the host's own")}, []
     if all(host.host in addresses for host in hosts) and not all(found.values()):
         return {host.host: Link(addresses[host.host], "", (), "from the inventory") for host in hosts}, []
     shown = "; ".join(

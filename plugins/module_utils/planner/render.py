@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from ..refusal import Refusal
 from .plan import InstancePlan, Plan, PlanResult
 
 BAR = 24
@@ -16,26 +15,25 @@ GIGA = 1e9
 LABEL = 10
 
 
-def render(result: PlanResult, verbose: bool = False) -> str:
+def render(result: PlanResult) -> str:
     """The table, or the refusals; the last line counts."""
     lines: list[str] = []
     if result.refusals:
         for refusal in result.refusals:
             lines += refusal.lines()
-        count = len(result.refusals)
-        lines.append(f"{count} refusal{'s' if count > 1 else ''}, nothing was changed")
+        lines.append(f"{_count(len(result.refusals), 'refusal')}, nothing was changed")
         return "\n".join(lines)
     for hosts, blocks in _groups(result.plans):
         lines += [_host_line(hosts, result.plans[hosts[0]])]
         lines += [f"  {line}" for block in blocks for line in block]
         lines.append("")
-    several = len(result.plans)
     served = sorted({name for plan in result.plans.values() for name in plan.instances})
-    lines.append(
-        f"{several} host{'s' if several != 1 else ''}, {len(served)} model{'s' if len(served) != 1 else ''} "
-        f"({', '.join(served)}), nothing was refused"
-    )
+    lines.append(f"{_count(len(result.plans), 'host')}, {_count(len(served), 'model')}, nothing was refused")
     return "\n".join(lines)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _groups(plans: Mapping[str, Plan]) -> list[tuple[list[str], list[list[str]]]]:
@@ -149,7 +147,3 @@ def _compile_words(plan: InstancePlan) -> str:
         if plan.argument(flag)
     )
     return f"nothing with nvcc ({backends})"
-
-
-def render_refusals(refusals: Iterable[Refusal]) -> str:
-    return render(PlanResult({}, tuple(refusals)))

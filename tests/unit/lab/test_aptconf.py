@@ -43,7 +43,9 @@ deb http://third.test/tool stable main
 def test_deb822() -> None:
     assert parse_deb822(DEB822) == [
         Source("http://mirror.test/debian", "bookworm", ("main", "contrib"), "/usr/share/keyrings/d.gpg"),
-        Source("http://mirror.test/debian", "bookworm-updates", ("main", "contrib"), "/usr/share/keyrings/d.gpg"),
+        Source(
+            "http://mirror.test/debian", "bookworm-updates", ("main", "contrib"), "/usr/share/keyrings/d.gpg"
+        ),
         Source("http://mirror.test/security", "bookworm-security", ("main",), ""),
     ]
 
@@ -68,4 +70,6 @@ def test_a_machine_without_a_debian_archive_is_told_so() -> None:
     ubuntu = [Source("http://archive.test/ubuntu", "noble", ("main",))]
     with pytest.raises(LabError, match="BAREMETAL_DEBIAN_MIRROR"):
         for_suite(ubuntu, "bookworm", "/k.gpg", None)
-    assert for_suite(ubuntu, "bookworm", "/k.gpg", "http://m.test/d") == [Source("http://m.test/d", "bookworm", ("main",), "/k.gpg")]
+    assert for_suite(ubuntu, "bookworm", "/k.gpg", "http://m.test/d") == [
+        Source("http://m.test/d", "bookworm", ("main",), "/k.gpg")
+    ]

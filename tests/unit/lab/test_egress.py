@@ -39,7 +39,12 @@ def test_only_what_came_since_the_mark_counts() -> None:
     still = difference(before, before)
     assert nothing_left(still)
     assert "Nothing tried to leave." in lines(still)
-    for later in ({"frames": 3}, {"attempts": {"a1": 6}}, {"attempts": {"a1": 5, "a2": 1}}, {"tried": {"x": 2, "y": 1}}):
+    for later in (
+        {"frames": 3},
+        {"attempts": {"a1": 6}},
+        {"attempts": {"a1": 5, "a2": 1}},
+        {"tried": {"x": 2, "y": 1}},
+    ):
         assert not nothing_left(difference(before | later, before))
 
 

@@ -28,7 +28,15 @@ def test_defaults() -> None:
 
 def test_everything_said(tmp_path: Any) -> None:
     bind = {"source": str(tmp_path), "target": "/mnt/bundle", "read_only": True}
-    lab = {"image": "debian-13", "memory": "12G", "cpus": 2, "mtu": 9000, "nics": 2, "binds": [bind], "layers": [str(tmp_path)]}
+    lab = {
+        "image": "debian-13",
+        "memory": "12G",
+        "cpus": 2,
+        "mtu": 9000,
+        "nics": 2,
+        "binds": [bind],
+        "layers": [str(tmp_path)],
+    }
     spec = parse(inventory(a1=host(**lab) | {"lab_name": "site", "lab_subnet": "10.77.0.0/20"}), "inv")
     assert spec.hosts[0] == HostSpec(
         "a1", "10.77.0.11", "nspawn", "debian-13", 12 * 1024**3, 2.0, 9000, 2,
@@ -65,7 +73,10 @@ def test_the_gateway_is_no_hosts_address() -> None:
         ({"a1": host() | {"lab_subnet": "10.77.0.5/24"}}, "lab_subnet = 10.77.0.5/24 is no network"),
         ({"a1": host() | {"lab_name": "My Lab"}}, "lab_name = My Lab"),
         ({"a1": host() | {"lab_route": "internet"}}, "lab.route = internet is unknown"),
-        ({"a1": host() | {"lab_name": "x"}, "a2": host("10.77.0.12") | {"lab_name": "y"}}, "lab_name differs"),
+        (
+            {"a1": host() | {"lab_name": "x"}, "a2": host("10.77.0.12") | {"lab_name": "y"}},
+            "lab_name differs",
+        ),
         ({"a_1": host()}, "a_1: a lab host's name is"),
         ({"a1": {"ansible_host": "10.77.0.11", "lab": "nspawn"}}, "a1: `lab` must be a mapping"),
     ],
@@ -84,7 +95,16 @@ def test_all_mistakes_are_named_at_once() -> None:
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("12G", 12 * 1024**3), ("512m", 512 * 1024**2), ("1GiB", 1024**3), (4096, 4096), ("64", 64), ("x", None), ("", None), (True, None)],
+    [
+        ("12G", 12 * 1024**3),
+        ("512m", 512 * 1024**2),
+        ("1GiB", 1024**3),
+        (4096, 4096),
+        ("64", 64),
+        ("x", None),
+        ("", None),
+        (True, None),
+    ],
 )
 def test_sizes(text: Any, size: int | None) -> None:
     assert bytes_of(text) == size

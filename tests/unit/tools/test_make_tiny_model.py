@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import re
 import struct
@@ -20,14 +21,15 @@ BYTES_PER_VALUE = {"BF16": 2, "F32": 4}
 
 
 @pytest.fixture(scope="module")
-def maker() -> Any:
-    sys.path.insert(0, str(TOOLS))
-    try:
-        import make_tiny_model
-
-        yield make_tiny_model
-    finally:
-        sys.path.remove(str(TOOLS))
+def maker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("tiny_model_under_test", TOOLS / "make_tiny_model.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [*sys.path])
+        spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")

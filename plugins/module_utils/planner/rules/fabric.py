@@ -60,16 +60,6 @@ def pinned_gid(case: Case) -> Iterator[Finding]:
         )
 
 
-def unused_port(case: Case) -> Iterator[Finding]:
-    if case.value("nccl-port") is not None and case.parallel.nodes > 1:
-        yield Advice(
-            "nccl-port-unused",
-            case.head.host,
-            case.where("nccl-port"),
-            f"with several hosts the ranks meet at dist-init-addr: use serve.{case.instance.name}.dist_port",
-        )
-
-
 def no_rdma(case: Case) -> Iterator[Finding]:
     if case.device != "cuda" or case.parallel.nodes < 2:
         return
@@ -84,7 +74,7 @@ def no_rdma(case: Case) -> Iterator[Finding]:
 
 
 def custom_all_reduce(case: Case) -> Iterator[Finding]:
-    hangs = case.hardware.interconnect.get("custom_all_reduce") == "may-hang"
+    hangs = case.hardware.key in case.inputs.policy["custom_all_reduce_hangs"]
     if hangs and case.parallel.tensor > 1 and not case.value("disable-custom-all-reduce"):
         yield Advice(
             "custom-all-reduce",
@@ -155,7 +145,6 @@ RULES = (
     Rule("nccl-known-bad", "Some versions deadlock on this processor.", nccl_floor, of_release=True),
     Rule("hca-unknown", "A wrong name means sockets, silently.", hca_names),
     Rule("gid-pinned", "Indexes are not stable.", pinned_gid),
-    Rule("nccl-port-unused", "One rendezvous only.", unused_port),
     Rule("no-rdma", "Sockets work and are slow.", no_rdma),
     Rule("custom-all-reduce", "Reported hangs of tensor parallel.", custom_all_reduce),
     Rule("component-known-bad", "What the catalogue knows of a release's parts.", known_bad, of_release=True),

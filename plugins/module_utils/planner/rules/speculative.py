@@ -62,7 +62,9 @@ def budget_is_dropped(case: Case) -> Iterator[Finding]:
     if by_variable and not second_worker:
         fix = f"remove {SPEC_V2} from serve.{case.instance.name}.environment, or use speculative: false"
     else:
-        fix = f"use speculative: false, or {f'leave {PROCESSOR} out' if by_flag else 'thinking_budget: false'}"
+        fix = (
+            f"use speculative: false, or {f'leave {PROCESSOR} out' if by_flag else 'thinking_budget: false'}"
+        )
         fix += f", or release: {older[-1]}, which applies it" if older else ""
     yield Refusal(
         "thinking-budget-with-mtp",

@@ -152,7 +152,7 @@ def contradiction(world: Any, _tmp: Path) -> list[Refusal]:
     gathered = world.host("a800", "gpu-01", driver="535.183.01").to_dict()
     declared = {"os": "ubuntu-22.04", "arch": "x86_64", "driver": "550.54.15"}
     declared["gpus"] = {"model": "a800-sxm4-80gb", "count": 8}
-    variables = {"sglang_facts": gathered, "declared_hardware": declared}
+    variables = {"plan_host_facts": gathered, "declared_hardware": declared}
     return plan_inputs.collect_facts(
         ["gpu-01"], lambda _host, name: variables[name], "", world.shelf
     ).refusals
