@@ -3,7 +3,7 @@
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV="$ROOT/.venv"
 BAREMETAL_CACHE=${BAREMETAL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/baremetal-sglang}
-export ROOT BAREMETAL_CACHE
+export ROOT VENV BAREMETAL_CACHE
 
 say() { printf '\033[1m%s\033[0m\n' "== $*" >&2; }
 die() {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from .machine import Hosting
@@ -131,15 +131,14 @@ def remove(groups: Iterable[Path]) -> None:
                     time.sleep(0.02)
 
 
-def divide(groups: Iterable[Path]) -> Callable[[], None]:
+def divide(groups: Iterable[Path]) -> list[Path]:
     """Version 2 lets a group hold processes or limit subgroups, not both: the keeper steps into one
-    leaf, and the returned function takes the host into another."""
+    leaf, and the host gets the other, which is returned."""
     leaves = []
     for group in groups:
         offered = group / "cgroup.controllers"
         if offered.exists() and offered.read_text().split():
-            for name in ("keeper", "host"):
-                (group / name).mkdir(exist_ok=True)
+            (group / "keeper").mkdir(exist_ok=True)
             enter([group / "keeper"])
             for controller in offered.read_text().split():
                 try:
@@ -147,4 +146,11 @@ def divide(groups: Iterable[Path]) -> Callable[[], None]:
                 except OSError:
                     continue
             leaves.append(group / "host")
-    return lambda: enter(leaves)
+    return leaves
+
+
+def renew(leaves: Iterable[Path]) -> None:
+    """Empty groups for a boot: nspawn divided those of the boot before, so nothing could enter them."""
+    for leaf in leaves:
+        remove([leaf])
+        leaf.mkdir(exist_ok=True)

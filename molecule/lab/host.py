@@ -122,7 +122,8 @@ class Host:
             "nsenter",
             f"--net={namespace}",
             *NSPAWN,
-            f"--machine={self.name}",
+            f"--machine={self.paths.machine}",
+            f"--hostname={self.name}",
             f"--network-namespace-path={namespace}",
             *binds,
             "-D",
@@ -221,6 +222,7 @@ class Host:
         if keeper:
             self._await(lambda: not keeper[0].alive, 10, "its keeper does not end")
         groups.remove(mine)
+        clear_nspawn(self.paths.machine)
         egress.keep_attempts(self.paths)
         network.detach(self.spec, self.paths)
         drop_connections(self.paths.lab, self.spec.address)
@@ -315,6 +317,15 @@ class Host:
             raise LabError(
                 f"{self.paths.directory} cannot be removed; see what holds it with: fuser -vm {self.paths.root}"
             )
+
+
+def clear_nspawn(machine: str) -> None:
+    """What systemd-nspawn keeps about a host, and leaves behind when it is killed: a newer one would
+    then refuse to start the host again."""
+    for path in Path("/run/systemd/nspawn").glob(f"*/{machine}"):
+        run(["umount", "--lazy", path], check=False)
+        with contextlib.suppress(OSError):
+            path.rmdir() if path.is_dir() else path.unlink()
 
 
 def drop_connections(paths: LabPaths, address: str = "") -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import fcntl
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def _keep(paths: HostPaths, boot: dict[str, Any]) -> int:
         groups.enter(mine)
     else:
         mine = groups.own(paths.unit)
-    enter_host = groups.divide(mine)
+    leaves = groups.divide(mine)
     me = ProcessId.of(_own_pid())
     assert me is not None
     boots = 0
@@ -62,7 +61,7 @@ def _keep(paths: HostPaths, boot: dict[str, Any]) -> int:
         write_json(
             paths.keeper, {"pid": me.pid, "start": me.start, "boots": boots, "groups": [str(g) for g in mine]}
         )
-        status = _run_host(boot, paths, enter_host)
+        status = _run_host(boot, paths, leaves)
         if host.kind != "nspawn" or status != REBOOT:
             break
     egress.keep_attempts(paths)
@@ -70,12 +69,13 @@ def _keep(paths: HostPaths, boot: dict[str, Any]) -> int:
     return 0
 
 
-def _run_host(boot: dict[str, Any], paths: HostPaths, enter_host: Callable[[], None]) -> int:
+def _run_host(boot: dict[str, Any], paths: HostPaths, leaves: list[Path]) -> int:
+    groups.renew(leaves)
     with paths.console.open("ab") as console:
         return subprocess.run(
             ["setpriv", "--pdeathsig", "KILL", *boot["command"]],
             stdin=subprocess.DEVNULL, stdout=console, stderr=console, check=False,
-            env=boot["environment"], preexec_fn=enter_host,
+            env=boot["environment"], preexec_fn=lambda: groups.enter(leaves),
         ).returncode  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import egress, groups, images, inventory, network, preflight, seed
-from .host import Host, drop_connections, tool_path
+from .host import Host, clear_nspawn, drop_connections, tool_path
 from .machine import decide, read_machine
 from .paths import PREFIX, REGISTRY, REPOSITORY, LabPaths, labs_directory
 from .problems import LabError, did_you_mean, say
@@ -285,6 +285,7 @@ def sweep(paths: LabPaths) -> None:
         if mounted.startswith(f"{state}/"):
             run(["umount", "--lazy", mounted], check=False)
     drop_connections(paths)
+    clear_nspawn(f"{mine}*")
     for namespace in sorted(network.NAMESPACES.glob(f"{mine}*")):
         network.remove(namespace.name)
     network.remove(paths.namespace)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,3 +145,12 @@ class HostPaths:
     def unit(self) -> str:
         """The host's control group, and the unit under this machine's systemd if it has one."""
         return self.namespace
+
+    @property
+    def machine(self) -> str:
+        """nspawn's name for the host: its own directories under /run carry it, for all labs alike."""
+        return (
+            self.unit
+            if len(self.unit) <= 64
+            else PREFIX + hashlib.sha256(self.unit.encode()).hexdigest()[:32]
+        )

@@ -14,6 +14,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_builder im
     FetchError,
     free_bytes,
 )
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.elf_wheels import AbiError
 
 SUBOPTIONS = {
     "environments": {
@@ -21,6 +22,7 @@ SUBOPTIONS = {
         "python": {"type": "str", "required": True},
         "arch": {"type": "str", "required": True},
         "glibc": {"type": "str", "required": True},
+        "cuda": {"type": "str", "default": ""},
         "download_bytes": {"type": "int", "default": 0},
     },
     "pythons": {
@@ -68,8 +70,10 @@ class ActionModule(ActionBase):
         builder = BundleBuilder(dest, Path(given["cache_dir"]), self._display.display)
         try:
             self._fill(builder, given)
-        except (FetchError, OSError) as error:
+        except (AbiError, FetchError, OSError) as error:
             return {"failed": True, "msg": f"the bundle at {dest} is not complete: {error}"}
+        if unproven := builder.unproven():
+            return {"failed": True, "msg": "\n".join([*unproven, f"{dest} has no manifest of this run."])}
         return {
             "changed": builder.finish(),
             "files": len(builder.files),
@@ -78,7 +82,9 @@ class ActionModule(ActionBase):
 
     def _fill(self, builder: BundleBuilder, given: dict[str, Any]) -> None:
         for entry in given["environments"]:
-            builder.add_environment(Path(entry["lock"]), entry["python"], entry["arch"], entry["glibc"])
+            builder.add_environment(
+                Path(entry["lock"]), entry["python"], entry["arch"], entry["glibc"], entry["cuda"]
+            )
             builder.add_installer(Path(given["uv_lock"]), entry["arch"], entry["glibc"])
         for entry in given["pythons"]:
             builder.add_python(Path(entry["archive"]), entry["python"], entry["arch"])

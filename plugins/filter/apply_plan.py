@@ -40,27 +40,13 @@ def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
     return shim
 
 
-def environment_files(manifest: dict[str, Any], environment: dict[str, Any]) -> list[dict[str, Any]]:
-    kit = environment["python"] if environment["interpreter_from"] == "bundle" else ""
-    return bundle_manifest.environment_files(manifest, environment["lock"], environment["arch"], kit)
-
-
-def python_kit(manifest: dict[str, Any], environment: dict[str, Any]) -> str:
-    if environment["interpreter_from"] != "bundle":
-        return ""
-    return str(manifest["pythons"][f"{environment['python']}-{environment['arch']}"])
-
-
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "bundle_environments": _filter(plan_application.bundle_environments),
             "bundle_weights": _filter(plan_application.bundle_weights),
-            "environment_files": _filter(environment_files),
-            "planned_environments": _filter(plan_application.environments),
+            "bundled": _filter(bundle_manifest.bundled),
+            "planned_content": _filter(plan_application.content),
             "planned_units": _filter(plan_application.units),
-            "planned_weights": _filter(plan_application.weights),
-            "python_kit": _filter(python_kit),
             "release_layout": _filter(plan_application.release_layout),
-            "weight_files": _filter(bundle_manifest.weight_files),
         }

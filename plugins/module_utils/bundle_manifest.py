@@ -53,34 +53,55 @@ def _listed(manifest: dict[str, Any], paths: list[str], below: str = "") -> list
     ]
 
 
-def environment_files(
-    manifest: dict[str, Any], lock: str, arch: str, python_kit: str = ""
-) -> list[dict[str, Any]]:
-    """Everything that a host needs to make the environment of one lock."""
+def bundled(manifest: dict[str, Any], wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a host lacks, each with the files that it takes; every gap of the bundle is named at once."""
+    found, problems = [], []
+    for entry in wanted:
+        item = entry["item"]
+        try:
+            if entry["kind"] == "environment":
+                more = _environment(manifest, item)
+            else:
+                more = {"files": _weights(manifest, item["model"], item["revision"])}
+            found.append({**entry, "item": {**item, **more}})
+        except BundleError as error:
+            problems.append(str(error))
+    if problems:
+        raise BundleError("; ".join(problems))
+    return found
+
+
+def _environment(manifest: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
+    lock, arch = item["lock"], item["arch"]
     environment = manifest["environments"].get(lock)
     if environment is None:
         raise BundleError(
-            f"the bundle has no environment for {lock}: {did_you_mean(lock, manifest['environments'])}; "
-            "build it again with playbooks/bundle.yml and this inventory"
+            f"the bundle has no environment for {lock or 'a release without a lock'} "
+            f"({did_you_mean(lock, manifest['environments'])}): build it again with playbooks/bundle.yml and this inventory"
         )
     if arch not in manifest["installers"]:
         raise BundleError(f"the bundle has no uv for {arch}: {did_you_mean(arch, manifest['installers'])}")
     paths = [*environment["wheels"], environment["lock"], manifest["installers"][arch]]
-    if python_kit:
-        kit = f"{python_kit}-{arch}"
-        if kit not in manifest["pythons"]:
+    kit = ""
+    if item["interpreter_from"] == "bundle":
+        key = f"{item['python']}-{arch}"
+        kit = manifest["pythons"].get(key, "")
+        if not kit:
             raise BundleError(
-                f"the bundle has no Python {python_kit} for {arch}: {did_you_mean(kit, manifest['pythons'])}"
+                f"the bundle has no Python {item['python']} for {arch} ({did_you_mean(key, manifest['pythons'])}): "
+                "give one in bundle_pythons and build it again"
             )
-        paths.append(manifest["pythons"][kit])
-    return _listed(manifest, paths)
+        paths.append(kit)
+    return {"files": _listed(manifest, paths), "python_kit": kit}
 
 
-def weight_files(manifest: dict[str, Any], model: str, revision: str) -> list[dict[str, Any]]:
+def _weights(manifest: dict[str, Any], model: str, revision: str) -> list[dict[str, Any]]:
     """The files of one model, relative to its own folder in the bundle."""
-    entry = manifest["weights"].get(f"{model}/{revision}")
+    key = f"{model}/{revision}"
+    entry = manifest["weights"].get(key)
     if entry is None:
         raise BundleError(
-            f"the bundle has no weights {model}/{revision}: {did_you_mean(f'{model}/{revision}', manifest['weights'])}"
+            f"the bundle has no weights {key} ({did_you_mean(key, manifest['weights'])}): "
+            "say where they are in bundle_weights and build it again"
         )
     return _listed(manifest, entry["files"], entry["folder"])

@@ -233,18 +233,29 @@ def nearest_fits(
     models: Mapping[str, Model],
     gpu_counts: Iterable[int] = (),
     supported: Callable[[Model], bool] = lambda model: True,
+    divided: Callable[[Model, int], tuple[int, int] | None] | None = None,
 ) -> list[Candidate]:
-    """What fits instead: a shorter context, then other members of the family, then more GPUs."""
+    """What fits instead: a shorter context, then other members of the family, then more GPUs.
+
+    `divided` gives the (tensor, pipeline) sizes that a model would get on a number of GPUs; without it
+    other members keep the sizes of the demand.
+    """
     found = _shorter(demand, model)
     others = sorted(
         (other for other in models.values() if other.family == model.family and other.key != model.key),
         key=lambda other: -other.weight_bytes,
     )
+    gpus = demand.tensor_parallel * demand.pipeline_parallel
     for other in others:
-        if not supported(other):
+        sizes_of_other = (
+            divided(other, gpus) if divided else (demand.tensor_parallel, demand.pipeline_parallel)
+        )
+        if not supported(other) or sizes_of_other is None:
             continue
         tried = replace(
             demand,
+            tensor_parallel=sizes_of_other[0],
+            pipeline_parallel=sizes_of_other[1],
             shape=other.shape,
             quantization=other.quantization,
             weight_bytes=other.weight_bytes,
@@ -252,18 +263,38 @@ def nearest_fits(
         )
         found += _candidate("quantization", other, tried)
     for count in sorted(gpu_counts):
-        if count > demand.tensor_parallel * demand.pipeline_parallel:
-            more = _candidate("gpus", model, _widened(demand, count))
-            if more:
-                return found + more
+        wider = divided(model, count) if divided else _widened(demand, count)
+        if count <= gpus or wider is None or wider[0] * wider[1] != count:
+            continue
+        more = _candidate(
+            "gpus", model, replace(demand, tensor_parallel=wider[0], pipeline_parallel=wider[1])
+        )
+        if more:
+            return found + more
     return found
 
 
-def _widened(demand: Demand, gpus: int) -> Demand:
+def _widened(demand: Demand, gpus: int) -> tuple[int, int]:
     """Tensor parallel over all of them where the shape allows it, otherwise more pipeline stages."""
     if not parallel_problems(demand.shape, gpus, 1, demand.quantization):
-        return replace(demand, tensor_parallel=gpus, pipeline_parallel=1)
-    return replace(demand, pipeline_parallel=max(1, gpus // demand.tensor_parallel))
+        return gpus, 1
+    return demand.tensor_parallel, max(1, gpus // demand.tensor_parallel)
+
+
+def draft_costs_too_much(with_draft: int, without: int) -> bool:
+    """A draft makes tokens faster; it is not worth more than half of the context."""
+    return without > 2 * with_draft
+
+
+def _without_greedy_draft(demand: Demand) -> Demand:
+    """The same without its draft, where the draft leaves less than half of the context."""
+    plain = replace(demand, draft=False)
+    if not demand.draft or demand.shape.mtp_layers == 0:
+        return plain
+    made, other = fit(demand), fit(plain)
+    if not made.weights_fit or (demand.context_length and not made.fits):
+        return plain
+    return plain if draft_costs_too_much(made.longest_context, other.longest_context) else demand
 
 
 def _rounded(context: int) -> int:
@@ -271,7 +302,7 @@ def _rounded(context: int) -> int:
 
 
 def _shorter(demand: Demand, model: Model) -> list[Candidate]:
-    made = fit(demand)
+    made = fit(_without_greedy_draft(demand))
     context = _rounded(made.longest_context)
     if made.fits or not made.weights_fit or context < LEAST_CONTEXT:
         return []
@@ -281,7 +312,7 @@ def _shorter(demand: Demand, model: Model) -> list[Candidate]:
 def _candidate(kind: str, model: Model, demand: Demand) -> list[Candidate]:
     if parallel_problems(demand.shape, demand.tensor_parallel, demand.pipeline_parallel, demand.quantization):
         return []
-    made = fit(demand)
+    made = fit(_without_greedy_draft(demand))
     wanted = min(made.context, demand.shape.max_context)
     context = wanted if made.longest_context >= wanted else _rounded(made.longest_context)
     if not made.weights_fit or context < min(LEAST_CONTEXT, wanted):

@@ -45,6 +45,18 @@ def weights(plan: Planned) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def content(plan: Planned) -> list[dict[str, Any]]:
+    """All that must lie on the host before the engine starts, each with the file that proves it is whole."""
+    return [
+        {"kind": kind, "name": f"{kind} {item['path']}", "stamp": f"{item['path']}/{stamp}", "item": item}
+        for kind, stamp, items in (
+            ("environment", ".environment.json", environments(plan)),
+            ("weights", ".published.json", weights(plan)),
+        )
+        for item in items
+    ]
+
+
 def release_layout(plan: Planned) -> dict[str, Any]:
     """The folder of the release, what lies below it, and the link that makes it current."""
     paths = plan["host_settings"]["paths"]

@@ -224,7 +224,7 @@ def _parse_instance(name: str, wanted: Any, hosts: tuple[str, ...]) -> tuple[Ins
                     "",
                     f"{place}.{key} = {value!r}",
                     f"{_type_name(value)} does not fit here",
-                    f"give {kind.words}",
+                    f"give {kind.words}{_unquoted(kind, value)}",
                 )
             )
         else:
@@ -246,9 +246,17 @@ def _parse_instance(name: str, wanted: Any, hosts: tuple[str, ...]) -> tuple[Ins
     return Instance(name=name, **values), refusals
 
 
+def _unquoted(kind: _Kind, value: Any) -> str:
+    """A number that only its quotes make text."""
+    text = value.strip() if isinstance(value, str) else ""
+    return f": {text} without quotes" if text.isdigit() and kind.fits(int(text)) else ""
+
+
 def _unknown_key(place: str, key: str, value: Any) -> Refusal:
     dashed = key.lstrip("-").replace("_", "-")
-    if key.startswith("-") or "-" in key:
+    if dashed.replace("-", "_") in known_keys():
+        fix = f"write {dashed.replace('-', '_')}"
+    elif key.startswith("-") or "-" in key:
         fix = f"a server flag goes below options: {place}.options.{dashed}: {value}"
     else:
         fix = did_you_mean(key, known_keys())

@@ -340,3 +340,21 @@ def valid_tensor_parallel(
     shape: ModelShape, max_gpus: int, quantization: Quantization | None = None
 ) -> list[int]:
     return [size for size in range(1, max_gpus + 1) if not parallel_problems(shape, size, 1, quantization)]
+
+
+def division(
+    shape: ModelShape, gpus: int, hosts: int = 1, quantization: Quantization | None = None
+) -> tuple[int, int] | None:
+    """(tensor, pipeline) sizes for GPUs on hosts: as wide as the shape allows, and stages for the rest.
+
+    On several hosts every GPU gets a rank; on one, GPUs that the widest division leaves over stay idle.
+    """
+    widths = valid_tensor_parallel(shape, gpus, quantization)
+    if hosts == 1:
+        return max(widths, default=1), 1
+    for width in reversed(widths):
+        stages, left = divmod(gpus, width)
+        even = hosts % stages == 0 or stages % hosts == 0
+        if not left and even and stages <= shape.layers:
+            return width, stages
+    return None

@@ -10,6 +10,7 @@ module: bundle
 short_description: A folder with all that the planned hosts need, made on the connected side
 description:
   - Fetches the wheels of each lock, adds uv, Python kits and weights, and writes a manifest with size and SHA-256 of every file.
+  - Proves from the wheels that the compiled kernels of each lock can be loaded beside its torch, and records it.
   - Runs on the controller. The package index is the one that pip is configured with there.
 version_added: 0.1.0
 author:
@@ -45,6 +46,10 @@ options:
         description: The oldest glibc that the wheels must run with.
         type: str
         required: true
+      cuda:
+        description: CUDA tag of the release's variant, such as V(cu130), which the kernels must be built for.
+        type: str
+        default: ""
       download_bytes:
         description: Size of all its wheels where known, to refuse a disk that is too small.
         type: int

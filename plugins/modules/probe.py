@@ -167,7 +167,7 @@ def main() -> None:
             "base_url": {"type": "str", "required": True},
             "model": {"type": "str", "required": True},
             "prompt": {"type": "str", "required": True},
-            "max_tokens": {"type": "int", "default": 48},
+            "max_tokens": {"type": "int", "default": 48, "no_log": False},
             "timeout": {"type": "int", "default": 300},
         },
         supports_check_mode=True,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.baremetal.sglang.plugins.module_utils import bundle_manifest
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.elf_wheels import SymbolTables, prove_wheels
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import (
     FetchError,
     WheelCache,
@@ -33,23 +34,38 @@ class BundleBuilder:
         self.folder = folder
         self.say = say
         self.cache = WheelCache(cache / "wheels", say)
+        self.tables = SymbolTables(cache / "abi")
         self.files: dict[str, dict[str, Any]] = {}
         self.environments: dict[str, dict[str, Any]] = {}
         self.weights: dict[str, dict[str, Any]] = {}
         self.installers: dict[str, str] = {}
         self.pythons: dict[str, str] = {}
 
-    def add_environment(self, lock: Path, python: str, arch: str, glibc: str) -> None:
+    def add_environment(self, lock: Path, python: str, arch: str, glibc: str, cuda: str = "") -> None:
         pins = parse_lock(lock.read_text(encoding="utf-8"))
         wheels = self.cache.complete(pins, wheel_tags(python, arch, glibc))
         names = [self._place(wheel, f"wheels/{wheel.name}", "wheel", wheel.parent.name) for wheel in wheels]
         where = self._place(lock, f"locks/{lock.name}", "lock")
+        hashes = {wheel: wheel.parent.name for wheel in wheels}
+        proofs = prove_wheels(hashes, self.tables, python, glibc, cuda)
+        for proof in proofs:
+            self.say(proof["what"])
         self.environments[lock.name] = {
+            "abi": proofs,
             "arch": arch,
             "lock": where,
             "python": python,
             "wheels": sorted(names),
         }
+
+    def unproven(self) -> list[str]:
+        """What keeps kernels from being loaded beside torch, for every environment, with what would help."""
+        return [
+            f"REFUSED  {lock}\n  {proof['what']}\n  {proof['fix']}"
+            for lock, environment in self.environments.items()
+            for proof in environment["abi"]
+            if not proof["proven"]
+        ]
 
     def add_installer(self, lock: Path, arch: str, glibc: str) -> None:
         (wheel,) = self.cache.complete(

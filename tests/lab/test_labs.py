@@ -29,7 +29,13 @@ def traces(name: str) -> list[str]:
         for line in Path("/proc/self/mountinfo").read_text().splitlines()
         if name in line
     ]
-    for directory in ("/run/netns", "/run/baremetal-sglang-lab", os.environ["BAREMETAL_LAB_DIR"]):
+    for directory in (
+        "/run/netns",
+        "/run/systemd/nspawn/propagate",
+        "/run/systemd/nspawn/unix-export",
+        "/run/baremetal-sglang-lab",
+        os.environ["BAREMETAL_LAB_DIR"],
+    ):
         found += [str(path) for path in Path(directory).glob(f"*{name}*")]
     found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/*{name}*")]
     for path in Path("/proc").glob("[0-9]*/cmdline"):

@@ -93,6 +93,9 @@ def parse_csv(output: str) -> Listing:
     faults: list[Fault] = []
     if len(full) < len(rows) - 1 or not output.endswith("\n"):
         faults.append(fault("nvidia-smi-unreadable", "driver", detail="the last CSV row may be cut off"))
+    elif not full:
+        # Without a GPU nvidia-smi says so in words; a header alone is the start of something longer.
+        faults.append(fault("nvidia-smi-unreadable", "driver", detail="no CSV row follows the header"))
     first = dict(zip(columns, full[0])) if full else {}
     return Listing(
         form="csv",

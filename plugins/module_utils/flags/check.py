@@ -10,7 +10,7 @@ out, once, and every problem is found before anything is touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -65,17 +65,20 @@ def check_arguments(
     others: Iterable[Contract] = (),
     rules: Rules | None = None,
     instance: str = "<name>",
+    able: Collection[str] = (),
 ) -> tuple[list[Argument], list[Problem]]:
     """The arguments under their canonical names, and all problems.
 
-    `others` are the contracts of further releases, to say where a missing flag exists. Pass `rules`
+    `others` are the contracts of further releases, to say where a missing flag exists; of them only
+    those in `able` are offered, where it names any. Pass `rules`
     for what users wrote; leave them out for arguments that the planner made.
     """
     rules = rules or Rules()
     accepted: list[Argument] = []
     problems: list[Problem] = []
+    world = _World(contract, tuple(others), rules, instance, able)
     for given in (Argument(*item) for item in arguments):
-        found = _find(contract, given, list(others), rules, instance)
+        found = _find(world, given)
         if isinstance(found, Problem):
             problems.append(found)
             continue
@@ -86,16 +89,24 @@ def check_arguments(
     return accepted, problems
 
 
-def _find(
-    contract: Contract, given: Argument, others: list[Contract], rules: Rules, instance: str
-) -> tuple[Flag, Any] | Problem:
-    name = given.flag
+class _World(NamedTuple):
+    contract: Contract
+    others: tuple[Contract, ...]
+    rules: Rules
+    instance: str
+    able: Collection[str]
+
+
+def _find(world: _World, given: Argument) -> tuple[Flag, Any] | Problem:
+    name, contract = given.flag, world.contract
     flag = contract.flag(name)
     if flag is None:
-        return _not_found(contract, given, others)
-    owned = rules.owned.get(flag.name)
+        return _not_found(world, given)
+    owned = world.rules.owned.get(flag.name)
     if owned is not None:
-        return Problem("owned-flag", name, given.where, "is set by the collection", _owner(owned, instance))
+        return Problem(
+            "owned-flag", name, given.where, "is set by the collection", _owner(owned, world.instance)
+        )
     if flag.kind == "toggle" and name.startswith("no-") and name[3:] in (flag.name, *flag.aliases):
         if given.value is not True:
             return Problem("switch-with-value", name, given.where,
@@ -111,17 +122,21 @@ def _owner(owned: Mapping[str, str], instance: str) -> str:
     return owned["instead"]
 
 
-def _not_found(contract: Contract, given: Argument, others: list[Contract]) -> Problem:
-    name = given.flag
+def _not_found(world: _World, given: Argument) -> Problem:
+    name, contract = given.flag, world.contract
     plain = name.lstrip("-").replace("_", "-")
+    meant = {found.name for found in map(contract.flag, _completions(contract, plain)) if found is not None}
+    if len(meant) == 1 and (owner := world.rules.owned.get(next(iter(meant)))):
+        return Problem("abbreviated-flag", name, given.where, f"means {next(iter(meant))}, which is set by the collection",
+                       _owner(owner, world.instance))  # fmt: skip
     if plain != name and contract.flag(plain):
         return Problem("flag-spelling", name, given.where, "flags are written with dashes, none in front",
                        f"write {plain}")  # fmt: skip
-    removed = _elsewhere(contract, given, plain, others)
+    removed = _elsewhere(world, given, plain)
     if removed is not None:
         return removed
-    longer = sorted({full for full in contract.spellings if full.startswith(plain)})
-    if longer and plain:
+    longer = _completions(contract, plain)
+    if longer:
         names = longer[0] if len(longer) == 1 else f"one of {', '.join(longer[:6])}"
         return Problem("abbreviated-flag", name, given.where,
                        f"is no flag of {contract.version}; abbreviations are not accepted",
@@ -131,17 +146,25 @@ def _not_found(contract: Contract, given: Argument, others: list[Contract]) -> P
     return Problem("unknown-flag", name, given.where, f"is no flag of {contract.version}", fix)
 
 
-def _elsewhere(contract: Contract, given: Argument, name: str, others: list[Contract]) -> Problem | None:
+def _completions(contract: Contract, start: str) -> list[str]:
+    return sorted({full for full in contract.spellings if full.startswith(start)}) if start else []
+
+
+def _elsewhere(world: _World, given: Argument, name: str) -> Problem | None:
     """A flag that other releases have: renamed when one of them, or this one, names its successor."""
-    having = sorted((o for o in others if o.flag(name)), key=lambda other: _order(other.version))
+    contract = world.contract
+    having = sorted((o for o in world.others if o.flag(name)), key=lambda other: _order(other.version))
     if not having:
         return None
     versions = ", ".join(other.version for other in having)
     earlier = [other for other in having if _order(other.version) < _order(contract.version)]
     if not earlier:
+        before = _predecessor(contract, name, having)
+        pins = [other.version for other in having if other.version in world.able or not world.able]
+        pin = f", or pin release {pins[0]}" if pins else ""
         return Problem("flag-of-later-release", name, given.where,
                        f"is no flag of {contract.version}; it exists in {versions}",
-                       f"leave it out, or pin release {having[0].version}")  # fmt: skip
+                       (f"write {before}" if before else "leave it out") + pin)  # fmt: skip
     successor = _successor(contract, name, earlier)
     if successor:
         return Problem("renamed-flag", name, given.where,
@@ -151,6 +174,15 @@ def _elsewhere(contract: Contract, given: Argument, name: str, others: list[Cont
     fix = f"leave it out; the closest flag there is {near[0]}" if near else "leave it out"
     return Problem("removed-flag", name, given.where,
                    f"is gone in {contract.version}; it existed in {versions}", fix)  # fmt: skip
+
+
+def _predecessor(contract: Contract, name: str, later: list[Contract]) -> str:
+    """What this release calls a flag that later ones renamed."""
+    for other in later:
+        for flag in other.flags.values():
+            if flag.successor.split("=")[0].split(" ")[0] == name and contract.flag(flag.name):
+                return flag.name
+    return ""
 
 
 def _successor(contract: Contract, name: str, earlier: list[Contract]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..catalogue import Hardware, Model
+from ..fit import draft_costs_too_much
 from ..host_facts import HostFacts
 from ..refusal import Advice, Refusal
 from ..serve_spec import Instance
@@ -31,6 +32,8 @@ class Setting:
     hardware: Hardware
     device: str
     parallel: Parallel
+    able: tuple[str, ...] = ()
+    unable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,17 +63,21 @@ def attempt(inputs: Inputs, setting: Setting, candidate: Candidate) -> Attempt:
         variant=candidate.variant,
         parallel=setting.parallel,
         contract=FlagNames(inputs.contracts[release.key]),
+        able=setting.able,
+        unable=setting.unable,
     )
     environments = {host.host: environment(inputs, case, host, candidate.python) for host in setting.hosts}
     source = compilers.compiler_source(case, environments[case.head.host]["path"])
     on, why_not = speculation(case)
     derived = settings.derive(case, source, on)
     budget = memory.assess(derived)
-    if on and budget.refusals and setting.instance.speculative is None:
+    if on and setting.instance.speculative is None and (budget.refusals or budget.shortened):
         # The draft is worth less than the context that was asked for.
         without = memory.assess(settings.derive(case, source, ""))
-        if not without.refusals:
+        if budget.refusals and not without.refusals:
             budget, why_not = without, "off: its draft would not fit beside the context"
+        elif draft_costs_too_much(budget.context["length"], without.context["length"]):
+            budget, why_not = without, "off: its draft would cost more than half of the context"
     case = budget.case
     ptxas, ptxas_refusals = compilers.triton_ptxas(case, source)
     compiler_refusals = compilers.compiler_problems(case, source)
@@ -82,6 +89,7 @@ def attempt(inputs: Inputs, setting: Setting, candidate: Candidate) -> Attempt:
         as_mapping(inputs.contracts, release.key),
         inputs.flag_rules,
         case.head.host,
+        case.able,
     )
     refusals = [
         *budget.refusals,
@@ -109,6 +117,8 @@ def speculation(case: Case) -> tuple[str, str]:
     off = ""
     if case.device != "cuda" and not wanted:
         off = "off: not worth it on a CPU"
+    elif case.parallel.pipeline > 1 and not wanted:
+        off = "off: it does not go together with pipeline stages"
     elif wanted is False:
         off = f"off: serve.{case.instance.name}.speculative = false"
     elif not model.speculative:

@@ -68,6 +68,10 @@ class Case:
     contract: FlagNames
     arguments: Mapping[str, Argument] = field(default_factory=dict)
     """By flag; without the ones that differ from rank to rank."""
+    able: tuple[str, ...] = ()
+    """Releases that hosts and model allow."""
+    unable: Mapping[str, str] = field(default_factory=dict)
+    """The others, each with its reason."""
 
     @property
     def head(self) -> HostFacts:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ..flags.check import Rules, check_arguments
@@ -56,6 +56,7 @@ def flag_problems(
     others: Iterable[Contract],
     rules: Rules,
     host: str,
+    able: Collection[str] = (),
 ) -> tuple[list[Refusal], list[Advice]]:
     """The user's options as written, and what the planner itself would pass."""
     further = list(others)
@@ -66,7 +67,7 @@ def flag_problems(
         # None takes back what the plan would set; a name that no release knows is refused all the same.
         if value is not None or not names.knows(flag)
     ]
-    _said, problems = check_arguments(names.contract, options, further, rules, instance.name)
+    _said, problems = check_arguments(names.contract, options, further, rules, instance.name, able)
     told = {names.primary(problem.flag) for problem in problems}
     ours = [
         (item.flag, item.value, _origin(instance, item))

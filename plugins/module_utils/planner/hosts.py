@@ -12,6 +12,7 @@ from ..catalogue import Hardware
 from ..host_facts import Fault, Gpu, HostFacts
 from ..refusal import Advice, Refusal, closest
 from ..serve_spec import Instance
+from .plan import InstancePlan
 
 Findings = tuple[list[Refusal], list[Advice]]
 
@@ -220,18 +221,50 @@ def disk_problems(host: HostFacts, needed: Mapping[str, tuple[int, str]]) -> lis
     ]
 
 
+def _ours(host: HostFacts, taken: Mapping[str, Any]) -> bool:
+    """Whether one of our units holds the port; who may not see owners believes the unit's own word."""
+    for entry in host.installed.get("instances", ()):
+        if not isinstance(entry, Mapping):
+            continue
+        if taken.get("port") in entry.get("ports", ()):
+            return True
+        unknown = not taken.get("pid") or "ports" not in entry
+        if unknown and taken.get("port") == entry.get("port") and entry.get("state", "active") == "active":
+            return True
+    return False
+
+
+def port_clashes(made: Mapping[str, Mapping[str, InstancePlan]]) -> list[Refusal]:
+    """Ports that follow from others (rendezvous, group) and meet those of another instance on the host."""
+    refusals = []
+    for host, plans in made.items():
+        taken: dict[int, tuple[str, str]] = {}
+        for name, plan in plans.items():
+            for port in plan.ports:
+                if port.purpose == "group" and plan.parallel["node_rank"]:
+                    continue
+                other, purpose = taken.setdefault(port.port, (name, port.purpose))
+                both_said = {purpose, port.purpose} <= {"api", "health"} and other != name
+                if (other, purpose) == (name, port.purpose) or both_said:
+                    continue
+                refusals.append(
+                    Refusal(
+                        "port-clash",
+                        host,
+                        f"serve.{name} {port.purpose} port {port.port}",
+                        f"it is the {purpose} port of serve.{other} too",
+                        f"give serve.{name} another {'port' if port.purpose != 'rendezvous' else 'dist_port'}",
+                    )
+                )
+    return refusals
+
+
 def port_problems(host: HostFacts, instance: Instance, ports: Mapping[int, str]) -> list[Refusal]:
-    """A port that something else listens on; our own instance may hold its own."""
-    own = {entry.get("port") for entry in host.installed.get("instances", []) if isinstance(entry, dict)}
+    """A port that something else listens on; our own instances may hold theirs."""
     refusals = []
     for taken in host.listening:
         port = taken.get("port")
-        if (
-            not isinstance(port, int)
-            or port not in ports
-            or port in own
-            or "sglang" in str(taken.get("process", ""))
-        ):
+        if not isinstance(port, int) or port not in ports or _ours(host, taken):
             continue
         refusals.append(
             Refusal(

@@ -59,7 +59,7 @@ def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
             attempts.append(tried)
         for host, plan in plans.items():
             made.setdefault(host, {})[instance.name] = plan
-    refusals += _disks(inputs, made)
+    refusals += [*host_checks.port_clashes(made), *_disks(inputs, made)]
     refusals = _once(refusals)
     if refusals:
         return PlanResult({}, tuple(refusals), tuple(_once(advice)))
@@ -111,7 +111,7 @@ def _words(inputs: Inputs, instance: Instance) -> list[Refusal]:
                 instance.where("model"),
                 "this model is in no catalogue",
                 did_you_mean(instance.model, inputs.catalogues.models)
-                + "; or give a directory with its config.json",
+                + " Or give a directory that holds its config.json",
             )
         )
     refusals += [
@@ -185,8 +185,8 @@ def _plan_instance(inputs: Inputs, instance: Instance, gpus: Mapping[str, tuple[
     if tried is None:
         return {}, None, refusals, advice
     ends, problems = links(instance, members, inputs.addresses)
-    refusals += [*problems, *_ports(setting, tried)]
-    advice += tried.advice
+    refusals += [*problems, *_ports(inputs, setting, tried)]
+    advice += [*tried.advice, *_idle(setting)]
     if not ends:
         return {}, tried, refusals, advice
     plans = {
@@ -195,12 +195,31 @@ def _plan_instance(inputs: Inputs, instance: Instance, gpus: Mapping[str, tuple[
     return plans, tried, refusals, advice
 
 
-def _ports(setting: Setting, tried: Attempt) -> list[Refusal]:
+def _idle(setting: Setting) -> list[Advice]:
+    """GPUs that the instance could have and cannot use."""
+    parallel, name = setting.parallel, setting.instance.name
+    host = parallel.hosts[0]
+    idle, offered = parallel.idle(host), len(parallel.offered.get(host, ()))
+    if not idle or setting.instance.tensor_parallel is not None:
+        return []
+    return [
+        Advice(
+            "gpus-idle",
+            host,
+            f"serve.{name}.hosts",
+            f"{idle} of {offered} GPUs stay idle: TP {parallel.tensor} is the {parallel.why}; with "
+            f"tensor_parallel: {parallel.tensor} said here, another instance can have them",
+        )
+    ]
+
+
+def _ports(inputs: Inputs, setting: Setting, tried: Attempt) -> list[Refusal]:
     refusals = []
     for host in setting.hosts:
         wanted = {setting.instance.port: "API"}
         if host.host == setting.hosts[0].host and len(setting.hosts) > 1:
             wanted[dist_port(tried.case)] = "rendezvous"
+            wanted[setting.instance.port + int(inputs.policy["ports"]["group_offset"])] = "group"
         refusals += host_checks.port_problems(host, setting.instance, wanted)
     return refusals
 
@@ -216,6 +235,11 @@ def _choose(inputs: Inputs, setting: Setting) -> tuple[Attempt | None, Choice, l
         setting.device,
         inputs.catalogues.releases,
         inputs.python_kits,
+    )
+    setting = replace(
+        setting,
+        able=tuple(item.release.key for item in choice.candidates),
+        unable={item.release: item.reason for item in choice.rejections},
     )
     if instance.release:
         pinned = [item for item in choice.candidates if matches_pin(item.release, instance.release)]
@@ -286,7 +310,7 @@ def _what_would_help(choice: Choice, setting: Setting) -> str:
     if drivers:
         return f"install a driver of at least {drivers[0].split()[1]} on {setting.hosts[0].host}"
     if "python" in needs:
-        return "install one of the named Pythons, or build the bundle with python_kits"
+        return "set runtime_python_kits as named: the bundle then brings that Python"
     if "device" in needs:
         return "use hosts with GPUs, or a host of another architecture"
     if "security" in needs:
@@ -300,7 +324,7 @@ def _disks(inputs: Inputs, made: Mapping[str, Mapping[str, InstancePlan]]) -> li
     for host, plans in made.items():
         facts = inputs.facts[host]
         present = {
-            str(entry.get("path") if isinstance(entry, dict) else entry)
+            f"{inputs.policy['directories'][kind]}/{entry}"
             for kind in ("weights", "environments")
             for entry in facts.installed.get(kind, ())
         }

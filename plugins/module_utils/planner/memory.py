@@ -6,16 +6,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
-from ..catalogue import Model
-from ..fit import Demand, Fit, demand_of, fit, nearest_fits
-from ..memory import gpu_memory
+from ..fit import Demand, Fit
 from ..refusal import Advice, Refusal
+from .alternatives import nearest
 from .case import Case
+from .demand import demand_of_case, fitted, whole
 from .settings import Arguments
-from .versions import served
 
 STEP = 1024
 
@@ -28,6 +26,8 @@ class Budget:
     context: dict[str, Any]
     refusals: list[Refusal] = field(default_factory=list)
     advice: list[Advice] = field(default_factory=list)
+    shortened: bool = False
+    """The context is shorter than the model's own, though nobody asked for it."""
 
 
 def assess(case: Case) -> Budget:
@@ -77,37 +77,8 @@ def assess(case: Case) -> Budget:
         },
         refusals,
         advice,
+        case.instance.context_length is None and length < case.model.shape.max_context,
     )
-
-
-@lru_cache(maxsize=512)
-def fitted(demand: Demand) -> Fit:
-    """Hosts of one kind ask the same; the answer walks through every module of the model."""
-    return fit(demand)
-
-
-def demand_of_case(case: Case) -> Demand:
-    gpus = [gpu for gpu in case.head.gpus if gpu.index in case.parallel.gpus.get(case.head.host, ())]
-    reported = min((gpu.memory_mib for gpu in gpus if gpu.memory_mib), default=None)
-    memory = gpu_memory(case.hardware, reported, case.head.memory_gib)
-    demand = demand_of(case.model, memory, case.parallel.tensor, case.parallel.pipeline)
-    return replace(
-        demand,
-        memory_fraction=_number(case.value("mem-fraction-static")),
-        context_length=case.instance.context_length,
-        kv_dtype=str(case.value("kv-cache-dtype") or ""),
-        draft=bool(case.value("speculative-algorithm")) and bool(case.model.shape.mtp_layers),
-        chunked_prefill=_whole(case.value("chunked-prefill-size")),
-        graph_batch=_whole(case.value(case.contract.first("cuda-graph-max-bs-decode", "cuda-graph-max-bs"))),
-    )
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def _fraction_words(case: Case, made: Fit) -> str:
@@ -120,7 +91,7 @@ def _on_cpu(case: Case) -> Budget:
     """The host's memory is not the engine's alone, and the pool is set by max-total-tokens."""
     found = Arguments(case)
     length = case.instance.context_length or case.model.shape.max_context
-    pool = _whole(case.value("max-total-tokens"))
+    pool = whole(case.value("max-total-tokens"))
     refusals = []
     if pool is not None and length > pool:
         if case.instance.context_length is not None:
@@ -153,13 +124,7 @@ def _on_cpu(case: Case) -> Budget:
 
 
 def _refusal(case: Case, demand: Demand, made: Fit) -> Refusal:
-    near = nearest_fits(
-        replace(demand, draft=False),
-        case.model,
-        case.inputs.catalogues.models,
-        _gpu_counts(case),
-        lambda other: runs_here(case, other),
-    )
+    near = nearest(case, demand)
     asked = case.instance.context_length
     where = case.instance.where("context_length" if made.weights_fit and asked is not None else "model")
     fix = "would fit: " + ", or ".join(map(str, near)) if near else _nothing_near(case)
@@ -172,25 +137,9 @@ def _refusal(case: Case, demand: Demand, made: Fit) -> Refusal:
     )
 
 
-def _gpu_counts(case: Case) -> list[int]:
-    ranks = case.parallel.ranks
-    return [ranks * factor for factor in (2, 3, 4, 6, 8)]
-
-
 def _nothing_near(case: Case) -> str:
-    return f"no checkpoint of {case.model.family} in the catalogue fits {case.parallel.ranks} of these GPUs"
-
-
-def runs_here(case: Case, other: Model) -> bool:
-    """Whether the GPU and the release can work with another checkpoint at all."""
-    if other.shape.architecture not in case.release.architectures:
-        return False
-    dtype = other.quantization.weight_dtype
-    if dtype.startswith("float8"):
-        return case.hardware.fp8
-    if dtype in ("nvfp4", "mxfp4"):
-        return case.hardware.fp4 or (case.has("nvfp4-marlin") and served(case.capability, ("8.0",)))
-    return True
+    some = f"{ranks} of these GPUs" if (ranks := case.parallel.ranks) > 1 else "one of these GPUs"
+    return f"no checkpoint of {case.model.family} in the catalogue fits {some}; take a smaller model or more GPUs"
 
 
 def _memory_dict(made: Fit) -> dict[str, Any]:

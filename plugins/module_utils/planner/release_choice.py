@@ -153,7 +153,9 @@ def _python_reason(variant: Variant, host: HostFacts, kits: tuple[str, ...]) -> 
     if pythons(host, kits) & set(variant.python):
         return "", ""
     have = ", ".join(sorted(pythons(host, kits), key=version_key)) or "none"
-    return f"needs Python {' or '.join(variant.python)}, the host has {have}", "python"
+    best = max(variant.locks or variant.python, key=version_key)
+    needs = f"needs Python {' or '.join(variant.python)}, the host has {have}"
+    return f"{needs}: runtime_python_kits: ['{best}'] brings one", "python"
 
 
 def pythons(host: HostFacts, kits: tuple[str, ...]) -> set[str]:

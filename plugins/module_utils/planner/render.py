@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 from .plan import InstancePlan, Plan, PlanResult
 
 BAR = 24
-GIGA = 1e9
+GIGA, MEGA = 1e9, 1e6
+WIDTH = 100
 LABEL = 10
 
 
@@ -56,7 +58,8 @@ def _hardware_words(plan: Plan) -> str:
     gpus = facts["gpus"]
     if not gpus:
         memory = f", {facts['memory_gib']:g} GiB" if facts["memory_gib"] else ""
-        return f"no GPU  {facts['arch']}, {facts['cpu_threads'] or '?'} threads{memory}"
+        threads = f", {facts['cpu_threads']} threads" if facts["cpu_threads"] else ""
+        return f"no GPU  {facts['arch']}{threads}{memory}"
     product = str(gpus[0]["product"]).replace("NVIDIA ", "")
     level = f" (CUDA {facts['driver_cuda']} level)" if facts["driver_cuda"] else ""
     return f"{len(gpus)}x {product}  driver {facts['driver']}{level}"
@@ -89,7 +92,13 @@ def _instance_lines(plan: InstancePlan) -> list[str]:
     lines.append(_line("compiles", _compile_words(plan)))
     for number, advice in enumerate(plan.warnings, 1):
         lines.append(_line("warns" if number == 1 else "", f"{number}: {advice.what} [{advice.where}]"))
-    return lines
+    return [part for line in lines for part in _wrapped(line)]
+
+
+def _wrapped(line: str) -> list[str]:
+    return textwrap.wrap(
+        line, WIDTH, subsequent_indent=" " * LABEL, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _python_words(plan: InstancePlan) -> str:
@@ -103,7 +112,9 @@ def _model_words(plan: InstancePlan) -> str:
     parallel = plan.parallel
     spread = f"TP {parallel['tp']}" + (f", PP {parallel['pp']}" if parallel["pp"] > 1 else "")
     if not plan.memory:
-        return f"{plan.model}   {plan.weights['bytes'] / GIGA:.1f} GB, {spread}"
+        size = plan.weights["bytes"]
+        shown = f"{size / GIGA:.1f} GB" if size >= GIGA / 10 else f"{size / MEGA:.1f} MB"
+        return f"{plan.model}   {shown}, {spread}"
     weights, usable = plan.memory["weights_bytes"], plan.memory["usable_bytes"]
     origin = plan.weights["bytes_origin"]
     guess = f" ({origin})" if origin != "published" else ""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from ..memory import automatic_sizes
+from .alternatives import HUMMING_RISK, humming_accepted
 from .case import Case
 from .compilers import Source
 from .plan import Argument
@@ -18,9 +20,6 @@ TYPED_KEYS = {
     "kv_cache_dtype": "kv-cache-dtype",
     "memory_fraction": "mem-fraction-static",
 }
-
-
-HUMMING_RISK = "fp8-on-sm80-humming"
 
 
 class Arguments:
@@ -113,23 +112,12 @@ def _model(case: Case, found: Arguments) -> None:
         found.put("reasoning-parser", model.reasoning_parser, f"{model.name} writes its thoughts so", MODEL)
     if model.trust_remote_code:
         found.put("trust-remote-code", True, f"{model.name} brings its own Python code", MODEL)
-    if humming_accepted(case):
+    if humming_accepted(case, model):
         found.put("quantization", "humming", f"accepted: {HUMMING_RISK}")
     if model.kv_dtype and model.kv_dtype not in ("bfloat16", "auto"):
         found.put("kv-cache-dtype", model.kv_dtype, f"{model.key} wants it", MODEL)
     if case.instance.thinking_budget:
         found.put("enable-custom-logit-processor", True, "the thinking budget is such a processor")
-
-
-def humming_accepted(case: Case) -> bool:
-    """FP8 experts on a GPU without FP8, through kernels that nobody saw running there."""
-    return (
-        case.device == "cuda"
-        and case.accepts(HUMMING_RISK)
-        and case.has("humming")
-        and not case.hardware.fp8
-        and case.model.quantization.weight_dtype.startswith("float8")
-    )
 
 
 def _backends(case: Case, found: Arguments, source: Source) -> None:
@@ -153,14 +141,18 @@ def _memory(case: Case, found: Arguments) -> None:
     memory = case.inputs.policy["memory"]
     unified = case.hardware.unified_memory
     suffix = "_unified" if unified else ""
-    chunk = memory[f"chunked_prefill{suffix}"]
-    why = (
-        "small steps keep the peak low where host and GPU share memory"
-        if unified
-        else "the engine's own size"
-    )
+    chunk, batch = memory[f"chunked_prefill{suffix}"], memory[f"graph_batch{suffix}"]
+    why = "small steps keep the peak low where host and GPU share memory"
+    if not unified:
+        total = min((gpu.memory_mib for gpu in case.head.gpus if gpu.memory_mib), default=0)
+        own = automatic_sizes(total or case.hardware.memory_mib, case.parallel.tensor)
+        chunk, batch = min(chunk, own[0]), min(batch, own[1])
+        why = (
+            "the engine's own size for a GPU of this memory"
+            if chunk == own[0]
+            else "larger steps gain little"
+        )
     found.offer("chunked-prefill-size", chunk, why)
-    batch = memory[f"graph_batch{suffix}"]
     wanted = case.instance.options.get("max-running-requests")
     if isinstance(wanted, int) and not isinstance(wanted, bool):
         batch = min(batch, wanted)

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..catalogue import Model
 from ..host_facts import HostFacts
 from ..refusal import Refusal
 from ..serve_spec import Instance
-from ..sharding import parallel_problems, valid_tensor_parallel
+from ..sharding import division, parallel_problems, valid_tensor_parallel
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Parallel:
     gpus: Mapping[str, tuple[int, ...]]
     """Host -> GPU indexes; empty tuples on CPU."""
     why: str
+    offered: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Host -> every GPU that the instance could have had."""
 
     @property
     def nodes(self) -> int:
@@ -31,6 +33,9 @@ class Parallel:
     @property
     def ranks(self) -> int:
         return self.tensor * self.pipeline
+
+    def idle(self, host: str) -> int:
+        return len(self.offered.get(host, ())) - len(self.gpus.get(host, ()))
 
 
 def allocate(
@@ -138,33 +143,39 @@ def spread(
             )
         ]
     total = sum(slots)
-    tensor, pipeline = instance.tensor_parallel, instance.pipeline_parallel
-    why = "asked for"
-    if tensor is None:
-        most = total // (pipeline or 1)
-        sizes = valid_tensor_parallel(model.shape, most, model.quantization)
-        # On several hosts every host needs a rank, so only a full spread will do.
-        tensor = most if nodes > 1 and most in sizes else max(sizes, default=1)
-        why = (
-            f"all {total} GPUs" if tensor == total and device == "cuda" else f"{total} cut as the heads allow"
-        )
-        if device == "cpu":
-            why = "one rank a host"
-        if nodes > 1 and pipeline is None and tensor * nodes == total and tensor != total:
-            pipeline = nodes
-            why = f"{model.shape.attention_heads} heads do not divide by {total}: pipeline over the hosts"
-        elif tensor < total and nodes == 1:
-            why = (
-                f"largest of {total} GPUs that divides {model.shape.attention_heads} heads and expert widths"
-            )
+    tensor, pipeline, why = _sizes(instance, model, total, device)
     parallel = Parallel(
         tensor=tensor,
-        pipeline=pipeline or 1,
+        pipeline=pipeline,
         hosts=instance.hosts,
-        gpus=_used(instance, gpus, tensor * (pipeline or 1), nodes),
+        gpus=_used(instance, gpus, tensor * pipeline, nodes),
         why=why,
+        offered=gpus,
     )
     return parallel, _size_problems(instance, model, device, parallel, total)
+
+
+def _sizes(instance: Instance, model: Model, total: int, device: str) -> tuple[int, int, str]:
+    """Tensor and pipeline parallel sizes, and why."""
+    nodes, stages = len(instance.hosts), instance.pipeline_parallel
+    if instance.tensor_parallel is not None:
+        return instance.tensor_parallel, stages or 1, "asked for"
+    if stages is None:
+        found = division(model.shape, total, nodes, model.quantization)
+        tensor, stages = found or (total, 1)
+    else:
+        widths = valid_tensor_parallel(model.shape, total // stages, model.quantization)
+        even = [width for width in widths if width * stages % nodes == 0]
+        tensor = max(even or widths, default=1)
+    if device == "cpu":
+        return tensor, stages, "one rank a host"
+    if tensor == total:
+        return tensor, stages, f"all {total} GPUs"
+    if instance.pipeline_parallel is None and stages > 1:
+        return tensor, stages, f"{model.key} does not divide by {total}: {stages} pipeline stages"
+    if tensor * stages == total:
+        return tensor, stages, f"all {total} GPUs in {stages} pipeline stages"
+    return tensor, stages, f"largest that divides the heads and expert widths of {model.key}"
 
 
 def _used(
@@ -183,7 +194,16 @@ def _size_problems(
         "tensor_parallel" if instance.tensor_parallel else "hosts",
         None if instance.tensor_parallel else list(instance.hosts),
     )
-    possible = valid_tensor_parallel(model.shape, total, model.quantization)
+    widths = valid_tensor_parallel(model.shape, total // parallel.pipeline, model.quantization)
+    possible = [width for width in widths if width * parallel.pipeline % parallel.nodes == 0]
+    if possible:
+        fix = f"use tensor_parallel: {' or '.join(map(str, possible[-3:]))}"
+    elif instance.pipeline_parallel:
+        fix = "leave pipeline_parallel and tensor_parallel out: the plan finds sizes that work"
+    elif instance.tensor_parallel:
+        fix = "leave tensor_parallel out: the plan finds sizes that work"
+    else:
+        fix = "name fewer hosts"
     if parallel.ranks > total and device == "cuda":
         refusals.append(
             Refusal(
@@ -192,7 +212,7 @@ def _size_problems(
                 where,
                 f"{parallel.ranks} ranks are asked for (tensor {parallel.tensor} x pipeline "
                 f"{parallel.pipeline}), {total} {things} are there",
-                f"use tensor_parallel: {max(possible, default=1)}, or add hosts",
+                f"{fix}, or add hosts",
             )
         )
     elif parallel.nodes > 1 and parallel.ranks % parallel.nodes:
@@ -202,7 +222,7 @@ def _size_problems(
                 "",
                 where,
                 f"{parallel.ranks} ranks cannot be shared out evenly over {parallel.nodes} hosts",
-                f"use tensor_parallel: {total}, or fewer hosts",
+                f"{fix}, or name another number of hosts",
             )
         )
     problems = parallel_problems(model.shape, parallel.tensor, parallel.pipeline, model.quantization)
@@ -213,7 +233,7 @@ def _size_problems(
                 "",
                 where,
                 f"tensor parallel {parallel.tensor} does not divide {model.key}: {'; '.join(problems)}",
-                f"use tensor_parallel: {' or '.join(map(str, possible[-3:])) or 1}",
+                fix,
             )
         )
     return refusals

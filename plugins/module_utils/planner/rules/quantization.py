@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...refusal import Advice, Refusal
+from ..alternatives import HUMMING_RISK, family, nvfp4_feature, reads_nvfp4
 from ..case import Case
-from ..settings import HUMMING_RISK
-from ..versions import at_least
-from .registry import Finding, Rule, family, releases_with
+from .registry import Finding, Rule, releases_with
 
 # What --quantization may say about a checkpoint of another method.
 READABLE_AS = {
@@ -134,15 +133,20 @@ def explicit_fp8(case: Case) -> Iterator[Finding]:
 
 
 def nvfp4(case: Case) -> Iterator[Finding]:
-    weights = case.model.quantization
-    if weights.weight_dtype != "nvfp4" or case.device != "cuda" or case.hardware.fp4:
+    if case.model.quantization.weight_dtype != "nvfp4" or case.device != "cuda":
         return
-    feature = "nvfp4-marlin-compressed" if weights.method == "compressed-tensors" else "nvfp4-marlin"
-    if case.has(feature) and at_least(case.capability, "8.0"):
+    if reads_nvfp4(case, case.model):
         return
+    feature = nvfp4_feature(case.model)
     able = releases_with(case, lambda features: feature in features)
     offers = family(case, lambda dtype: dtype in ("int8", "int4"))
-    fix = f"use release: {' or '.join(able)}" if able else "use a GPU of the Blackwell family"
+    usable = [key for key in able if key in case.able]
+    if usable:
+        fix = f"use release: {' or '.join(usable)}"
+    elif able and able[-1] in case.unable:
+        fix = f"make the host fit for {able[-1]}, which reads it ({case.unable[able[-1]]})"
+    else:
+        fix = "use a GPU of the Blackwell family"
     yield Refusal(
         "nvfp4-capability",
         case.head.host,

@@ -43,17 +43,6 @@ class Outcome:
                 self.of_release.append(finding)
 
 
-def family(case: Case, wanted: Callable[[str], bool]) -> list[str]:
-    """Other checkpoints of the same model whose weight dtype fits."""
-    return [
-        model.key
-        for model in case.inputs.catalogues.models.values()
-        if model.family == case.model.family
-        and model.key != case.model.key
-        and wanted(model.quantization.weight_dtype)
-    ]
-
-
 def releases_with(case: Case, test: Callable[[tuple[str, ...]], bool]) -> list[str]:
     """Releases whose features pass, newest last."""
     found = [item for item in case.inputs.catalogues.releases.values() if test(item.features)]

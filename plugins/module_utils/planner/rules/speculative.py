@@ -126,6 +126,20 @@ def draft_class(case: Case) -> Iterator[Finding]:
         )
 
 
+def pipeline_stages(case: Case) -> Iterator[Finding]:
+    if speculative_on(case) and case.parallel.pipeline > 1 and not case.has("speculative-pipeline"):
+        yield Refusal(
+            "speculative-pipeline",
+            case.head.host,
+            case.where("speculative-algorithm"),
+            f"{case.release.key} does not speculate over pipeline stages ({case.parallel.pipeline} here): "
+            "it ends at the start",
+            "use speculative: false"
+            if case.instance.speculative
+            else "remove speculative-algorithm and what belongs to it from options",
+        )
+
+
 def no_mtp(case: Case) -> Iterator[Finding]:
     if case.instance.speculative and not case.model.speculative:
         yield Refusal(
@@ -199,6 +213,7 @@ RULES = (
     Rule("thinking-budget-flag", "Processors are off unless the flag is given.", budget_without_processor),
     Rule("custom-logit-processor", "A processor is code from the request.", processor_is_code),
     Rule("mtp-draft-class", "A draft of other layers than the checkpoint's accepts nothing.", draft_class),
+    Rule("speculative-pipeline", "The engine asserts that the two are not used together.", pipeline_stages),
     Rule("mtp-missing", "Not every checkpoint carries its MTP layer.", no_mtp),
     Rule("spec-v2-topk", "The overlapping worker handles a chain, no tree.", second_worker_variable),
     Rule("eagle-topk", "Published settings are measured ones.", wide_tree),

@@ -308,7 +308,13 @@ def idle(gpus: tuple[Gpu, ...]) -> list[Gpu]:
     return [replace(gpu, processes=()) for gpu in gpus]
 
 
-@settings(max_examples=300, deadline=None)
+def test_a_csv_header_alone_is_cut_off() -> None:
+    name = "gb10/nvidia-smi-query-pcie-580.142.csv"
+    gpus, faults = gpus_of(parse(capture(name).splitlines(keepends=True)[0]), PRODUCTS)
+    assert not gpus and [fault.code for fault in faults] == ["nvidia-smi-unreadable"]
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
 @given(
     name=st.sampled_from(sorted(LISTINGS)),
     part=st.floats(0, 1),
@@ -323,8 +329,9 @@ def test_truncated_anywhere(name: str, part: float, noise: str) -> None:
     assert len(gpus) <= LISTINGS[name][3]
     assert {gpu.product for gpu in gpus} <= {gpu.product for gpu in gpus_of(parse(whole), PRODUCTS)[0]} | {""}
     undamaged = gpus_of(parse(whole), PRODUCTS)[0]
-    # a table that ends at the border between two GPUs, and lists of names or processes, look whole
-    if listing.form in ("xml", "text", "csv") and idle(gpus) != idle(undamaged):
+    # a table or CSV that ends at the border between two GPUs, and lists of names or processes, look whole
+    at_border = listing.form == "csv" and text.endswith("\n") and len(text.splitlines()) > 1
+    if listing.form in ("xml", "text", "csv") and idle(gpus) != idle(undamaged) and not at_border:
         assert "nvidia-smi-unreadable" in {fault.code for fault in faults}
 
 
