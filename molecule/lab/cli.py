@@ -120,6 +120,7 @@ def opened(args: argparse.Namespace) -> Lab:
 def up(args: argparse.Namespace) -> int:
     preflight.require_root()
     preflight.require_debian()
+    preflight.require_tools(())
     if not args.inventory:
         raise LabError("Which hosts? Name an inventory: tools/lab -i inventories/lab up")
     lab = Lab.from_inventory(args.inventory, args.name)

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from pathlib import Path
 
 from .images import Image
 from .paths import HostPaths
 from .problems import LabError
-from .processes import read_json, run, write_json
+from .processes import read_json, remove_tree, run, write_json
 
 SNAPSHOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,40}")
 FRESH = "fresh"
@@ -60,7 +59,7 @@ class Disk:
             self._set(pending if done else state.get("base"))
         for leftover in self.paths.snapshots.glob("*"):
             if not (leftover / "upper").exists():
-                shutil.rmtree(leftover)
+                remove_tree(leftover)
         self.upper.mkdir(parents=True, exist_ok=True)
 
     def freeze(self, name: str) -> None:
@@ -99,7 +98,7 @@ class Disk:
         self.upper.mkdir()
 
     def sweep(self) -> None:
-        shutil.rmtree(self.trash, ignore_errors=True)
+        remove_tree(self.trash)
 
     def mounted(self) -> bool:
         return os.path.ismount(self.paths.root)
@@ -110,7 +109,7 @@ class Disk:
         lower = [*self.chain(), self.paths.seed, *map(Path, layers), image.root]
         for path in (self.paths.root, self.upper):
             path.mkdir(exist_ok=True)
-        shutil.rmtree(self.work, ignore_errors=True)
+        remove_tree(self.work)
         self.work.mkdir()
         for path in (*lower, self.upper):
             if set(str(path)) & set(":,\\"):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from .images import Image
 from .machine import Hosting
 from .paths import REPOSITORY, HostPaths, LabPaths
 from .problems import LabError, say
-from .processes import ProcessId, read_json, run, write_json
+from .processes import ProcessId, read_json, remove_tree, run, write_json
 from .spec import HostSpec, LabSpec
 
 BOOT_SECONDS = {"nspawn": 90, "qemu": 300}
@@ -312,11 +311,7 @@ class Host:
         """Ends the host and removes all that it had."""
         self._end()
         self.disk.unmount()
-        shutil.rmtree(self.paths.directory, ignore_errors=True)
-        if self.paths.directory.exists():
-            raise LabError(
-                f"{self.paths.directory} cannot be removed; see what holds it with: fuser -vm {self.paths.root}"
-            )
+        remove_tree(self.paths.directory)
 
 
 def clear_nspawn(machine: str) -> None:

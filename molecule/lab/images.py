@@ -20,7 +20,7 @@ from pathlib import Path
 from . import aptconf
 from .preflight import MEGABYTE, require_space
 from .problems import LabError, say
-from .processes import read_json, run, write_json
+from .processes import read_json, remove_tree, run, write_json
 
 IMAGE_VERSION = 1
 BASE = [
@@ -170,7 +170,7 @@ def _build(recipe: Recipe) -> Image:
     beside = cache_directory() / f".{recipe.key}.building"
     if beside.exists():
         say("images", f"removing a build of {recipe.key} that was interrupted")
-        shutil.rmtree(beside)
+        remove_tree(beside)
     require_space(cache_directory(), BUILD_BYTES[recipe.kind], f"the image {recipe.image}")
     started = time.monotonic()
     say(
@@ -183,7 +183,7 @@ def _build(recipe: Recipe) -> Image:
     if recipe.kind == "qemu":
         _make_disk(beside)
     write_json(beside / "image.json", {**asdict(recipe), "built": int(time.time())})
-    shutil.rmtree(directory, ignore_errors=True)
+    remove_tree(directory)
     beside.rename(directory)
     say("images", f"built {recipe.image} in {time.monotonic() - started:.0f} s: {directory}")
     return Image(recipe, directory)
@@ -192,7 +192,10 @@ def _build(recipe: Recipe) -> Image:
 def _debootstrap(recipe: Recipe, root: Path) -> None:
     options = ['Acquire::Languages "none";', *aptconf.acquire_options()]
     command = [
-        "setpriv", "--pdeathsig", "TERM", "mmdebstrap", "--mode=root", "--variant=minbase", "--quiet",
+        # mmdebstrap mounts this machine's /sys and /dev/shm in the tree. In namespaces of its own they go
+        # with it, however it ends; and it ends with us.
+        "setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "--pid", "--fork",
+        "--kill-child", "--mount-proc", "mmdebstrap", "--mode=root", "--variant=minbase", "--quiet",
         f"--architectures={recipe.architecture}", f"--include={','.join(recipe.packages)}",
         *[f"--aptopt={option}" for option in options],
         *[f"--customize-hook={hook}" for hook in recipe.hooks],
@@ -225,7 +228,7 @@ def _make_disk(directory: Path) -> None:
     with disk.open("wb") as file:
         file.truncate(GUEST_DISK_BYTES)
     run(["mkfs.ext4", "-q", "-F", "-L", "root", "-E", "lazy_itable_init=1", "-d", root, disk])
-    shutil.rmtree(root)
+    remove_tree(root)
 
 
 def listing() -> list[dict[str, object]]:

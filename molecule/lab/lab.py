@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from .host import Host, clear_nspawn, drop_connections, tool_path
 from .machine import decide, read_machine
 from .paths import PREFIX, REGISTRY, REPOSITORY, LabPaths, labs_directory
 from .problems import LabError, did_you_mean, say
-from .processes import read_json, run, write_json
+from .processes import read_json, remove_tree, write_json
 from .spec import DEFAULT_NAME, LabSpec
 
 DISK_KEYS = ("image", "kind", "layers")
@@ -280,17 +279,14 @@ def sweep(paths: LabPaths) -> None:
         groups.remove(found)
     registered = read_json(paths.registry) or {}
     state = Path(registered.get("state", paths.state))
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        mounted = line.split()[4].encode().decode("unicode_escape")
-        if mounted.startswith(f"{state}/"):
-            run(["umount", "--lazy", mounted], check=False)
     drop_connections(paths)
     clear_nspawn(f"{mine}*")
     for namespace in sorted(network.NAMESPACES.glob(f"{mine}*")):
         network.remove(namespace.name)
     network.remove(paths.namespace)
-    for directory in (paths.known, *([state] if is_lab(state) else [])):
-        shutil.rmtree(directory, ignore_errors=True)
+    ours = bool(registered) or is_lab(state)
+    for directory in (paths.known, *([state] if ours else [])):
+        remove_tree(directory)
     paths.lock.unlink(missing_ok=True)
     for directory in (REGISTRY, REPOSITORY / ".lab"):
         if directory.exists() and not any(directory.iterdir()):

@@ -20,6 +20,7 @@ TOOLS = {
     "nft": "nftables",
     "nsenter": "util-linux",
     "setpriv": "util-linux",
+    "unshare": "util-linux",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
 }

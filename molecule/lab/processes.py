@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -87,3 +88,29 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def mounts_below(path: Path) -> list[str]:
+    """What is mounted at a path or under it, the innermost first."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        mounted = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), line.split()[4])
+        if mounted == str(path) or mounted.startswith(f"{path}/"):
+            found.append(mounted)
+    return found[::-1]
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a directory of the lab and nothing else. A process that was killed may have left the
+    machine's own directories mounted in it, and removing through a mount would empty those."""
+    if not path.exists():
+        return
+    for mounted in mounts_below(path.resolve()):
+        run(["umount", mounted], check=False)
+    for mounted in mounts_below(path.resolve()):
+        run(["umount", "--lazy", mounted], check=False)
+    if left := mounts_below(path.resolve()):
+        raise LabError(
+            f"{path} is not removed, because {', '.join(left)} cannot be unmounted. Unmount it by hand and repeat."
+        )
+    run(["rm", "-rf", "--one-file-system", "--", path])

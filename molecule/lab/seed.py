@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .network import mac
 from .paths import HostPaths, LabPaths
-from .processes import run, write_atomically
+from .processes import remove_tree, run, write_atomically
 from .spec import HostSpec, LabSpec
 
 # nspawn withholds all of /proc/sys, since most of it is this machine's own; the network's part is the host's.
@@ -44,7 +44,7 @@ def plant(lab: LabSpec, host: HostSpec, paths: HostPaths) -> None:
     """Writes the layer anew, keeping what identifies the host: ssh host key and machine id."""
     seed = paths.seed
     beside = seed.with_name(".seed")
-    shutil.rmtree(beside, ignore_errors=True)
+    remove_tree(beside)
     etc = beside / "etc"
     units = etc / "systemd/system/sysinit.target.wants"
     for directory in (etc / "ssh", etc / "systemd/network", units, beside / "root/.ssh", beside / "var/lib"):
@@ -79,7 +79,7 @@ def plant(lab: LabSpec, host: HostSpec, paths: HostPaths) -> None:
     authorized = beside / "root/.ssh/authorized_keys"
     authorized.write_text(paths.lab.key.with_suffix(".pub").read_text())
     authorized.chmod(0o600)
-    shutil.rmtree(seed, ignore_errors=True)
+    remove_tree(seed)
     beside.rename(seed)
 
 

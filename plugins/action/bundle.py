@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,13 @@ class ActionModule(ActionBase):
         builder = BundleBuilder(dest, Path(given["cache_dir"]), self._display.display)
         try:
             self._fill(builder, given)
+        except ImportError as error:
+            return {
+                "failed": True,
+                "msg": f"REFUSED  the bundle needs the Python package {(error.name or '').partition('.')[0]} beside "
+                "ansible-core on the controller. In a clone, 'make controller' brings it. Elsewhere: "
+                f"{sys.executable} -m pip install packaging pip pyelftools requests. Nothing was fetched.",
+            }
         except (AbiError, FetchError, OSError) as error:
             return {"failed": True, "msg": f"the bundle at {dest} is not complete: {error}"}
         if unproven := builder.unproven():

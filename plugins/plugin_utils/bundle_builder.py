@@ -49,7 +49,8 @@ class BundleBuilder:
         hashes = {wheel: wheel.parent.name for wheel in wheels}
         proofs = prove_wheels(hashes, self.tables, python, glibc, cuda)
         for proof in proofs:
-            self.say(proof["what"])
+            if proof["proven"]:
+                self.say(proof["what"])
         self.environments[lock.name] = {
             "abi": proofs,
             "arch": arch,

@@ -111,7 +111,10 @@ def _spans(head: bytes, size: int) -> list[tuple[int, int]]:
     length, count = struct.unpack_from("<HH", head, 54)
     spans = [(max(sections - BLOCK, 0), sections + BLOCK)]
     for number in range(count):
-        kind, flags, offset, _, _, filled, _, _ = PROGRAM_HEADER.unpack_from(head, programs + number * length)
+        at = programs + number * length
+        if at + PROGRAM_HEADER.size > len(head):
+            break
+        kind, flags, offset, _, _, filled, _, _ = PROGRAM_HEADER.unpack_from(head, at)
         if kind == DYNAMIC or flags & WRITABLE:
             spans.append((offset, offset + min(filled, HEAD)))
     return _joined((start, min(end, size)) for start, end in spans)

@@ -115,6 +115,39 @@ def test_a_lab_whose_files_were_deleted_is_still_taken_away(make_lab: Callable[.
     assert not Path(f"/proc/{keeper}/exe").exists()
 
 
+def test_removal_stops_at_what_is_mounted(tmp_path: Path) -> None:
+    """A killed build may leave this machine's own directories mounted in what is then removed."""
+    from lab.processes import mounts_below, remove_tree
+
+    (tmp_path / "machine").mkdir()
+    (tmp_path / "machine/file").write_text("not yours")
+    (tmp_path / "tree/a mount").mkdir(parents=True)
+    subprocess.run(["mount", "--bind", tmp_path / "machine", tmp_path / "tree/a mount"], check=True)
+    assert mounts_below(tmp_path) == [str(tmp_path / "tree/a mount")]
+    remove_tree(tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()
+    assert (tmp_path / "machine/file").read_text() == "not yours"
+
+
+def test_a_killed_build_leaves_no_mount_and_no_process(tmp_path: Path) -> None:
+    from lab.processes import mounts_below
+
+    environment = os.environ | {"BAREMETAL_CACHE": str(tmp_path)}
+    build = subprocess.Popen([TOOL, "images", "debian-12"], env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("images/.*.building/root/usr/bin/dpkg")):
+        assert build.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    build.kill()
+    build.wait()
+    deadline = time.monotonic() + 10
+    while any(trace.startswith("process") for trace in traces(str(tmp_path))):
+        assert time.monotonic() < deadline, traces(str(tmp_path))
+        time.sleep(0.1)
+    assert mounts_below(tmp_path) == []
+
+
 def test_down_spares_what_is_no_lab(labs_directory: Path) -> None:
     other = labs_directory / "parts"
     other.mkdir()

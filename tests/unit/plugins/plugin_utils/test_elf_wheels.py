@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,22 @@ def test_a_pair_that_belongs_together_is_proven(tmp_path: Path) -> None:
     assert record["proven"], record["what"]
     assert record["objects"] == ["kernels/ops.abi3.so"]
     assert record["wheels"][1].startswith("torch-2.0")
+
+
+@pytest.mark.parametrize(
+    ("extra", "declare"),
+    [("", ""), (" + torch_newer()", "int torch_newer(void);"), (" + inside()", "int inside(void);")],
+)
+def test_the_loader_of_this_machine_says_the_same(tmp_path: Path, extra: str, declare: str) -> None:
+    objects = objects_in(tmp_path, extra, declare)
+    (record,) = proven(tmp_path, wheels_of(tmp_path, objects))
+    load = f"import ctypes, os; ctypes.CDLL({str(objects['kernels'])!r}, mode=os.RTLD_NOW)"
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", load], env=environment, capture_output=True, text=True, check=False
+    )
+    assert record["proven"] is (done.returncode == 0), done.stderr
+    assert all(f"undefined symbol: {entry['symbol']}" in done.stderr for entry in record["missing"])
 
 
 def test_kernels_of_another_torch_are_not(tmp_path: Path) -> None:
