@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .model_shape import ModelShape, Quantization
 
@@ -198,7 +199,13 @@ def module_bytes(module: Module, quantization: Quantization) -> float:
 
 def checkpoint_bytes(shape: ModelShape, quantization: Quantization) -> int:
     """The size of the weight files, worked out from the shape."""
-    return round(sum(module_bytes(module, quantization) for module in modules(shape)))
+    return round(sum(size for _module, size in _sized(shape, quantization)))
+
+
+@lru_cache(maxsize=256)
+def _sized(shape: ModelShape, quantization: Quantization) -> tuple[tuple[Module, float], ...]:
+    """Names are matched once for a checkpoint, however often its fit is asked."""
+    return tuple((module, module_bytes(module, quantization)) for module in modules(shape))
 
 
 def heads_per_gpu(kv_heads: int, tensor_parallel: int) -> int:
@@ -228,6 +235,7 @@ def _stage(module: Module, bounds: list[int]) -> int:
     return len(bounds) - 1
 
 
+@lru_cache(maxsize=4096)
 def weights_per_gpu(
     shape: ModelShape,
     quantization: Quantization,
@@ -243,8 +251,7 @@ def weights_per_gpu(
         bounds.append(end)
     stages = [0.0] * pipeline_parallel
     whole = 0.0
-    for module in modules(shape):
-        size = module_bytes(module, quantization)
+    for module, size in _sized(shape, quantization):
         whole += size
         if module.draft and not draft:
             continue

@@ -107,3 +107,22 @@ def test_a_host_without_python(bare_host: str) -> None:
     assert done.returncode != 0
     assert "REFUSED  bare-1 could not be read" in done.stdout
     assert "apt-get install python3" in done.stdout
+
+
+def test_debian_13_has_no_python_that_the_release_knows(bare_host: str) -> None:
+    """Never refused by its name: what is missing is said, and what would bring it."""
+    before = on_host("bare-13", "ls /opt /etc/systemd/system")
+    done = command(
+        "ansible-playbook",
+        "site.yml",
+        "-i",
+        INVENTORY,
+        "-e",
+        serve(hosts=["bare-13"]),
+        "-e",
+        "declared_hardware={}",
+    )
+    assert done.returncode != 0
+    assert "3.13" in done.stdout, done.stdout[-3000:]
+    assert "runtime_python_kits" in done.stdout
+    assert on_host("bare-13", "ls /opt /etc/systemd/system") == before

@@ -18,6 +18,7 @@ from .versions import at_least
 
 HUMMING_RISK = "fp8-on-sm80-humming"
 MORE_HOSTS = (2, 3, 4)
+GPUS_OF_A_HOST = (2, 4, 8)
 
 
 def humming_accepted(case: Case, model: Model) -> bool:
@@ -60,16 +61,17 @@ def nearest(case: Case, demand: Demand) -> list[Candidate]:
         memory_fraction=case.instance.memory_fraction,
         context_length=case.instance.context_length,
     )
-    # A host has at most eight GPUs; beyond that further hosts of the same kind are offered.
-    counts = {here * factor for factor in MORE_HOSTS} | {count for count in (2, 4, 8) if count > here}
+    nodes = len(case.parallel.hosts)
+    # A host grows to eight GPUs, where its kind can have several; beyond that hosts are added.
+    grows = nodes == 1 and not case.hardware.unified_memory
+    counts = {here * factor for factor in MORE_HOSTS if not grows or here * factor > GPUS_OF_A_HOST[-1]}
+    counts |= set(GPUS_OF_A_HOST) if grows else set()
 
     def divided(other: Model, count: int) -> tuple[int, int] | None:
-        if count <= case.parallel.ranks or count == here:
+        if count <= here:
             return _spread_of(case, other)
-        hosts = len(case.parallel.hosts)
-        return division(
-            other.shape, count, hosts * count // here if count % here == 0 else 1, other.quantization
-        )
+        one = grows and count <= GPUS_OF_A_HOST[-1]
+        return division(other.shape, count, 1 if one else count * nodes // here, other.quantization)
 
     return nearest_fits(
         fresh,

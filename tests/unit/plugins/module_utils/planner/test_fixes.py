@@ -35,36 +35,42 @@ Change = tuple[dict[str, Any], dict[str, Any], int]
 """For the instance, for the planner's other inputs, and how many GPUs it now has (0: as before)."""
 
 
+def offered(offer: str) -> Change:
+    """One of `would fit: ...`."""
+    if found := re.match(r"(\d+) GPUs \(context ([\d,]+)\)", offer):
+        return {}, {}, int(found[1])
+    if found := re.match(r"(\S+) with context_length ([\d,]+)", offer):
+        return {"context_length": int(found[2].replace(",", ""))}, {}, 0
+    found = re.match(r"(\S+) \(context ([\d,]+)\)", offer)
+    assert found, offer
+    return {"model": found[1]}, {}, 0
+
+
+def several(pattern: str, fix: str) -> list[str]:
+    return [word for found in re.finditer(pattern, fix) for word in found[1].split(" or ")]
+
+
 def ways_out(fix: str) -> Iterator[tuple[str, Change]]:
     """Every way that the text names, and what following it changes."""
     if fix.startswith("would fit: "):
-        for offer in fix.removeprefix("would fit: ").split(", or "):
-            if found := re.match(r"(\d+) GPUs \(context ([\d,]+)\)", offer):
-                yield offer, ({}, {}, int(found[1]))
-            elif found := re.match(r"(\S+) with context_length ([\d,]+)", offer):
-                yield offer, ({"context_length": int(found[2].replace(",", ""))}, {}, 0)
-            elif found := re.match(r"(\S+) \(context ([\d,]+)\)", offer):
-                yield offer, ({"model": found[1]}, {}, 0)
-            else:
-                raise AssertionError(offer)
-    for found in re.finditer(r"model: (\S+(?: or \S+)*?)(?=[;,]|$)", fix):
-        for model in found[1].split(" or "):
-            yield f"model: {model}", ({"model": model}, {}, 0)
-    for found in re.finditer(r"use tensor_parallel: (\d+(?: or \d+)*)", fix):
-        for size in found[1].split(" or "):
-            yield f"tensor_parallel: {size}", ({"tensor_parallel": int(size)}, {}, 0)
-    for found in re.finditer(r"runtime_python_kits: \['([\d.]+)'\]", fix):
-        yield found[0], ({}, {"python_kits": (found[1],)}, 0)
-    if "runtime_backend: pixi" in fix:
-        yield "pixi", ({}, {"runtime_backend": "pixi"}, 0)
-    for found in re.finditer(r"release: ([\d.a-z]+)(?: with accept: \[(\S+)\])?", fix):
+        yield from ((offer, offered(offer)) for offer in fix.removeprefix("would fit: ").split(", or "))
+    for model in several(r"model: (\S+?(?: or \S+?)*)(?=[;,]|$)", fix):
+        yield f"model: {model}", ({"model": model}, {}, 0)
+    for size in several(r"use tensor_parallel: (\d+(?: or \d+)*)", fix):
+        yield f"tensor_parallel: {size}", ({"tensor_parallel": int(size)}, {}, 0)
+    for kit in several(r"runtime_python_kits: \['([\d.]+)'\]", fix):
+        yield kit, ({}, {"python_kits": (kit,)}, 0)
+    for found in re.finditer(r"release: ([\d.]+\d(?:\.post\d)?)(?: with accept: \[(\S+)\])?", fix):
         yield found[0], ({"release": found[1], "accept": [found[2]] if found[2] else []}, {}, 0)
-    for found in re.finditer(r"(?<!with )accept: \[(\S+)\]", fix):
-        yield found[0], ({"accept": [found[1]]}, {}, 0)
-    if "use speculative: false" in fix:
-        yield "speculative", ({"speculative": False}, {}, 0)
-    if "leave tensor_parallel out" in fix:
-        yield "no tensor_parallel", ({"tensor_parallel": None}, {}, 0)
+    for risk in several(r"(?<!with )accept: \[(\S+)\]", fix):
+        yield risk, ({"accept": [risk]}, {}, 0)
+    for words, changes in (
+        ("use speculative: false", ({"speculative": False}, {}, 0)),
+        ("leave tensor_parallel out", ({"tensor_parallel": None}, {}, 0)),
+        ("runtime_backend: pixi", ({}, {"runtime_backend": "pixi"}, 0)),
+    ):
+        if words in fix:
+            yield words, changes
 
 
 def follow(world: Any, gpu: str, hosts: int, count: int, wanted: dict[str, Any], **host: Any) -> list[str]:

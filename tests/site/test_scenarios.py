@@ -1,0 +1,17 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every molecule scenario, from destroy to destroy; its name says what it shows."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import ROOT, succeed
+
+SCENARIOS = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_scenario(scenario: str) -> None:
+    succeed("molecule", "test", "--scenario-name", scenario, timeout=1500)
