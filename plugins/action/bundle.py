@@ -76,7 +76,7 @@ class ActionModule(ActionBase):
                 "failed": True,
                 "msg": f"REFUSED  the bundle needs the Python package {(error.name or '').partition('.')[0]} beside "
                 "ansible-core on the controller. In a clone, 'make controller' brings it. Elsewhere: "
-                f"{sys.executable} -m pip install packaging pip pyelftools requests. Nothing was fetched.",
+                f"{sys.executable} -m pip install packaging pip pyelftools requests. The bundle was not written.",
             }
         except (AbiError, FetchError, OSError) as error:
             return {"failed": True, "msg": f"the bundle at {dest} is not complete: {error}"}

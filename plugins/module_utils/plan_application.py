@@ -130,6 +130,7 @@ def bundle_environments(plans: Iterable[Planned], locks: str) -> list[dict[str, 
                 "python": entry["python"],
                 "arch": entry["arch"],
                 "glibc": entry["glibc"],
+                "cuda": entry["cuda"],
                 "download_bytes": entry["download_bytes"],
             }
     return [wanted[key] for key in sorted(wanted)]

@@ -41,6 +41,7 @@ def environment(inputs: Inputs, case: Case, host: HostFacts, python: str) -> dic
         "backend": inputs.runtime_backend,
         "path": f"{directories['environments']}/{identity}" if identity else "",
         "arch": case.variant.arch,
+        "cuda": case.variant.cuda,
         "glibc": case.variant.glibc,
         "index": case.variant.index,
         "download_bytes": case.variant.download_bytes,
