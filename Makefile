@@ -14,7 +14,7 @@ controller: ## The controller's Python environment in .venv, from the hash-pinne
 oldest: ## A second environment in .venv-oldest, with the oldest ansible-core that is supported
 	@tools/controller requirements/oldest.txt .venv-oldest
 
-demo: controller ## Fresh clone to a served token: a host is booted here and site.yml runs on it
+demo: ## Fresh clone to a served token: a host is booted here and site.yml runs on it
 	@tools/demo
 
 demo-clean: ## Takes away what the demo made: hosts, mounts, namespaces, files (KEEP_CACHE=1 keeps downloads)
@@ -23,7 +23,7 @@ demo-clean: ## Takes away what the demo made: hosts, mounts, namespaces, files (
 check: controller ## Every edit: format, lint, types, sanity subset, unit tests (under 3 minutes)
 	@tools/check
 
-test: controller ## Everything: check, all sanity tests, unit tests, real hosts, the demo's path (needs root)
+test: ## Everything: check, all sanity tests, unit tests, real hosts, the demo's path (needs root)
 	@tools/test
 
 format: controller ## Rewrites the Python files in the project's format
@@ -46,3 +46,6 @@ lab-up: controller ## Boots the hosts of inventories/lab
 
 lab-down: controller ## Ends the hosts of inventories/lab
 	@tools/lab -i inventories/lab down
+
+.DEFAULT:
+	@echo "STOPPED  make $@: there is no such command; 'make help' lists them" >&2; exit 2

@@ -110,7 +110,6 @@ _TEXT = _Kind("text", _is_text)
 _SIZE = _Kind("a whole number of at least 1", _is_size)
 _PORT = _Kind("a port number from 1 to 65535", _is_port)
 _TRUTH = _Kind("true or false", lambda value: isinstance(value, bool))
-_NAMES = _Kind("a name or a list of names", _is_names, _names)
 
 _KINDS: dict[str, _Kind] = {
     "model": _TEXT,
@@ -139,7 +138,7 @@ _KINDS: dict[str, _Kind] = {
         _environment_fits,
         lambda value: {key: str(item) for key, item in value.items()},
     ),
-    "accept": _NAMES,
+    "accept": _Kind("a name or a list of names", lambda value: value == [] or _is_names(value), _names),
 }
 
 

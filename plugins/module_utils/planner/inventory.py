@@ -276,7 +276,7 @@ def _pin_refusal(inputs: Inputs, setting: Setting, choice: Choice) -> Refusal:
     fix = (
         f"use release: {able.release.key}, or leave release out"
         if able
-        else "no release of the catalogue fits"
+        else "leave release out: the plan then says what stands against the others"
     )
     return Refusal("release-unfit", setting.hosts[0].host, instance.where("release"), reason, fix)
 
@@ -286,7 +286,7 @@ def _first_able(inputs: Inputs, setting: Setting, candidates: tuple[Candidate, .
     for candidate in candidates:
         if not attempt(inputs, free, candidate).of_release:
             return candidate
-    return candidates[0] if candidates else None
+    return None
 
 
 def _no_release(inputs: Inputs, setting: Setting, choice: Choice) -> Refusal:

@@ -35,11 +35,14 @@ def assess(case: Case) -> Budget:
     if case.device == "cpu":
         return _on_cpu(case)
     demand = demand_of_case(case)
+    refusals: list[Refusal] = []
+    if (demand.context_length or 0) > case.model.shape.max_context:
+        refusals.append(_too_long(case))
+        demand = replace(demand, context_length=case.model.shape.max_context)
     made = fitted(demand)
     found = Arguments(case)
     if case.value("mem-fraction-static") is None and "mem-fraction-static" not in case.instance.options:
         found.put("mem-fraction-static", round(made.memory_fraction, 3), _fraction_words(case, made))
-    refusals: list[Refusal] = []
     length = case.instance.context_length or made.context
     if case.instance.context_length is None and made.weights_fit and not made.fits:
         # Nobody asked for the model's own context: take what fits and say so.
@@ -121,6 +124,17 @@ def _on_cpu(case: Case) -> Budget:
     ]
     context = {"length": length, "of_model": case.model.shape.max_context, "tokens": pool or 0}
     return Budget(replace(case, arguments=found.found), {}, context, refusals)
+
+
+def _too_long(case: Case) -> Refusal:
+    most = case.model.shape.max_context
+    return Refusal(
+        "context-too-long",
+        case.head.host,
+        case.instance.where("context_length"),
+        f"{case.model.key} was made for {most:,} tokens: the engine refuses more",
+        f"use context_length: {most}, or leave it out for the longest that fits",
+    )
 
 
 def _refusal(case: Case, demand: Demand, made: Fit) -> Refusal:

@@ -196,14 +196,21 @@ def _size_problems(
     )
     widths = valid_tensor_parallel(model.shape, total // parallel.pipeline, model.quantization)
     possible = [width for width in widths if width * parallel.pipeline % parallel.nodes == 0]
-    if possible:
-        fix = f"use tensor_parallel: {' or '.join(map(str, possible[-3:]))}"
-    elif instance.pipeline_parallel:
+    if instance.pipeline_parallel and instance.tensor_parallel:
         fix = "leave pipeline_parallel and tensor_parallel out: the plan finds sizes that work"
     elif instance.tensor_parallel:
-        fix = "leave tensor_parallel out: the plan finds sizes that work"
+        few = f" (it divides by {', '.join(map(str, possible))})" if possible else ""
+        fix = f"leave tensor_parallel out: the plan takes the most that works{few}"
+    elif instance.pipeline_parallel:
+        fix = "leave pipeline_parallel out: the plan finds sizes that work"
     else:
-        fix = "name fewer hosts"
+        each = total // parallel.nodes
+        able = [
+            count
+            for count in range(1, parallel.nodes)
+            if division(model.shape, each * count, count, model.quantization)
+        ]
+        fix = f"name {max(able, default=1)} of the hosts"
     if parallel.ranks > total and device == "cuda":
         refusals.append(
             Refusal(

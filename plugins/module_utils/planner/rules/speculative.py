@@ -113,7 +113,9 @@ def draft_class(case: Case) -> Iterator[Finding]:
     draft = str(case.model.speculative.get("draft_architecture", ""))
     if draft and draft not in case.release.architectures:
         knows = [
-            key for key, release in case.inputs.catalogues.releases.items() if draft in release.architectures
+            key
+            for key, release in case.inputs.catalogues.releases.items()
+            if draft in release.architectures and key in case.able
         ]
         yield Refusal(
             "mtp-draft-class",

@@ -96,3 +96,17 @@ def test_recording_of_this_machine_plays_the_same() -> None:
     assert play(recording).to_dict() == recording["facts"]
     assert recording["facts"]["memory_gib"]
     assert "probe-failed" not in {fault["code"] for fault in recording["facts"]["faults"]}
+
+
+def test_a_real_h200_that_was_recorded() -> None:
+    """One GPU passed through to a virtual machine: its fabric is the owner's affair, not a fault."""
+    recording = json.loads(capture("nvidia_smi/recorded-h200-580.159.04.json"))
+    facts = play(recording)
+    assert facts.to_dict() == recording["facts"]
+    gpu = facts.with_models(HARDWARE).gpus[0]
+    assert (gpu.model, gpu.memory_mib, gpu.compute_capability, gpu.fabric_state) == ("h200", 143771, "9.0", "N/A")
+    assert facts.driver is not None
+    assert (facts.driver.version, facts.driver.flavour, facts.driver.cuda) == ("580.159.04", "open", "13.0")
+    assert (facts.toolkit.nvcc, facts.python[0].version, facts.memory_gib) == ("13.0.88", "3.12.3", 125.9)
+    # It ran in a container; nothing else is wrong with it.
+    assert [fault.code for fault in facts.faults] == ["systemd-not-running"]

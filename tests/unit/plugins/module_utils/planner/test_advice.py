@@ -26,6 +26,7 @@ ROWS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
         {},
     ),
     "custom-all-reduce": ("a800", 1, INT8, {}),
+    "gpus-idle": ("h200", 1, {"model": "glm-4.7-flash"}, {}),
     "custom-logit-processor": ("a800", 1, {**INT8, "thinking_budget": True}, {}),
     "deterministic-tiles": ("h200", 1, {**FP8, "options": {"enable-deterministic-inference": True}}, {}),
     "dp-attention": ("h200", 1, {**FP8, "options": {"enable-dp-attention": True}}, {}),

@@ -99,6 +99,16 @@ def two(second: dict[str, Any], **first: Any) -> Refusals:
     return serve({"one": {**entry, **first}, "two": {**entry, "port": 30001, **second}}, "a800")
 
 
+def ports_meet(world: Any, _tmp: Path) -> list[Refusal]:
+    """The rendezvous port of one instance is the API port of another."""
+    facts = world.hosts("a800", 2)
+    wanted = {
+        "group": {"hosts": list(facts), "model": "glm-4.7-flash", "gpus": [0]},
+        "alone": {"hosts": ["a800-1"], "model": "glm-4.7-flash", "gpus": [1], "port": 31000},
+    }
+    return list(world.plan(facts, wanted).refusals)
+
+
 def nccl(world: Any, _tmp: Path) -> list[Refusal]:
     release = world.catalogues.releases["0.5.23"]
     variants = tuple(
@@ -239,6 +249,11 @@ ROWS: dict[str, list[Refusals]] = {
         )
     ],
     "mtp-draft-class": [one("a800", model="glm-4.7-flash", speculative=True)],
+    "context-too-long": [one("h200", model="glm-4.7-fp8", context_length=1_000_000)],
+    "port-clash": [ports_meet],
+    "speculative-pipeline": [
+        one("a800", 2, model="glm-4.7-int8", tensor_parallel=8, pipeline_parallel=2, speculative=True)
+    ],
     "mtp-missing": [one("h200", model="glm-4.7-flash-nvfp4", speculative=True)],
     "nccl-known-bad": [nccl],
     "needs-network": [
