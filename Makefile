@@ -48,4 +48,4 @@ lab-down: controller ## Ends the hosts of inventories/lab
 	@tools/lab -i inventories/lab down
 
 .DEFAULT:
-	@echo "STOPPED  make $@: there is no such command; 'make help' lists them" >&2; exit 2
+	@echo "STOPPED  there is no 'make $@': 'make help' lists what there is" >&2; exit 2

@@ -19,6 +19,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs impor
     make_inputs,
     plain,
     with_refusals,
+    without_harmless,
 )
 
 ARGUMENTS = {
@@ -44,7 +45,8 @@ class ActionModule(ActionBase):
 
         asked = plain(given)
         inputs, refusals = make_inputs(asked, hosts, variable)
-        result = with_refusals(plan_inventory(inputs, asked["serve"]), refusals)
+        made = plan_inventory(inputs, asked["serve"])
+        result = with_refusals(made, without_harmless(inputs, asked["serve"], made, refusals))
         plans = {host: plan.to_dict() for host, plan in result.plans.items()}
         found = {host: variable(host, "plan_on_host") for host in plans}
         changes = {host: differences(found[host], plan) for host, plan in plans.items()}

@@ -27,7 +27,8 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.model_catalogue i
     model_of_config,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
-from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import PlanResult
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan, PlanResult
 from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import Refusal, RefusedError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,7 +172,20 @@ def local_models(serve: Any, refusals: list[Refusal]) -> dict[str, Model]:
         try:
             found[given] = model_of_config(given, config, size, str(config_path))
         except RefusedError as error:
-            refusals += error.refusals
+            refusals += _together(error.refusals)
+    return found
+
+
+def _together(refusals: list[Refusal]) -> list[Refusal]:
+    """Refusals with the same way out as one: the entry to paste is long."""
+    groups: dict[tuple[str, str, str], list[Refusal]] = {}
+    for item in refusals:
+        groups.setdefault((item.code, item.what, item.fix), []).append(item)
+    found = []
+    for (code, what, fix), items in groups.items():
+        place, _colon, _key = items[0].where.partition(": ")
+        keys = ", ".join(item.where.partition(": ")[2] for item in items)
+        found.append(Refusal(code, items[0].host, f"{place}: {keys}" if keys else place, what, fix))
     return found
 
 
@@ -180,6 +194,7 @@ class Known:
     """Facts of hosts, and the declared ones of hosts that were looked at too."""
 
     facts: dict[str, HostFacts] = field(default_factory=dict)
+    declared: dict[str, HostFacts] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
 
 
@@ -202,8 +217,10 @@ def collect_facts(
         if not found:
             continue
         known.facts[host] = found[0][1]
-        if found[0][0] != "declared_hardware":
-            known.refusals += _contradictions(host, dict(found).get("declared_hardware"), found[0][1])
+        declared = dict(found).get("declared_hardware")
+        if declared is not None and found[0][0] != "declared_hardware":
+            known.declared[host] = declared
+            known.refusals += _contradictions(host, declared, found[0][1])
     return known
 
 
@@ -231,12 +248,21 @@ def _facts(data: Any, host: str, where: str, shelf: Shelf, refusals: list[Refusa
     except RefusedError as error:
         refusals += error.refusals
         return None
+    if facts.host != host:
+        refusals.append(
+            Refusal(
+                "facts-of-another-host",
+                host,
+                where,
+                f"these are the facts of {facts.host or 'a host without a name'}",
+                f"gather them again with playbooks/facts.yml, or name the file after {facts.host or 'its host'}",
+            )
+        )
+        return None
     return facts.with_models(hardware)
 
 
-def _contradictions(host: str, declared: HostFacts | None, gathered: HostFacts) -> list[Refusal]:
-    if declared is None:
-        return []
+def _contradictions(host: str, declared: HostFacts, gathered: HostFacts) -> list[Refusal]:
     return [
         Refusal(
             "declared-differs",
@@ -285,9 +311,44 @@ def make_inputs(
         moe_files=shelf.moe_files,
         flag_rules=shelf.flag_rules,
         systems=shelf.systems.get("operating_systems", {}),
+        declared=known.declared,
         hosts=hosts,
     )
     return inputs, refusals
+
+
+def without_harmless(
+    inputs: Inputs, serve: Any, result: PlanResult, refusals: list[Refusal]
+) -> list[Refusal]:
+    """Declared hardware that the host contradicts matters only where it would have been planned otherwise."""
+    differing = {item.host for item in refusals if item.code == "declared-differs"}
+    if not differing or result.refusals:
+        return refusals
+    facts = {**inputs.facts, **{host: inputs.declared[host] for host in differing}}
+    imagined = plan_inventory(replace(inputs, facts=facts), serve)
+    if imagined.refusals:
+        return refusals
+    harmless = {
+        host for host in differing if _brought(imagined.plans.get(host)) == _brought(result.plans.get(host))
+    }
+    return [item for item in refusals if item.code != "declared-differs" or item.host not in harmless]
+
+
+def _brought(plan: Plan | None) -> list[Any]:
+    """What a bundle had to bring for a plan, and what the server is told."""
+    return [
+        (
+            item.name,
+            item.release["key"],
+            item.release["variant"],
+            item.environment,
+            item.weights["path"],
+            item.kernels,
+            item.compiles,
+            [(said.flag, said.value) for said in item.arguments if said.flag != "dist-init-addr"],
+        )
+        for item in (plan.instances.values() if plan else ())
+    ]
 
 
 def with_refusals(result: PlanResult, refusals: list[Refusal]) -> PlanResult:

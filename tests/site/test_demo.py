@@ -38,7 +38,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     output = succeed("make", "demo", cwd=folder, BAREMETAL_LAB_DIR=str(folder / ".lab"))
     (folder / ".demo.log").write_text(output, encoding="utf-8")
     yield folder
-    lab(folder, "down")
+    succeed("tools/lab", "--name", "demo", "down", cwd=folder, BAREMETAL_LAB_DIR=str(folder / ".lab"))
 
 
 def lab(clone: Path, *words: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..host_facts import HostFacts
 
+_ROUNDING = 0.02
 _ROUNDING_GIB = 2.0
 """People declare memory in round numbers."""
 
@@ -42,7 +43,11 @@ def _gpus(declared: HostFacts, gathered: HostFacts) -> list[Difference]:
         same_chip = want.model == have.model
         found += _text(f"{name}.model", want.model, have.model or have.product)
         if same_chip and want.memory_mib is not None:
-            found += _text(f"{name}.memory_mib", want.memory_mib, have.memory_mib)
+            close = have.memory_mib is not None and abs(want.memory_mib - have.memory_mib) <= (
+                want.memory_mib * _ROUNDING
+            )
+            # Drivers differ by some MiB in what they report of one part.
+            found += [] if close else _text(f"{name}.memory_mib", want.memory_mib, have.memory_mib)
         if have.compute_capability:
             found += _text(f"{name}.compute_capability", want.compute_capability, have.compute_capability)
         found += _text(f"{name}.mig_enabled", want.mig_enabled, have.mig_enabled)
@@ -70,7 +75,8 @@ def _disks(declared: HostFacts, gathered: HostFacts) -> list[Difference]:
         disk = have.get(want.path)
         if disk is None or disk.free_gib < want.free_gib:
             free = None if disk is None else disk.free_gib
-            found.append(Difference(f"disks.{want.path}.free_gib", want.free_gib, free, True))
+            # The planner measures what it needs against what is there now.
+            found.append(Difference(f"disks.{want.path}.free_gib", want.free_gib, free, disk is None))
         if disk is not None:
             found += _text(f"disks.{want.path}.file_system", want.file_system, disk.file_system, False)
     return found
@@ -80,7 +86,7 @@ def _sizes(declared: HostFacts, gathered: HostFacts) -> list[Difference]:
     found = []
     for field in ("memory_gib", "swap_gib"):
         want, have = getattr(declared, field), getattr(gathered, field)
-        if want is not None and (have is None or abs(want - have) > max(_ROUNDING_GIB, want * 0.02)):
+        if want is not None and (have is None or abs(want - have) > max(_ROUNDING_GIB, want * _ROUNDING)):
             found.append(Difference(field, want, have, field == "memory_gib"))
     return found
 

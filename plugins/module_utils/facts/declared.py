@@ -95,7 +95,7 @@ class _Expansion:
         if entry is None:
             near = did_you_mean(model, self.hardware)
             self.problem(
-                f"{path}.model", model, "is in no hardware catalogue", f"{near}; or {catalogue_entry(model)}"
+                f"{path}.model", model, "is in no hardware catalogue", f"{near} Or {catalogue_entry(model)}"
             )
             return []
         if entry.device != "cuda":

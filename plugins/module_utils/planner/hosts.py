@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..catalogue import Hardware
+from ..hardware_catalogue import entry_to_add, key_of
 from ..host_facts import Fault, Gpu, HostFacts
 from ..refusal import Advice, Refusal, closest
 from ..serve_spec import Instance
@@ -103,17 +105,13 @@ def _unknown_gpu(host: HostFacts, gpu: Gpu, catalogue: Mapping[str, Hardware]) -
     products = [product for entry in catalogue.values() for product in entry.products]
     near = closest(gpu.product, products)
     hint = f" (closest known: {near[0]})" if near else ""
-    entry = (
-        f"{{products: [{gpu.product}], device: cuda, "
-        f'compute_capability: "{gpu.compute_capability or "?"}", memory_mib: {gpu.memory_mib or "?"}, '
-        f"unified_memory: {str(gpu.unified_memory).lower()}, shared_memory_bytes: ?, fp8: ?, fp4: ?}}"
-    )
     return Refusal(
         "unknown-gpu",
         host.host,
         f"GPU {gpu.index} = {gpu.product or 'unnamed'}",
         f"this GPU is in no hardware catalogue{hint}",
-        f"put an entry into catalogue_dirs/hardware/<key>.yml: {entry}",
+        f"put this into hardware/{key_of(gpu.product)}.yml below one of catalogue_dirs:\n"
+        + textwrap.indent(entry_to_add(gpu, catalogue), "    ").rstrip(),
     )
 
 

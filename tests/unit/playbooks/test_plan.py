@@ -219,3 +219,12 @@ def test_an_empty_request_is_refused(tmp_path: Path) -> None:
     done = play("plan", inventory)
     assert done.returncode != 0
     assert "nothing is asked for" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["plan", "facts", "bundle", "explain", "site"])
+def test_an_inventory_without_hosts_is_refused(tmp_path: Path, name: str) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text("all: {}\n", encoding="utf-8")
+    done = play(name, inventory)
+    assert done.returncode != 0
+    assert "REFUSED  inventory: it names no host" in done.stdout + done.stderr

@@ -121,3 +121,22 @@ def test_every_problem_of_every_instance_comes_at_once() -> None:
         "serve-missing",
         "member-twice",
     ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fix"),
+    [
+        ({"port": "30000"}, "30000 without quotes"),
+        ({"tensor-parallel": 4}, "write tensor_parallel"),
+        ({"--context-length": 4096}, "write context_length"),
+        ({"max-running-requests": 4}, "serve.it.options.max-running-requests"),
+    ],
+)
+def test_near_misses_are_told_the_right_word(wanted: dict[str, Any], fix: str) -> None:
+    _found, refusals = parse_serve({"it": {"model": "m", "hosts": "h", **wanted}}, ("h",))
+    assert [fix in refusal.fix for refusal in refusals] == [True]
+
+
+def test_no_risk_may_be_said_in_words() -> None:
+    found, refusals = parse_serve({"it": {"model": "m", "hosts": "h", "accept": []}}, ("h",))
+    assert refusals == [] and found[0].accept == ()

@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts import gather as gather_module
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.host_io import HostIo
 from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import HostFacts, OperatingSystem
+from ansible_collections.baremetal.sglang.tests.unit.files_under_test import shipped_hardware
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.fake_host import FakeHost, capture, codes, spark
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.recorded_host import play, record
 
@@ -103,8 +104,13 @@ def test_a_real_h200_that_was_recorded() -> None:
     recording = json.loads(capture("nvidia_smi/recorded-h200-580.159.04.json"))
     facts = play(recording)
     assert facts.to_dict() == recording["facts"]
-    gpu = facts.with_models(HARDWARE).gpus[0]
-    assert (gpu.model, gpu.memory_mib, gpu.compute_capability, gpu.fabric_state) == ("h200", 143771, "9.0", "N/A")
+    gpu = facts.with_models(shipped_hardware()).gpus[0]
+    assert (gpu.model, gpu.memory_mib, gpu.compute_capability, gpu.fabric_state) == (
+        "h200",
+        143771,
+        "9.0",
+        "N/A",
+    )
     assert facts.driver is not None
     assert (facts.driver.version, facts.driver.flavour, facts.driver.cuda) == ("580.159.04", "open", "13.0")
     assert (facts.toolkit.nvcc, facts.python[0].version, facts.memory_gib) == ("13.0.88", "3.12.3", 125.9)

@@ -6,12 +6,21 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import HostFacts
+from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import Disk, HostFacts
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import (
+    load_shelf,
+    make_inputs,
+    with_refusals,
+    without_harmless,
+)
 
 GPUS = (
     "a800-sxm4-80gb",
@@ -217,8 +226,6 @@ def test_what_is_there_needs_no_disk(world: Any) -> None:
     asked = {"it": {"hosts": list(facts), "model": "glm-4.7-fp8"}}
     plan = world.plan(facts, asked).plans["h200-1"].instances["it"]
     disk = {"path": "/opt/sglang", "mount": "/", "file_system": "ext4", "total_gib": 400.0, "free_gib": 20.0}
-    from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import Disk
-
     full = replace(facts["h200-1"], disks=(Disk(**disk),))
     assert [item.code for item in world.plan({"h200-1": full}, asked).refusals] == ["disk-full"]
     installed = {
@@ -226,3 +233,72 @@ def test_what_is_there_needs_no_disk(world: Any) -> None:
         "environments": [plan.environment["id"]],
     }
     assert world.plan({"h200-1": replace(full, installed=installed)}, asked).plans
+
+
+def test_the_printed_entry_of_an_unknown_gpu_makes_it_known(world: Any, tmp_path: Path) -> None:
+    known = rooms(world, "h100", 1, 8)
+    (name, host) = next(iter(known.items()))
+    gpus = tuple(replace(gpu, model="", product="NVIDIA H100 80GB HBM9") for gpu in host.gpus)
+    facts = {name: replace(host, gpus=gpus)}
+    asked = {"it": {"hosts": [name], "model": "glm-4.7-int8"}}
+    (refusal,) = world.plan(facts, asked).refusals
+    assert refusal.code == "unknown-gpu" and "closest known: NVIDIA H100 80GB HBM3" in refusal.what
+    directory = tmp_path / "hardware"
+    directory.mkdir()
+    entry = textwrap.dedent(refusal.fix.partition("\n")[2])
+    (directory / "mine.yml").write_text(entry, encoding="utf-8")
+    shelf = load_shelf([str(tmp_path)])
+    assert not shelf.refusals
+    learnt = {name: facts[name].with_models(shelf.catalogues.hardware)}
+    assert world.plan(learnt, asked, catalogues=shelf.catalogues).plans
+
+
+DECLARED = {
+    "os": "ubuntu-24.04",
+    "arch": "x86_64",
+    "driver": "580.95.05",
+    "gpus": {"model": "h200", "count": 8},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        ({}, False),
+        ({"driver": "580.126.09"}, False),
+        ({"memory_mib": 143_700}, False),
+        ({"free": 500.0}, False),
+        ({"os": "ubuntu-22.04"}, True),
+        ({"driver": "550.54.15"}, True),
+        ({"count": 4}, True),
+        ({"host": "h200-9"}, True),
+    ],
+    ids=str,
+)
+def test_only_a_difference_that_changes_the_plan_is_refused(
+    world: Any, changes: dict[str, Any], refused: bool
+) -> None:
+    """Declared on the connected side, found otherwise in the room."""
+    gpus = {
+        "model": "h200",
+        "count": changes.get("count", 8),
+        "memory_mib": changes.get("memory_mib", 143_771),
+    }
+    found = world.host(
+        "h200", "h200-1", gpus=gpus, **{key: changes[key] for key in ("driver", "os") if key in changes}
+    )
+    disk = Disk("/opt/sglang", "/", "ext4", 4000.0, changes.get("free", 3000.0))
+    gathered = replace(found, source="gathered", host=changes.get("host", "h200-1"), disks=(disk,)).to_dict()
+    declared = {**DECLARED, "disks": [{"path": "/opt/sglang", "free_gib": 3000.0}]}
+    given = {"plan_host_facts": gathered, "declared_hardware": declared}
+    serve = {"it": {"hosts": ["h200-1"], "model": "glm-4.7-int8"}}
+    asked = {
+        "serve": serve,
+        "catalogue_dirs": [],
+        "facts_dir": "",
+        "runtime_backend": "uv",
+        "python_kits": [],
+    }
+    inputs, refusals = make_inputs(asked, ("h200-1",), lambda _host, name: given.get(name))
+    made = plan_inventory(inputs, serve)
+    assert bool(with_refusals(made, without_harmless(inputs, serve, made, refusals)).refusals) is refused

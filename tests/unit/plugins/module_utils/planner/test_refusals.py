@@ -99,6 +99,14 @@ def two(second: dict[str, Any], **first: Any) -> Refusals:
     return serve({"one": {**entry, **first}, "two": {**entry, "port": 30001, **second}}, "a800")
 
 
+def facts_of_another(world: Any, _tmp: Path) -> list[Refusal]:
+    given = world.host("h200", "h200-2").to_dict()
+    found = plan_inputs.collect_facts(
+        ("h200-1",), lambda _host, name: given if name == "plan_host_facts" else None, "", world.shelf
+    )
+    return found.refusals
+
+
 def ports_meet(world: Any, _tmp: Path) -> list[Refusal]:
     """The rendezvous port of one instance is the API port of another."""
     facts = world.hosts("a800", 2)
@@ -249,6 +257,7 @@ ROWS: dict[str, list[Refusals]] = {
         )
     ],
     "mtp-draft-class": [one("a800", model="glm-4.7-flash", speculative=True)],
+    "facts-of-another-host": [facts_of_another],
     "context-too-long": [one("h200", model="glm-4.7-fp8", context_length=1_000_000)],
     "port-clash": [ports_meet],
     "speculative-pipeline": [

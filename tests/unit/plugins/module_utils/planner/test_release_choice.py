@@ -36,7 +36,11 @@ def test_the_newest_that_everything_allows(
     [
         ("a800", {}, "needs driver 580.65.06, the host has 550.54.15"),
         ("a800-580", {"glibc": "2.31"}, "needs glibc 2.34, the host has 2.31"),
-        ("h200", {"python": ()}, "needs Python 3.11 or 3.12, the host has none: runtime_python_kits: ['3.12'] brings one"),
+        (
+            "h200",
+            {"python": ()},
+            "needs Python 3.11 or 3.12, the host has none: runtime_python_kits: ['3.12'] brings one",
+        ),
     ],
 )
 def test_why_not_the_newest(world: Any, kind: str, change: dict[str, Any], reason: str) -> None:

@@ -1,0 +1,217 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The archive holds what it must and nothing of this machine; installed elsewhere, it works as it does here."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from pathlib import Path
+
+import pytest
+from ansible_collections.baremetal.sglang.plugins.filter.apply_plan import FilterModule
+
+from .conftest import BIN, ROOT, command, listing, succeed
+
+PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
+ROLES = sorted(path.parent.parent.name for path in ROOT.glob("roles/*/tasks/main.yml"))
+PLUGINS = {
+    "module": sorted(path.stem for path in (ROOT / "plugins/modules").glob("[!_]*.py")),
+    "filter": sorted(FilterModule().filters()),
+    "callback": sorted(path.stem for path in (ROOT / "plugins/callback").glob("[!_]*.py")),
+    "role": ROLES,
+}
+# Top folders and files of what `ansible-galaxy collection build` packs; a new one is a decision.
+PACKED = {
+    *(".ansible-lint", ".config", ".pre-commit-config.yaml", ".yamllint", "FILES.json", "MANIFEST.json"),
+    *("CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "ansible.cfg", "bindep.txt", "pyproject.toml"),
+    *("changelogs", "docs", "files", "inventories", "meta", "molecule", "playbooks", "plugins"),
+    *("requirements", "roles", "site.yml", "tests", "tools"),
+}
+
+
+def names(archive: Path) -> list[str]:
+    with tarfile.open(archive) as packed:
+        return [member.name for member in packed.getmembers() if member.isfile()]
+
+
+def test_the_archive_holds_what_plays_read_by_path(built: Path) -> None:
+    held = set(names(built))
+    for path in [*ROOT.glob("files/**/*.*"), ROOT / "requirements/uv.txt", ROOT / "meta/runtime.yml"]:
+        if path.is_file():
+            assert str(path.relative_to(ROOT)) in held
+    assert {name.split("/")[0] for name in held} == PACKED
+
+
+def test_the_real_root_packs_the_same_as_a_clean_copy(built: Path, tmp_path: Path) -> None:
+    """Environments, labs, caches and downloads that lie in a work tree stay out of the archive."""
+    succeed(BIN / "ansible-galaxy", "collection", "build", "--output-path", tmp_path, ROOT, cwd=tmp_path)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    assert sorted(set(names(archive)) - set(names(built))) == []
+
+
+def test_every_play_is_found_by_its_full_name(elsewhere: dict[str, str], tmp_path: Path) -> None:
+    for name in PLAYBOOKS:
+        shown = succeed(
+            BIN / "ansible-playbook",
+            *(f"baremetal.sglang.{name}", "--list-tasks", "--inventory", ROOT / "inventories/a800"),
+            cwd=tmp_path,
+            **elsewhere,
+        )
+        assert f"sglang/playbooks/{name}.yml" in shown
+        assert str(ROOT) not in shown
+    shown = succeed(
+        BIN / "ansible-playbook",
+        *("baremetal.sglang.site", "--list-tasks", "--inventory", ROOT / "inventories/a800"),
+        cwd=tmp_path,
+        **elsewhere,
+    )
+    for stage in ("plan", "host", "runtime", "weights", "engine", "verify"):
+        assert f"baremetal.sglang.{stage} : " in shown
+
+
+def test_it_plans_from_its_own_catalogues(elsewhere: dict[str, str], tmp_path: Path) -> None:
+    plans = tmp_path / "plans"
+    shown = succeed(
+        BIN / "ansible-playbook",
+        *("baremetal.sglang.plan", "-i", ROOT / "inventories/a800", "-e", f"plan_dir={plans}"),
+        cwd=tmp_path,
+        **elsewhere,
+    )
+    assert "nothing was refused" in shown
+    plan = json.loads((plans / "gpu-01.json").read_text(encoding="utf-8"))
+    manifest = json.loads(
+        (Path(elsewhere["ANSIBLE_COLLECTIONS_PATH"]) / "ansible_collections/baremetal/sglang/MANIFEST.json")
+        .read_text(encoding="utf-8")
+    )  # fmt: skip
+    assert plan["collection"] == manifest["collection_info"]["version"]
+    (instance,) = plan["instances"].values()
+    assert instance["release"]["key"] == "0.5.10.post1"
+
+
+def test_its_bundle_reads_locks_and_uv_from_the_collection(elsewhere: dict[str, str], tmp_path: Path) -> None:
+    """In check mode: everything is looked up, nothing is fetched."""
+    succeed(
+        BIN / "ansible-playbook",
+        *("baremetal.sglang.bundle", "--check", "-i", ROOT / "inventories/a800"),
+        *("-e", f"bundle_dir={tmp_path / 'bundle'}"),
+        cwd=tmp_path,
+        **elsewhere,
+    )
+    assert not (tmp_path / "bundle").exists()
+    asked = "{{ lookup('ansible.builtin.file', bundle_uv_lock) | length > 0 }}"
+    (tmp_path / "where.yml").write_text(
+        json.dumps(
+            [
+                {
+                    "hosts": "localhost",
+                    "gather_facts": False,
+                    "tasks": [
+                        {
+                            "ansible.builtin.include_role": {
+                                "name": "baremetal.sglang.bundle",
+                                "tasks_from": "read",
+                                "public": True,
+                            },
+                            "vars": {"bundle_dir": str(tmp_path), "bundle_missing": []},
+                        },
+                        {"ansible.builtin.debug": {"msg": f"{asked} {{{{ bundle_uv_lock }}}}"}},
+                    ],
+                }
+            ]
+        ),
+        encoding="utf-8",
+    )
+    (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
+    shown = succeed(BIN / "ansible-playbook", "where.yml", cwd=tmp_path, **elsewhere)
+    assert re.search(r'"msg": "True .*/requirements/uv\.txt"', shown), shown
+
+
+@pytest.mark.parametrize("kind", PLUGINS)
+def test_everything_is_documented(elsewhere: dict[str, str], tmp_path: Path, kind: str) -> None:
+    assert PLUGINS[kind]
+    for name in PLUGINS[kind]:
+        shown = command(
+            BIN / "ansible-doc",
+            "--type",
+            kind,
+            "--json",
+            f"baremetal.sglang.{name}",
+            cwd=tmp_path,
+            **elsewhere,
+        )
+        assert shown.returncode == 0, shown.stdout
+        entry = json.loads(shown.stdout[shown.stdout.index("{\n") :])[f"baremetal.sglang.{name}"]
+        about = entry["entry_points"]["main"] if kind == "role" else entry["doc"]
+        assert about["short_description"] and about["description"]
+        assert kind in ("callback", "role") or entry["examples"], name
+
+
+PLAYS = [name for name in PLAYBOOKS if name != "hosts_named"]
+
+
+@pytest.mark.parametrize("play", PLAYS)
+@pytest.mark.parametrize("limit", [(), ("--limit", "gpu-01")], ids=["all hosts", "one host"])
+def test_an_ansible_that_is_too_old_is_named(
+    too_old: Path, elsewhere: dict[str, str], tmp_path: Path, play: str, limit: tuple[str, ...]
+) -> None:
+    made = tmp_path / "made"
+    done = command(
+        too_old / "ansible-playbook",
+        *(f"baremetal.sglang.{play}", "-i", ROOT / "inventories/a800", *limit),
+        *("-e", f"facts_dir={made} plan_dir={made} bundle_dir={made}"),
+        cwd=tmp_path,
+        **elsewhere,
+    )
+    assert_too_old(done.returncode, done.stdout)
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("play", ["site.yml", *(f"playbooks/{name}.yml" for name in PLAYS)])
+def test_an_ansible_that_is_too_old_is_named_in_a_clone(
+    too_old: Path, copy: Path, tmp_path: Path, play: str
+) -> None:
+    before = {entry for entry in listing(copy) if "__pycache__" not in entry[0]}
+    done = command(
+        too_old / "ansible-playbook",
+        *(play, "-i", "inventories/a800", "-e", f"facts_dir={tmp_path} plan_dir={tmp_path}"),
+        cwd=copy,
+    )
+    assert_too_old(done.returncode, done.stdout)
+    assert {entry for entry in listing(copy) if "__pycache__" not in entry[0]} - before == set()
+    assert list(tmp_path.iterdir()) == []
+
+
+def assert_too_old(status: int, shown: str) -> None:
+    assert status != 0, shown
+    assert re.search(r"REFUSED  ansible-core 2\.19\.\d+ .* needs 2\.20\.0 or newer", shown), shown
+    assert "make controller" in shown
+    assert "Nothing was changed" in shown
+    assert not re.search(r"changed=[1-9]", shown)
+    assert "unreachable=1" not in shown
+
+
+def test_a_controller_without_the_libraries_of_a_bundle_is_told_which(
+    elsewhere: dict[str, str], installed: Path, workplace: Path, tmp_path: Path
+) -> None:
+    """An ansible-core of the user's own brings no client for a package index."""
+    venv = workplace / "bare"
+    succeed(BIN / "uv", "venv", "--quiet", "--python", BIN / "python", venv, cwd=workplace)
+    succeed(
+        BIN / "uv",
+        *("pip", "install", "--quiet", "--python", venv / "bin/python", "ansible-core==2.20.0"),
+        cwd=workplace,
+    )
+    done = command(
+        venv / "bin/ansible-playbook",
+        *("baremetal.sglang.bundle", "-i", ROOT / "inventories/a800"),
+        *("-e", f"bundle_dir={tmp_path / 'bundle'} bundle_cache_dir={tmp_path / 'cache'}"),
+        cwd=tmp_path,
+        **elsewhere,
+    )
+    assert done.returncode != 0
+    assert re.search(r"REFUSED  the bundle needs the Python package \w+ beside ansible-core", done.stdout)
+    assert "pip install packaging pip pyelftools requests" in done.stdout
+    assert not (tmp_path / "bundle").exists()
