@@ -11,6 +11,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.baremetal.sglang.plugins.filter.apply_plan import FilterModule
 
 from .conftest import BIN, ROOT, command, listing, succeed
@@ -101,32 +102,10 @@ def test_its_bundle_reads_locks_and_uv_from_the_collection(elsewhere: dict[str, 
         **elsewhere,
     )
     assert not (tmp_path / "bundle").exists()
-    asked = "{{ lookup('ansible.builtin.file', bundle_uv_lock) | length > 0 }}"
-    (tmp_path / "where.yml").write_text(
-        json.dumps(
-            [
-                {
-                    "hosts": "localhost",
-                    "gather_facts": False,
-                    "tasks": [
-                        {
-                            "ansible.builtin.include_role": {
-                                "name": "baremetal.sglang.bundle",
-                                "tasks_from": "read",
-                                "public": True,
-                            },
-                            "vars": {"bundle_dir": str(tmp_path), "bundle_missing": []},
-                        },
-                        {"ansible.builtin.debug": {"msg": f"{asked} {{{{ bundle_uv_lock }}}}"}},
-                    ],
-                }
-            ]
-        ),
-        encoding="utf-8",
-    )
-    (tmp_path / "manifest.json").write_text("{}", encoding="utf-8")
-    shown = succeed(BIN / "ansible-playbook", "where.yml", cwd=tmp_path, **elsewhere)
-    assert re.search(r'"msg": "True .*/requirements/uv\.txt"', shown), shown
+    installed = Path(elsewhere["ANSIBLE_COLLECTIONS_PATH"]) / "ansible_collections/baremetal/sglang"
+    defaults = yaml.safe_load((installed / "roles/bundle/defaults/main.yml").read_text(encoding="utf-8"))
+    for name in ("bundle_uv_lock", "bundle_locks_dir"):
+        assert Path(defaults[name].replace("{{ role_path }}", str(installed / "roles/bundle"))).exists()
 
 
 @pytest.mark.parametrize("kind", PLUGINS)
