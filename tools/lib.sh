@@ -30,3 +30,18 @@ need_packages() {
   DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" >/dev/null ||
     die "apt-get could not install: ${missing[*]}"
 }
+
+# claim FOLDER: one that is new or empty is ours, and may be removed as a whole later.
+claim() {
+  mkdir -p "$1"
+  [ -n "$(ls -A "$1")" ] || touch "$1/.baremetal-sglang"
+}
+
+# remove FOLDER DEFAULT: whoever names a folder that held other things before keeps it.
+remove() {
+  if [ "$1" = "$2" ] || [ -e "$1/.baremetal-sglang" ]; then
+    rm -rf "$1"
+  elif [ -e "$1" ]; then
+    say "$1 stays: it held other things before the demo; look into it and remove what is not yours"
+  fi
+}
