@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env python
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -93,7 +93,7 @@ class Weights:
         """Uniform rather than normal: plain arithmetic gives the same bits on every machine."""
         stream = random.Random(f"{self.seed}:{name}")
         width = 2 * rms * 3**0.5
-        return array("f", ((stream.random() - 0.5) * width for _ in range(rows * columns)))
+        return array("f", ((stream.random() - 0.5) * width for _unused in range(rows * columns)))
 
     def matrix(self, name: str, rows: int, columns: int, gain: float = 1.0) -> Tensor:
         """A projection whose output is `gain` times as strong as its input."""
@@ -200,7 +200,7 @@ def safetensors(tensors: list[Tensor]) -> bytes:
 def shard(tensors: list[Tensor], count: int = SHARDS) -> list[list[Tensor]]:
     """Cut into `count` runs of about the same number of bytes, keeping the order."""
     total = sum(len(tensor.data) for tensor in tensors)
-    shards: list[list[Tensor]] = [[] for _ in range(count)]
+    shards: list[list[Tensor]] = [[] for _unused in range(count)]
     seen = 0
     for tensor in tensors:
         shards[min(count - 1, seen * count // total)].append(tensor)

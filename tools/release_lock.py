@@ -73,9 +73,12 @@ def lock_of(pylock: Mapping[str, Any], python: str, arch: str, platform: str) ->
         raise NoWheelError(f"no wheel for Python {python} on {arch}, {platform}: {', '.join(missing)}")
     chosen.sort(key=lambda item: item[0])
     text = "".join(f"{name}=={version} \\\n    --hash=sha256:{w.sha256}\n" for name, version, w in chosen)
-    versions = {name: version for name, version, _ in chosen}
+    versions = {name: version for name, version, _unused in chosen}
     return Lock(
-        text, glibc_floor([w for _, _, w in chosen]), components_of(versions), tuple(w for *_, w in chosen)
+        text,
+        glibc_floor([w for _unused, _unused, w in chosen]),
+        components_of(versions),
+        tuple(w for *_unused, w in chosen),
     )
 
 

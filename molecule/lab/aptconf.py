@@ -71,7 +71,7 @@ def parse_deb822(text: str) -> list[Source]:
             if line[0].isspace():
                 fields[key] += f"\n{line.strip()}"
             else:
-                key, _, value = line.partition(":")
+                key, _unused, value = line.partition(":")
                 key = key.strip().lower()
                 fields[key] = value.strip()
         if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes").lower() == "no":

@@ -56,7 +56,7 @@ def keep_attempts(paths: HostPaths) -> None:
 def attempts(paths: HostPaths, guest_counts: str | None = None) -> int:
     before = read_json(paths.attempts) or 0
     if guest_counts is not None:
-        snmp, _, snmp6 = guest_counts.partition("---\n")
+        snmp, _unused, snmp6 = guest_counts.partition("---\n")
         return int(before) + no_routes(snmp, snmp6)
     return int(before) + count_in(paths.namespace)
 

@@ -60,13 +60,13 @@ def own(unit: str) -> list[Path]:
     """The groups that this process is in and that carry the host's name, as the machine's systemd made them."""
     mounts = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        kind, _, options = after.split()[:3]
+        before, _unused, after = line.partition(" - ")
+        kind, _unused, options = after.split()[:3]
         if kind in ("cgroup", "cgroup2"):
             mounts["" if kind == "cgroup2" else options.removeprefix("rw,")] = before.split()[4]
     found = []
     for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
+        _unused, controllers, path = line.split(":", 2)
         mount = mounts.get(controllers)
         if mount and unit in path:
             found.append(Path(mount + path[: path.index(unit)] + path[path.index(unit) :].split("/")[0]))
@@ -76,7 +76,7 @@ def own(unit: str) -> list[Path]:
 def processes(groups: Iterable[Path]) -> set[int]:
     found: set[int] = set()
     for group in groups:
-        for directory, _, _ in os.walk(group):
+        for directory, _unused, _unused in os.walk(group):
             try:
                 found |= {int(pid) for pid in Path(directory, "cgroup.procs").read_text().split()}
             except OSError:
@@ -120,8 +120,8 @@ def kill(groups: list[Path], seconds: float = 20) -> None:
 
 def remove(groups: Iterable[Path]) -> None:
     for group in groups:
-        for directory, _, _ in os.walk(group, topdown=False):
-            for _ in range(50):
+        for directory, _unused, _unused in os.walk(group, topdown=False):
+            for _unused in range(50):
                 try:
                     Path(directory).rmdir()
                     break

@@ -123,7 +123,7 @@ class Image:
 
 
 def recipe_for(image: str, kind: str) -> Recipe:
-    release, _, variant = image.rpartition("-") if image.count("-") > 1 else (image, "", "")
+    release, _unused, variant = image.rpartition("-") if image.count("-") > 1 else (image, "", "")
     architecture = run(["dpkg", "--print-architecture"]).stdout.strip()
     packages = [*BASE, *(RDMA if variant == "rdma" else [])]
     hooks = [CUSTOMIZE]

@@ -75,8 +75,8 @@ def cgroup_mounts(mountinfo: str, offered: Mapping[str, str]) -> tuple[CgroupMou
     """The hierarchies in a /proc/self/mountinfo; `offered` has each version 2 mount's cgroup.controllers."""
     mounts = []
     for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        path, (kind, _, options) = before.split()[4], after.split()[:3]
+        before, _unused, after = line.partition(" - ")
+        path, (kind, _unused, options) = before.split()[4], after.split()[:3]
         if kind == "cgroup":
             named = [
                 option for option in options.split(",") if option in LIMITERS or option.startswith("name=")

@@ -49,7 +49,7 @@ class ActionModule(ActionBase):
             name: {"type": "list", "elements": "dict", "options": options, "default": []}
             for name, options in SUBOPTIONS.items()
         }
-        _, given = self.validate_argument_spec(
+        _unused, given = self.validate_argument_spec(
             {
                 "dest": {"type": "path", "required": True},
                 "cache_dir": {"type": "path", "required": True},

@@ -23,7 +23,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(
+        _unused, given = self.validate_argument_spec(
             {
                 **COMMON_ARGUMENTS,
                 "release": {"type": "str", "default": ""},

@@ -35,7 +35,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(ARGUMENTS)
+        _unused, given = self.validate_argument_spec(ARGUMENTS)
         hostvars = (task_vars or {})["hostvars"]
         hosts = tuple(str(host) for host in (task_vars or {})["groups"]["all"])
 

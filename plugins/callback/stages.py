@@ -38,7 +38,7 @@ class CallbackModule(CallbackBase):
         self._stages.append((play.get_name(), time.monotonic()))
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
-        ends = [started for _, started in self._stages[1:]] + [time.monotonic()]
+        ends = [started for _unused, started in self._stages[1:]] + [time.monotonic()]
         self._display.banner("STAGES")
         for (name, started), end in zip(self._stages, ends):
             self._display.display(f"{end - started:7.1f} s  {name}")

@@ -153,9 +153,9 @@ def prove(
         "host": host,
         "host_packages": sorted(findings.of_packages),
         "driver_symbols": sorted(findings.of_driver),
-        "what": "; ".join(what for what, _ in problems) or good,
+        "what": "; ".join(what for what, _unused in problems) or good,
         # Of two CUDA releases, everything else follows.
-        "fix": "; ".join(dict.fromkeys(fix for _, fix in (cuda or problems))),
+        "fix": "; ".join(dict.fromkeys(fix for _unused, fix in (cuda or problems))),
     }
 
 
@@ -214,7 +214,7 @@ def _host_versions(items: Iterable[SharedObject], rules: Rules) -> dict[str, str
     highest: dict[str, tuple[int, ...]] = {}
     for item in items:
         for symbol in item.undefined:
-            kind, _, number = symbol.version.partition("_")
+            kind, _unused, number = symbol.version.partition("_")
             if symbol.library in rules.host_libraries and re.fullmatch(r"[0-9.]+", number):
                 highest[kind] = max(highest.get(kind, ()), _numbers(number))
     return {kind: ".".join(str(part) for part in highest[kind]) for kind in sorted(highest)}
@@ -272,8 +272,8 @@ def _library_problems(findings: _Findings, pairing: Pairing) -> list[Problem]:
 def _symbol_problems(findings: _Findings, pairing: Pairing) -> list[Problem]:
     if not findings.missing:
         return []
-    names = sorted({name for name, _ in findings.missing})
-    objects = {where for _, where in findings.missing}
+    names = sorted({name for name, _unused in findings.missing})
+    objects = {where for _unused, where in findings.missing}
     return [
         (
             f"{pairing.kernel} needs {len(names)} symbols in {len(objects)} of its objects that neither "

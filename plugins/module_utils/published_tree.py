@@ -98,13 +98,13 @@ def open_to_sender(staging: str, lacking: list[dict[str, Any]]) -> None:
         os.makedirs(os.path.dirname(os.path.join(staging, str(entry["path"]))), exist_ok=True)
     sender = os.environ.get("SUDO_UID")
     if sender:
-        for folder, _, _ in os.walk(staging):
+        for folder, _unused, _unused in os.walk(staging):
             os.chown(folder, int(sender), -1)
 
 
 def take_over(staging: str) -> None:
     """From here on nobody but root can change what is about to be verified."""
-    for folder, _, names in os.walk(staging):
+    for folder, _unused, names in os.walk(staging):
         os.chown(folder, os.geteuid(), os.getegid())
         for name in names:
             os.chown(os.path.join(folder, name), os.geteuid(), os.getegid(), follow_symlinks=False)
@@ -131,7 +131,7 @@ def publish(staging: str, dest: str, files: list[dict[str, Any]]) -> None:
                 os.unlink(path)
         raise TreeError("; ".join(problems))
     wanted = {str(entry["path"]) for entry in files}
-    for folder, _, names in os.walk(staging):
+    for folder, _unused, names in os.walk(staging):
         for name in names:
             path = os.path.join(folder, name)
             if os.path.relpath(path, staging) not in wanted:

@@ -99,7 +99,7 @@ def unit_state(module: AnsibleModule) -> dict[str, str]:
         module.params["unit"],
         "--property=ActiveState,SubState,NRestarts,Result,LoadState",
     ]
-    _, out, _ = module.run_command(command)
+    _unused, out, _unused = module.run_command(command)
     return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
 
@@ -114,7 +114,7 @@ def last_lines(module: AnsibleModule) -> list[str]:
         "cat",
         "--no-pager",
     ]
-    _, out, _ = module.run_command(command)
+    _unused, out, _unused = module.run_command(command)
     return out.splitlines()
 
 
@@ -180,7 +180,7 @@ def main() -> None:
     command = [module.params["python"], module.params["probe"]]
     for option in ("base_url", "model", "prompt", "max_tokens", "timeout"):
         command += [f"--{option.replace('_', '-')}", str(module.params[option])]
-    _, out, err = module.run_command(command)
+    _unused, out, err = module.run_command(command)
     try:
         answer = json.loads(out)
     except ValueError:

@@ -114,7 +114,7 @@ def _spans(head: bytes, size: int) -> list[tuple[int, int]]:
         at = programs + number * length
         if at + PROGRAM_HEADER.size > len(head):
             break
-        kind, flags, offset, _, _, filled, _, _ = PROGRAM_HEADER.unpack_from(head, at)
+        kind, flags, offset, _unused, _unused, filled, _unused, _unused = PROGRAM_HEADER.unpack_from(head, at)
         if kind == DYNAMIC or flags & WRITABLE:
             spans.append((offset, offset + min(filled, HEAD)))
     return _joined((start, min(end, size)) for start, end in spans)
@@ -316,7 +316,7 @@ def _places(wheel: Path) -> list[Place]:
 def _distribution(wheel: Path) -> tuple[str, str]:
     from packaging.utils import parse_wheel_filename
 
-    name, version, _, _ = parse_wheel_filename(wheel.name)
+    name, version, _unused, _unused = parse_wheel_filename(wheel.name)
     return str(name), str(version)
 
 

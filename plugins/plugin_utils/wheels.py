@@ -128,7 +128,7 @@ def wheels_of_page(name: str, page: str, text: str, is_json: bool) -> list[Wheel
         parser = _Links()
         parser.feed(text)
         parts = [link.partition("#sha256=") for link in parser.found]
-        links = [(link, digest[:64]) for link, _, digest in parts]
+        links = [(link, digest[:64]) for link, _unused, digest in parts]
     named = [
         (unquote(urlsplit(link).path.rsplit("/", 1)[-1]), urljoin(page, link), digest)
         for link, digest in links

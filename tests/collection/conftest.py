@@ -74,7 +74,7 @@ def copy(workplace: Path) -> Path:
         check=True,
     ).stdout
     for name in sorted(filter(None, listed.split("\0"))):
-        if (ROOT / name).is_symlink() or (ROOT / name).exists():
+        if (ROOT / name).is_symlink() or (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
     return folder

@@ -127,11 +127,11 @@ def memory_bar(memory: Mapping[str, Any]) -> str:
     full = round(BAR * (memory["weights_bytes"] + memory["kv_bytes"]) / usable)
     full = max(0, min(BAR, full))
     weights = round(BAR * memory["weights_bytes"] / usable)
-    bar = "#" * min(weights, full) + "=" * max(full - weights, 0) + "." * (BAR - full)
+    drawn = "#" * min(weights, full) + "=" * max(full - weights, 0) + "." * (BAR - full)
     draft = f"  draft {memory['draft_bytes'] / GIGA:.1f}" if memory["draft_bytes"] else ""
     rest = memory["reserve_bytes"] - memory["graph_bytes"] - memory["draft_bytes"]
     return (
-        f"[{bar}]  weights {memory['weights_bytes'] / GIGA:.1f}  KV {memory['kv_bytes'] / GIGA:.1f}"
+        f"[{drawn}]  weights {memory['weights_bytes'] / GIGA:.1f}  KV {memory['kv_bytes'] / GIGA:.1f}"
         f"{draft}  graphs {memory['graph_bytes'] / GIGA:.1f}  reserve {rest / GIGA:.1f}"
     )
 
@@ -153,7 +153,7 @@ def _compile_words(plan: InstancePlan) -> str:
     if plan.device == "cpu":
         return "nothing"
     backends = ", ".join(
-        f"{flag.split('-')[0]} {plan.argument(flag)}"
+        f"{flag.partition('-')[0]} {plan.argument(flag)}"
         for flag in ("attention-backend", "sampling-backend")
         if plan.argument(flag)
     )

@@ -125,7 +125,7 @@ def test_lock_is_of_one_cuda(release: Release, variant: Variant, python: str, fi
 
 
 def test_every_lock_file_is_used() -> None:
-    assert {path.name for path in (FILES / "locks").glob("*.txt")} == {file for *_, file in LOCKS}
+    assert {path.name for path in (FILES / "locks").glob("*.txt")} == {file for *_unused, file in LOCKS}
 
 
 @pytest.mark.parametrize("version", sorted(CONTRACTS))
@@ -207,7 +207,7 @@ def test_cpu_arguments_are_flags_of_the_release(release: Release) -> None:
         given = [(flag, value, "cpu") for flag, value in release.cpu.get(part, {}).items()]
         accepted, problems = check_arguments(contract_from(CONTRACTS[release.version]), given)
         assert problems == []
-        assert [item.flag for item in accepted] == [flag for flag, *_ in given]
+        assert [item.flag for item in accepted] == [flag for flag, *_unused in given]
     assert bool(release.cpu) == any("cpu" in variant.devices for variant in release.variants)
 
 

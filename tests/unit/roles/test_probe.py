@@ -268,7 +268,7 @@ class Server(BaseHTTPRequestHandler):
         self.end_headers()
         if self.drip:
             # Bytes keep coming, so no read ever times out.
-            for _ in range(100):
+            for _unused in range(100):
                 self.wfile.write(b" ")
                 self.wfile.flush()
                 time.sleep(0.05)

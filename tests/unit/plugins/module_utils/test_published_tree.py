@@ -5,23 +5,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils import published_tree as tree
 
-CONTENT = {"config.json": b"{}", "shards/one.safetensors": b"1" * 3000}
+CONTENT: Mapping[str, bytes] = MappingProxyType({"config.json": b"{}", "shards/one.safetensors": b"1" * 3000})
 
 
-def listed(content: dict[str, bytes] = CONTENT) -> list[dict[str, Any]]:
+def listed(content: Mapping[str, bytes] = CONTENT) -> list[dict[str, Any]]:
     return [
         {"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for path, data in content.items()
     ]
 
 
-def lay(folder: Path, content: dict[str, bytes] = CONTENT) -> Path:
+def lay(folder: Path, content: Mapping[str, bytes] = CONTENT) -> Path:
     for path, data in content.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 def test_nine_devices_of_an_h100_host(host: FakeHost) -> None:
     for line in capture("nvidia_smi/sysfs-infiniband-h100-9hca-of-12.txt").splitlines():
-        path, _, value = line.partition(": ")
+        path, _unused, value = line.partition(": ")
         host.write(path, value + "\n")
     devices = {device.name: device for device in host.gather().rdma}
     assert len(devices) == 9
