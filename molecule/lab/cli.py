@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import egress, images, preflight, selfcheck
+from . import egress, images, inventory, preflight, selfcheck
 from .disk import FRESH
 from .lab import Lab, all_labs, sweep
 from .network import NAMESPACES
@@ -110,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
 def lab_name(args: argparse.Namespace) -> str:
     if args.name:
         return str(args.name)
-    return Lab.from_inventory(args.inventory).spec.name if args.inventory else DEFAULT_NAME
+    return inventory.read_name(args.inventory) if args.inventory else DEFAULT_NAME
 
 
 def opened(args: argparse.Namespace) -> Lab:

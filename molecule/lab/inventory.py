@@ -15,15 +15,17 @@ from typing import Any
 
 from .problems import LabError
 from .processes import run
-from .spec import LabSpec, parse
+from .spec import LabSpec, name_in, parse
 
 OURS = ("ansible_host", "lab", "lab_name", "lab_subnet", "lab_route")
 
 
 def read(inventory: Path, name: str | None = None) -> LabSpec:
-    if not inventory.exists():
-        raise LabError(f"There is no inventory {inventory}. Name one with -i, such as -i inventories/lab.")
     return parse(_rendered(_list(inventory), inventory), str(inventory), name)
+
+
+def read_name(inventory: Path) -> str:
+    return name_in(_rendered(_list(inventory), inventory), str(inventory))
 
 
 def _rendered(listed: dict[str, Any], inventory: Path) -> dict[str, Any]:
@@ -56,6 +58,8 @@ def _rendered(listed: dict[str, Any], inventory: Path) -> dict[str, Any]:
 
 
 def _list(inventory: Path) -> dict[str, Any]:
+    if not inventory.exists():
+        raise LabError(f"There is no inventory {inventory}. Name one with -i, such as -i inventories/lab.")
     beside = Path(sys.executable).parent / "ansible-inventory"
     command = str(beside) if beside.exists() else shutil.which("ansible-inventory")
     if command is None:

@@ -219,13 +219,7 @@ class _Reader:
 
 def parse(inventory: Mapping[str, Any], source: str, name: str | None = None) -> LabSpec:
     """The lab in the output of `ansible-inventory --list`; raises LabError with every mistake."""
-    hostvars: Mapping[str, Mapping[str, Any]] = inventory.get("_meta", {}).get("hostvars", {})
-    described = {host: variables for host, variables in hostvars.items() if "lab" in variables}
-    if not described:
-        raise LabError(
-            f"{source} has no lab hosts. A lab host carries two variables:\n"
-            "  ansible_host: 10.77.0.11\n  lab: {kind: nspawn, image: debian-12}"
-        )
+    described = _lab_hosts(inventory, source)
     reader = _Reader()
     hosts = tuple(reader.host(host, described[host]) for host in described)
     shared = {
@@ -240,6 +234,31 @@ def parse(inventory: Mapping[str, Any], source: str, name: str | None = None) ->
     if reader.wrong:
         raise LabError(f"{source} describes a lab that cannot be booted:\n  " + "\n  ".join(reader.wrong))
     return LabSpec(lab_name, subnet, route, hosts)
+
+
+def name_in(inventory: Mapping[str, Any], source: str) -> str:
+    """Only the lab's name: to end a lab it does not matter what a host would need to boot."""
+    names = {
+        str(variables["lab_name"])
+        for variables in _lab_hosts(inventory, source).values()
+        if "lab_name" in variables
+    }
+    if len(names) > 1:
+        raise LabError(
+            f"{source}: lab_name differs between hosts ({', '.join(sorted(names))}); set it once for all"
+        )
+    return min(names, default=DEFAULT_NAME)
+
+
+def _lab_hosts(inventory: Mapping[str, Any], source: str) -> dict[str, Mapping[str, Any]]:
+    hostvars: Mapping[str, Mapping[str, Any]] = inventory.get("_meta", {}).get("hostvars", {})
+    described = {host: variables for host, variables in hostvars.items() if "lab" in variables}
+    if not described:
+        raise LabError(
+            f"{source} has no lab hosts. A lab host carries two variables:\n"
+            "  ansible_host: 10.77.0.11\n  lab: {kind: nspawn, image: debian-12}"
+        )
+    return described
 
 
 def _one(reader: _Reader, key: str, values: set[str]) -> str | None:

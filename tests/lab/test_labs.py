@@ -48,6 +48,19 @@ def traces(name: str) -> list[str]:
     return found
 
 
+def test_down_needs_nothing_but_the_name(images: None, tmp_path: Path) -> None:
+    """What a host was booted with may be gone by then."""
+    layer = tmp_path / "layer"
+    layer.mkdir()
+    name = lab_name("gone")
+    hosts = {"h1": {"ansible_host": "10.77.0.11", "lab": {"kind": "nspawn", "layers": [str(layer)]}}}
+    inventory = write_inventory(tmp_path, name, hosts)
+    tool("-i", inventory, "up")
+    layer.rmdir()
+    tool("-i", inventory, "down")
+    assert traces(name) == []
+
+
 def test_down_leaves_nothing(make_lab: Callable[..., Any]) -> None:
     links = {path.name for path in Path("/sys/class/net").iterdir()}
     lab = make_lab("trace", ONE)

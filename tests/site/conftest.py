@@ -21,10 +21,12 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """Runs it and keeps what it printed, both streams together."""
     path = f"{cwd / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    # Which lab a command means is said by the test alone, not by what ran before it.
+    ours = {key: value for key, value in os.environ.items() if not key.startswith("BAREMETAL_LAB")}
     return subprocess.run(
         [str(word) for word in words],
         cwd=cwd,
-        env={**os.environ, "PATH": path, "ANSIBLE_NOCOLOR": "1", **environment},
+        env={**ours, "PATH": path, "ANSIBLE_NOCOLOR": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from lab.problems import LabError
-from lab.spec import Bind, HostSpec, LabSpec, bytes_of, parse
+from lab.spec import Bind, HostSpec, LabSpec, bytes_of, name_in, parse
 
 
 def inventory(**hosts: dict[str, Any]) -> dict[str, Any]:
@@ -108,3 +108,11 @@ def test_all_mistakes_are_named_at_once() -> None:
 )
 def test_sizes(text: Any, size: int | None) -> None:
     assert bytes_of(text) == size
+
+
+def test_a_name_is_read_though_the_host_could_not_boot() -> None:
+    gone = host(layers=["/no/such/folder"]) | {"lab_name": "site"}
+    assert name_in(inventory(a1=gone), "inv") == "site"
+    assert name_in(inventory(a1=host()), "inv") == "demo"
+    with pytest.raises(LabError, match="lab_name differs between hosts"):
+        name_in(inventory(a1=gone, a2=gone | {"lab_name": "other"}), "inv")
