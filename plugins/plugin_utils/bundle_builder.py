@@ -301,16 +301,13 @@ class BundleBuilder:
             name: package_of(piece.source) for name, piece in self.pieces.items() if piece.kind == "wheel"
         }
         papers = self.cache_folder / "papers"
-        papers.mkdir(parents=True, exist_ok=True)
         for name, text in (
             (bundle_manifest.SBOM, cyclonedx.document(self.files, packages)),
             (bundle_manifest.LICENCES, cyclonedx.licences(packages)),
         ):
             data = text.encode()
             sha256 = bundle_content.hashed(data)
-            path = papers / sha256
-            path.write_bytes(data)
-            self._register(name, path, "sbom", sha256)
+            self._register(name, bundle_content.kept(papers / sha256, data), "sbom", sha256)
 
     def _register(self, name: str, source: Path, kind: str, sha256: str = "") -> str:
         sha256 = sha256 or bundle_content.hash_of(source)

@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -43,6 +44,15 @@ def hash_of(path: Path, seen: Callable[[int], None] = lambda _count: None) -> st
 
 def hashed(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def kept(path: Path, data: bytes) -> Path:
+    """A small file that appears whole, whoever else writes the same one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as stream:
+        stream.write(data)
+    Path(stream.name).chmod(0o644)
+    return Path(stream.name).rename(path)
 
 
 def in_parallel(

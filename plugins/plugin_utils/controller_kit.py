@@ -15,6 +15,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import kept
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import FetchError
 
 EXECUTABLE, PLAIN = 0o755, 0o644
@@ -30,19 +31,19 @@ def collection_archive(root: Path, dest: Path) -> Path:
     manifest["file_manifest_file"]["chksum_sha256"] = hashlib.sha256(files["FILES.json"][0]).hexdigest()
     files["MANIFEST.json"] = (_json(manifest), PLAIN)
     about = manifest["collection_info"]
-    path = dest / f"{about['namespace']}-{about['name']}-{about['version']}.tar.gz"
-    dest.mkdir(parents=True, exist_ok=True)
+    packed = io.BytesIO()
     with (
-        path.open("wb") as raw,
-        gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0, compresslevel=6) as packed,
-        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        gzip.GzipFile(filename="", fileobj=packed, mode="wb", mtime=0, compresslevel=6) as raw,
+        tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for name in sorted(files):
             content, mode = files[name]
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(content), mode
             archive.addfile(member, io.BytesIO(content))
-    return path
+    name = f"{about['namespace']}-{about['name']}-{about['version']}.tar.gz"
+    # By its hash: clones that differ share a cache.
+    return kept(dest / hashlib.sha256(packed.getvalue()).hexdigest() / name, packed.getvalue())
 
 
 def _json(value: object) -> bytes:
