@@ -10,26 +10,42 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_builder import (
-    BundleBuilder,
-    FetchError,
-    free_bytes,
-)
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle_manifest import BundleError
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_builder import BundleBuilder
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import ContentError
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import SignatureError
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_verifier import read_manifest
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.controller_kit import collection_archive
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.elf_wheels import AbiError
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import FetchError
 
+ROOT = Path(__file__).resolve().parents[2]
+TARGET = {
+    "python": {"type": "str", "required": True},
+    "arch": {"type": "str", "required": True},
+    "glibc": {"type": "str", "required": True},
+}
 SUBOPTIONS = {
     "environments": {
+        **TARGET,
         "lock": {"type": "path", "required": True},
-        "python": {"type": "str", "required": True},
-        "arch": {"type": "str", "required": True},
-        "glibc": {"type": "str", "required": True},
         "cuda": {"type": "str", "default": ""},
-        "download_bytes": {"type": "int", "default": 0},
+        "index": {"type": "str", "default": "default"},
+        "release": {"type": "str", "default": ""},
     },
+    "controllers": TARGET,
+    "indexes": {"name": {"type": "str", "required": True}, "url": {"type": "str", "required": True}},
     "pythons": {
-        "archive": {"type": "path", "required": True},
+        "archive": {"type": "path", "default": ""},
+        "url": {"type": "str", "default": ""},
+        "sha256": {"type": "str", "default": ""},
         "python": {"type": "str", "required": True},
         "arch": {"type": "str", "required": True},
+    },
+    "trees": {
+        "source": {"type": "path", "required": True},
+        "name": {"type": "str", "required": True},
+        "kind": {"type": "str", "required": True},
     },
     "weights": {
         "model": {"type": "str", "required": True},
@@ -37,6 +53,7 @@ SUBOPTIONS = {
         "source": {"type": "path", "required": True},
     },
 }
+REFUSALS = (AbiError, BundleError, ContentError, FetchError, OSError, SignatureError)
 
 
 class ActionModule(ActionBase):
@@ -52,49 +69,97 @@ class ActionModule(ActionBase):
         _unused, given = self.validate_argument_spec(
             {
                 "dest": {"type": "path", "required": True},
+                "base": {"type": "path", "default": ""},
                 "cache_dir": {"type": "path", "required": True},
                 "uv_lock": {"type": "path", "required": True},
+                "controller_lock": {"type": "path", "default": ""},
+                "controller_setup": {"type": "path", "default": ""},
+                "sign_key": {"type": "path", "default": ""},
                 **lists,
             }
         )
         dest = Path(given["dest"])
-        needed = sum(entry["download_bytes"] for entry in given["environments"])
-        free = free_bytes(dest)
-        if needed > free and not (dest / "manifest.json").exists():
-            return {
-                "failed": True,
-                "msg": f"{dest}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; "
-                f"free {(needed - free) / 1e9:.1f} GB or give another bundle_dir. Nothing was fetched.",
-            }
         if self._task.check_mode:
             return {"changed": True}
-        builder = BundleBuilder(dest, Path(given["cache_dir"]), self._display.display)
         try:
-            self._fill(builder, given)
+            builder = BundleBuilder(
+                dest,
+                Path(given["cache_dir"]),
+                self._display.display,
+                given["indexes"],
+                self._base(given["base"]),
+            )
+            with builder.place.alone():
+                return self._built(builder, given)
         except ImportError as error:
             return {
                 "failed": True,
                 "msg": f"REFUSED  the bundle needs the Python package {(error.name or '').partition('.')[0]} beside "
                 "ansible-core on the controller. In a clone, 'make controller' brings it. Elsewhere: "
-                f"{sys.executable} -m pip install packaging pip pyelftools requests. The bundle was not written.",
+                f"{sys.executable} -m pip install jsonschema packaging pip pyelftools requests. "
+                "The bundle was not written.",
             }
-        except (AbiError, FetchError, OSError) as error:
-            return {"failed": True, "msg": f"the bundle at {dest} is not complete: {error}"}
+        except REFUSALS as error:
+            return {"failed": True, "msg": f"REFUSED  the bundle at {dest} is not complete\n{error}"}
+
+    @staticmethod
+    def _base(given: str) -> dict[str, Any] | None:
+        """The manifest alone is enough: the bundle itself may be far away."""
+        if not given:
+            return None
+        base = Path(given)
+        found = read_manifest(base.parent if base.is_file() else base)
+        if found.problems:
+            raise BundleError("\n".join(f"bundle_base = {given}: {problem}" for problem in found.problems))
+        return found.manifest
+
+    def _built(self, builder: BundleBuilder, given: dict[str, Any]) -> dict[str, Any]:
+        self._add(builder, given)
+        builder.prepare()
+        builder.fill()
         if unproven := builder.unproven():
-            return {"failed": True, "msg": "\n".join([*unproven, f"{dest} has no manifest of this run."])}
+            return {
+                "failed": True,
+                "msg": "\n".join([*unproven, f"{builder.folder} has no manifest of this run."]),
+            }
+        changed = builder.finish(Path(given["sign_key"]) if given["sign_key"] else None)
+        sizes = [piece.size for piece in builder.pieces.values()]
+        carried = [piece.size for piece in builder.pieces.values() if builder.carries(piece.sha256)]
         return {
-            "changed": builder.finish(),
-            "files": len(builder.files),
-            "bytes": sum(entry["size"] for entry in builder.files.values()),
+            "changed": changed,
+            "files": len(sizes),
+            "bytes": sum(sizes),
+            "carried_files": len(carried),
+            "carried_bytes": sum(carried),
         }
 
-    def _fill(self, builder: BundleBuilder, given: dict[str, Any]) -> None:
+    def _add(self, builder: BundleBuilder, given: dict[str, Any]) -> None:
+        uv_lock = Path(given["uv_lock"])
         for entry in given["environments"]:
-            builder.add_environment(
-                Path(entry["lock"]), entry["python"], entry["arch"], entry["glibc"], entry["cuda"]
-            )
-            builder.add_installer(Path(given["uv_lock"]), entry["arch"], entry["glibc"])
+            builder.add_environment(**{**entry, "lock": Path(entry["lock"])})
+            builder.add_installer(uv_lock, entry["arch"], entry["glibc"])
+        for entry in given["controllers"]:
+            builder.add_controller(Path(given["controller_lock"]), **entry)
+            builder.add_installer(uv_lock, entry["arch"], entry["glibc"])
+        if given["controllers"]:
+            archive = collection_archive(ROOT, Path(given["cache_dir"]) / "collection")
+            builder.add_tree(archive, f"controller/{archive.name}", "controller")
+            builder.add_tree(Path(given["controller_setup"]), "controller/setup", "controller")
         for entry in given["pythons"]:
-            builder.add_python(Path(entry["archive"]), entry["python"], entry["arch"])
+            self._add_python(builder, entry)
         for entry in given["weights"]:
             builder.add_weights(Path(entry["source"]), entry["model"], entry["revision"])
+        for entry in given["trees"]:
+            builder.add_tree(Path(entry["source"]), entry["name"], entry["kind"])
+
+    @staticmethod
+    def _add_python(builder: BundleBuilder, entry: dict[str, Any]) -> None:
+        where = (entry["python"], entry["arch"], entry["sha256"])
+        if entry["archive"]:
+            builder.add_python(Path(entry["archive"]), *where)
+        elif entry["url"] and entry["sha256"]:
+            builder.add_python_download(entry["url"], *where)
+        else:
+            raise FetchError(
+                f"bundle_pythons: Python {entry['python']} for {entry['arch']} has neither archive nor url with sha256"
+            )

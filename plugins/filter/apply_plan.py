@@ -46,6 +46,7 @@ class FilterModule:
             "bundle_environments": _filter(plan_application.bundle_environments),
             "bundle_weights": _filter(plan_application.bundle_weights),
             "bundled": _filter(bundle_manifest.bundled),
+            "bundled_paths": _filter(bundle_manifest.listed_paths),
             "planned_content": _filter(plan_application.content),
             "planned_units": _filter(plan_application.units),
             "release_layout": _filter(plan_application.release_layout),

@@ -131,7 +131,8 @@ def bundle_environments(plans: Iterable[Planned], locks: str) -> list[dict[str, 
                 "arch": entry["arch"],
                 "glibc": entry["glibc"],
                 "cuda": entry["cuda"],
-                "download_bytes": entry["download_bytes"],
+                "index": entry["index"],
+                "release": entry["versions"]["sglang"],
             }
     return [wanted[key] for key in sorted(wanted)]
 

@@ -9,9 +9,12 @@ DOCUMENTATION = r"""
 module: bundle
 short_description: A folder with all that the planned hosts need, made on the connected side
 description:
-  - Fetches the wheels of each lock, adds uv, Python kits and weights, and writes a manifest with size and SHA-256 of every file.
+  - Fetches the wheels of each lock, adds uv, Python kits, weights, a controller kit and further trees of files, and writes
+    a manifest with size and SHA-256 of every file, C(SHA256SUMS), a CycloneDX bill of materials and the licences.
   - Proves from the wheels that the compiled kernels of each lock can be loaded beside its torch, and records it.
-  - Runs on the controller. The package index is the one that pip is configured with there.
+  - Everything that can be refused is refused before the first byte is fetched. A run that was cut off is gone on with.
+  - The same locks and the same collection give the same bytes.
+  - Runs on the controller. The default package index is the one that pip is configured with there.
 version_added: 0.1.0
 author:
   - The baremetal.sglang maintainers (@baremetal-sglang)
@@ -20,6 +23,12 @@ options:
     description: The folder of the bundle.
     type: path
     required: true
+  base:
+    description:
+      - A bundle, or its C(manifest.json) alone. Content that it holds is left out of O(dest), which is then a delta that
+        M(baremetal.sglang.bundle_import) completes.
+    type: path
+    default: ""
   cache_dir:
     description: Where fetched wheels are kept for the next bundle.
     type: path
@@ -28,7 +37,7 @@ options:
     description: The environments to carry.
     type: list
     elements: dict
-    required: true
+    default: []
     suboptions:
       lock:
         description: The lock file on the controller.
@@ -50,14 +59,64 @@ options:
         description: CUDA tag of the release's variant, such as V(cu130), which the kernels must be built for.
         type: str
         default: ""
-      download_bytes:
-        description: Size of all its wheels where known, to refuse a disk that is too small.
-        type: int
-        default: 0
+      index:
+        description: Name of the index that the wheels come from, a key of O(indexes).
+        type: str
+        default: default
+      release:
+        description: Release of the engine, as the catalogue calls it.
+        type: str
+        default: ""
+  indexes:
+    description:
+      - Package indexes by name. Several entries of one name are mirrors, asked in turn. V(default) replaces the index that
+        pip is configured with. C(file://) addresses lead to folders with an C(index.html) for each package.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The name that releases know it by, such as V(pytorch-cu128).
+        type: str
+        required: true
+      url:
+        description: Address of its simple API.
+        type: str
+        required: true
   uv_lock:
     description: The lock file that names uv.
     type: path
     required: true
+  controllers:
+    description: Controllers without a net that the bundle can set up, with C(controller/setup).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      python:
+        description: Minor version of Python, V(3.12) or newer.
+        type: str
+        required: true
+      arch:
+        description: Architecture of the controller.
+        type: str
+        required: true
+      glibc:
+        description: The oldest glibc that the wheels must run with.
+        type: str
+        required: true
+  controller_lock:
+    description: The lock of what runs plays.
+    type: path
+    default: ""
+  controller_setup:
+    description: The script that makes a controller from the bundle.
+    type: path
+    default: ""
+  sign_key:
+    description: Private key that signs the manifest, or the public half of a key that an agent holds.
+    type: path
+    default: ""
   pythons:
     description: Archives with an interpreter for hosts that have none of the right version.
     type: list
@@ -67,13 +126,39 @@ options:
       archive:
         description: The archive on the controller.
         type: path
-        required: true
+        default: ""
+      url:
+        description: Where the archive is fetched from, when it is not on the controller; needs O(pythons[].sha256).
+        type: str
+        default: ""
+      sha256:
+        description: What its content must be.
+        type: str
+        default: ""
       python:
         description: Minor version of Python.
         type: str
         required: true
       arch:
         description: Architecture of the host.
+        type: str
+        required: true
+  trees:
+    description: Further files, such as conda packages, kernel-tuning files or Debian packages.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      source:
+        description: File or folder on the controller.
+        type: path
+        required: true
+      name:
+        description: Where it lies in the bundle, below one of C(conda), C(debs), C(moe), C(pixi) and its other folders.
+        type: str
+        required: true
+      kind:
+        description: What the manifest calls these files.
         type: str
         required: true
   weights:
@@ -123,6 +208,14 @@ files:
   type: int
 bytes:
   description: How many bytes they are.
+  returned: success
+  type: int
+carried_files:
+  description: How many of the files lie in the folder; fewer than all in a delta.
+  returned: success
+  type: int
+carried_bytes:
+  description: How many bytes these are.
   returned: success
   type: int
 """

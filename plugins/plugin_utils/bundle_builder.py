@@ -1,63 +1,350 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fills a bundle folder on the controller: wheels, locks, uv, Python kits and weights, with a manifest."""
+"""Fills a bundle folder on the controller: wheels, locks, uv, Python kits and whatever else is added, with a manifest."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from ansible_collections.baremetal.sglang.plugins.module_utils import bundle_manifest
+from ansible_collections.baremetal.sglang.plugins.module_utils import bundle_manifest, cyclonedx
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle_manifest import BundleError
+from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import did_you_mean
+from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_content
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import ContentError
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_folder import BundleFolder
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.elf_wheels import SymbolTables, prove_wheels
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import DEFAULT, Indexes
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import (
+    Progress,
+    Wanted,
+    WheelCache,
+    told,
+)
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_metadata import package_of
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import (
     FetchError,
-    WheelCache,
-    parse_lock,
-    sha256_of,
-    wheel_tags,
+    Target,
+    Wheel,
+    pins_for,
 )
 
 # uv runs on the hosts before any of their own settings apply; its wheel is built for an old glibc.
 INSTALLER_PYTHON = "3.12"
 
 
-class BundleBuilder:
-    """Adds parts one by one; `finish` writes the manifest last, so a cut-off run leaves no valid bundle."""
+@dataclass(frozen=True)
+class LockRequest:
+    """One lock whose wheels are carried for one target."""
 
-    def __init__(self, folder: Path, cache: Path, say: Callable[[str], None]) -> None:
+    kind: str
+    lock: Path
+    target: Target
+    index: str = DEFAULT
+    cuda: str = ""
+    release: str = ""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A file that is to lie in the bundle."""
+
+    name: str
+    source: Path
+    kind: str
+    sha256: str
+    size: int
+
+
+class BundleBuilder:
+    """Parts are added one by one; then `prepare` refuses, `fill` fetches and places, `finish` writes the manifest.
+
+    The manifest comes last, so a cut-off run leaves no valid bundle and the next one goes on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        cache: Path,
+        say: Callable[[str], None],
+        indexes: list[dict[str, str]] | None = None,
+        base: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.place = BundleFolder(folder)
         self.folder = folder
         self.say = say
+        self.cache_folder = cache
         self.cache = WheelCache(cache / "wheels", say)
+        self.kits = WheelCache(cache / "python", say)
         self.tables = SymbolTables(cache / "abi")
-        self.files: dict[str, dict[str, Any]] = {}
+        self.named_indexes = indexes or []
+        self.base_id = str(base["id"]) if base else ""
+        self.base_hashes = {entry["sha256"] for entry in base["files"].values()} if base else set()
+        self.requests: list[LockRequest] = []
+        self.trees: list[tuple[Path, str, str, Mapping[str, str]]] = []
+        self.pieces: dict[str, Piece] = {}
+        self.offers: list[Wheel] = []
+        self.downloads: list[Wheel] = []
+        self.indexes: Indexes | None = None
         self.environments: dict[str, dict[str, Any]] = {}
+        self.controllers: dict[str, dict[str, Any]] = {}
         self.weights: dict[str, dict[str, Any]] = {}
         self.installers: dict[str, str] = {}
         self.pythons: dict[str, str] = {}
 
-    def add_environment(self, lock: Path, python: str, arch: str, glibc: str, cuda: str = "") -> None:
-        pins = parse_lock(lock.read_text(encoding="utf-8"))
-        wheels = self.cache.complete(pins, wheel_tags(python, arch, glibc))
-        names = [self._place(wheel, f"wheels/{wheel.name}", "wheel", wheel.parent.name) for wheel in wheels]
-        where = self._place(lock, f"locks/{lock.name}", "lock")
+    @property
+    def files(self) -> dict[str, dict[str, Any]]:
+        return {
+            name: {"kind": piece.kind, "sha256": piece.sha256, "size": piece.size}
+            for name, piece in self.pieces.items()
+        }
+
+    def add_environment(
+        self,
+        lock: Path,
+        python: str,
+        arch: str,
+        glibc: str,
+        cuda: str = "",
+        index: str = DEFAULT,
+        release: str = "",
+    ) -> None:
+        self.requests.append(
+            LockRequest("environment", lock, Target(python, arch, glibc), index, cuda, release)
+        )
+
+    def add_installer(self, lock: Path, arch: str, glibc: str) -> None:
+        self.requests.append(LockRequest("installer", lock, Target(INSTALLER_PYTHON, arch, glibc)))
+
+    def add_controller(self, lock: Path, python: str, arch: str, glibc: str) -> None:
+        self.requests.append(LockRequest("controller", lock, Target(python, arch, glibc)))
+
+    def add_python(self, archive: Path, minor: str, arch: str, sha256: str = "") -> None:
+        name = f"python/{archive.name}"
+        self.add_tree(archive, name, "python", {archive.name: sha256} if sha256 else {})
+        self.pythons[f"{minor}-{arch}"] = name
+
+    def add_python_download(self, url: str, minor: str, arch: str, sha256: str) -> None:
+        filename = unquote(urlsplit(url).path.rsplit("/", 1)[-1])
+        self.downloads.append(Wheel(f"Python {minor}", filename, sha256, url))
+        self.pythons[f"{minor}-{arch}"] = f"python/{filename}"
+
+    def add_weights(self, source: Path, model: str, revision: str) -> None:
+        folder = f"weights/{model}/{revision}"
+        names = [f"{folder}/{path.relative_to(source)}" for path in _files_below(source)]
+        if not any(name.endswith((".safetensors", ".bin")) for name in names):
+            raise FetchError(f"{source}: holds no weights of {model} (no .safetensors file)")
+        self.add_tree(source, folder, "weights")
+        self.weights[f"{model}/{revision}"] = {"files": names, "folder": folder}
+
+    def add_tree(self, source: Path, name: str, kind: str, hashes: Mapping[str, str] | None = None) -> None:
+        """A file or a folder of files, as `name` in the bundle.
+
+        With `hashes` (by path below the source) its content must be that, and is not read twice.
+        """
+        if name.split("/", maxsplit=1)[0] not in bundle_manifest.PARTS:
+            raise FetchError(
+                f"{source}: cannot be put at {name}: a bundle has {', '.join(bundle_manifest.PARTS)}"
+            )
+        if not source.exists():
+            raise FetchError(f"{source}: is not there, and was to become {name} of the bundle")
+        self.trees.append((source, name, kind, hashes or {}))
+
+    def prepare(self) -> None:
+        """Everything that can be refused, all at once, before the first byte of content moves."""
+        problems = [
+            f"{request.lock}: the lock is not there: make it with tools/update_release.py, or name the folder that "
+            "has it in bundle_locks_dir"
+            for request in self.requests
+            if not request.lock.is_file()
+        ]
+        if problems:
+            raise FetchError(told(problems))
+        wanted = {
+            Wanted(pin, request.target, request.index): request
+            for request in self.requests
+            for pin in pins_for(request.lock.read_text(encoding="utf-8"), request.target)
+        }
+        missing = self.cache.missing(wanted)
+        if missing:
+            self.indexes = Indexes(self.named_indexes)
+            self._refuse_unknown_indexes(missing, wanted)
+            self.say(f"asking for {len(missing)} wheels")
+            self.offers = self.cache.offers(missing, self.indexes)
+        self._size_downloads()
+        self._refuse_small_disk(wanted)
+
+    def _size_downloads(self) -> None:
+        for at, file in enumerate(self.downloads):
+            if not self.kits.find(file.sha256):
+                self.indexes = self.indexes or Indexes(self.named_indexes)
+                try:
+                    self.downloads[at] = replace(file, size=self.indexes.web.size(file.url))
+                except OSError as error:
+                    raise FetchError(
+                        f"{file.filename}: its url in bundle_pythons cannot be reached ({type(error).__name__})"
+                    ) from error
+
+    def _refuse_unknown_indexes(self, missing: list[Wanted], wanted: Mapping[Wanted, LockRequest]) -> None:
+        known = self.indexes.addresses if self.indexes else {}
+        problems = [
+            f"bundle_indexes: names no index {entry.index}, where the wheels of {wanted[entry].lock.name} come from "
+            f"({did_you_mean(entry.index, known)}): add {{name: {entry.index}, url: ITS ADDRESS}}"
+            for entry in missing
+            if entry.index not in known
+        ]
+        if problems:
+            raise FetchError(told(problems))
+
+    def _refuse_small_disk(self, wanted: Mapping[Wanted, LockRequest]) -> None:
+        self.cache.folder.mkdir(parents=True, exist_ok=True)
+        probe = self.cache.folder / ".probe"
+        probe.touch()
+        shared = bundle_content.shares_blocks(probe, self.folder)
+        probe.unlink()
+        fetched = sum(wheel.size - self.cache.kept(wheel) for wheel in self.offers)
+        kits = sum(file.size for file in self.downloads)
+        wheels = 0
+        if not shared:
+            here = {self.cache.wheel(entry.pin, entry.target) for entry in wanted} - {None}
+            sizes = {path.name: path.stat().st_size for path in here if path}
+            sizes |= {wheel.filename: wheel.size for wheel in self.offers}
+            wheels = sum(size for name, size in sizes.items() if not self.place.holds(f"wheels/{name}", size))
+        others = sum(
+            path.stat().st_size
+            for source, name, _unused, _unused in self.trees
+            for path in _files_below(source)
+            if not self.place.holds(_name_below(source, path, name), path.stat().st_size)
+        )
+        problems = bundle_content.room_problems(
+            [
+                (self.cache.folder, fetched + kits, f"downloads {(fetched + kits) / 1e9:.2f} GB"),
+                (self.folder, wheels, f"wheels {wheels / 1e9:.2f} GB"),
+                (self.folder, others + kits, f"other files {(others + kits) / 1e9:.2f} GB"),
+            ]
+        )
+        if problems:
+            raise ContentError(f"{told(problems)}. Nothing was fetched.")
+
+    def fill(self) -> None:
+        """Fetches what is missing and puts everything in its place."""
+        if self.indexes:
+            self.cache.fetch(self.offers, self.indexes.web)
+            self.kits.fetch(
+                [file for file in self.downloads if not self.kits.find(file.sha256)], self.indexes.web
+            )
+        for file in self.downloads:
+            if path := self.kits.find(file.sha256):
+                self.add_tree(path, f"python/{file.filename}", "python", {path.name: file.sha256})
+        for request in self.requests:
+            self._take(request)
+        self._take_trees()
+        self._write_papers()
+        self._place_all()
+
+    def _take(self, request: LockRequest) -> None:
+        pins = pins_for(request.lock.read_text(encoding="utf-8"), request.target)
+        wheels = [path for pin in pins if (path := self.cache.wheel(pin, request.target))]
+        names = sorted(
+            self._register(f"wheels/{wheel.name}", wheel, "wheel", wheel.parent.name) for wheel in wheels
+        )
+        target = request.target
+        if request.kind == "installer":
+            (self.installers[target.arch],) = names
+            return
+        folder = "controller" if request.kind == "controller" else "locks"
+        where = self._register(f"{folder}/{request.lock.name}", request.lock, "lock")
+        entry = {
+            "arch": target.arch,
+            "glibc": target.glibc,
+            "lock": where,
+            "python": target.python,
+            "wheels": names,
+        }
+        if request.kind == "controller":
+            self.controllers[f"{target.python}-{target.arch}"] = entry
+            return
         hashes = {wheel: wheel.parent.name for wheel in wheels}
-        proofs = prove_wheels(hashes, self.tables, python, glibc, cuda)
+        proofs = prove_wheels(hashes, self.tables, target.python, target.glibc, request.cuda)
         for proof in proofs:
             if proof["proven"]:
                 self.say(proof["what"])
-        self.environments[lock.name] = {
+        self.environments[request.lock.name] = {
+            **entry,
             "abi": proofs,
-            "arch": arch,
-            "lock": where,
-            "python": python,
-            "wheels": sorted(names),
+            "cuda": request.cuda,
+            "release": request.release,
         }
+
+    def _take_trees(self) -> None:
+        def one(item: tuple[Path, str, str, str], progress: Progress) -> None:
+            path, name, kind, known = item
+            self._register(name, path, kind, known or bundle_content.hash_of(path, progress.add))
+
+        items = [
+            (
+                path.stat().st_size,
+                (path, _name_below(source, path, name), kind, _below(source, path, hashes)),
+            )
+            for source, name, kind, hashes in self.trees
+            for path in _files_below(source)
+        ]
+        bundle_content.in_parallel(items, one, self.say, "files read")
+
+    def _write_papers(self) -> None:
+        """Bill of materials and licences; made in the cache, so that placing them is placing a file like any other."""
+        packages = {
+            name: package_of(piece.source) for name, piece in self.pieces.items() if piece.kind == "wheel"
+        }
+        papers = self.cache_folder / "papers"
+        for name, text in (
+            (bundle_manifest.SBOM, cyclonedx.document(self.files, packages)),
+            (bundle_manifest.LICENCES, cyclonedx.licences(packages)),
+        ):
+            data = text.encode()
+            sha256 = bundle_content.hashed(data)
+            self._register(name, bundle_content.kept(papers / sha256, data), "sbom", sha256)
+
+    def _register(self, name: str, source: Path, kind: str, sha256: str = "") -> str:
+        sha256 = sha256 or bundle_content.hash_of(source)
+        other = self.pieces.get(name)
+        if other and other.sha256 != sha256:
+            raise ContentError(
+                f"{name}: two files of one name: {other.source} with sha256 {other.sha256} and {source} with "
+                f"sha256 {sha256}. One folder holds one of them: resolve the locks again from one index"
+            )
+        self.pieces[name] = Piece(name, source, kind, sha256, source.stat().st_size)
+        return name
+
+    def _place_all(self) -> None:
+        problems: list[str] = []
+
+        def one(piece: Piece, progress: Progress) -> None:
+            target = self.folder / piece.name
+            if self.place.holds(piece.name, piece.size) and bundle_content.hash_of(target) == piece.sha256:
+                progress.add(piece.size)
+                return
+            wheel = piece.kind == "wheel"
+            try:
+                bundle_content.place(piece.source, target, piece.sha256, wheel, progress.add)
+            except ContentError as error:
+                problems.append(f"{error}")
+                if wheel:
+                    piece.source.unlink()
+                    problems[-1] += "; it was taken out of the cache: run again and it is fetched anew"
+
+        carried = [(piece.size, piece) for piece in self.pieces.values() if self.carries(piece.sha256)]
+        bundle_content.in_parallel(carried, one, self.say, "files in place")
+        if problems:
+            raise ContentError(told(problems))
+
+    def carries(self, sha256: str) -> bool:
+        """A delta leaves out what its base holds, under whatever name."""
+        return sha256 not in self.base_hashes
 
     def unproven(self) -> list[str]:
         """What keeps kernels from being loaded beside torch, for every environment, with what would help."""
@@ -68,76 +355,25 @@ class BundleBuilder:
             if not proof["proven"]
         ]
 
-    def add_installer(self, lock: Path, arch: str, glibc: str) -> None:
-        (wheel,) = self.cache.complete(
-            parse_lock(lock.read_text(encoding="utf-8")), wheel_tags(INSTALLER_PYTHON, arch, glibc)
-        )
-        self.installers[arch] = self._place(wheel, f"wheels/{wheel.name}", "wheel", wheel.parent.name)
-
-    def add_python(self, archive: Path, minor: str, arch: str) -> None:
-        self.pythons[f"{minor}-{arch}"] = self._place(archive, f"python/{archive.name}", "python")
-
-    def add_weights(self, source: Path, model: str, revision: str) -> None:
-        folder = f"weights/{model}/{revision}"
-        files = sorted(path for path in source.rglob("*") if path.is_file())
-        if not any(path.suffix in (".safetensors", ".bin") for path in files):
-            raise FetchError(f"{source}: holds no weights of {model} (no .safetensors file)")
-        names = [self._place(path, f"{folder}/{path.relative_to(source)}", "weights") for path in files]
-        self.weights[f"{model}/{revision}"] = {"files": names, "folder": folder}
-
-    def finish(self) -> bool:
-        """Writes manifest and checksums; says whether the bundle is another than before."""
-        self._drop_strangers()
+    def finish(self, sign_key: Path | None = None) -> bool:
+        """Writes manifest, checksums and signature; says whether the bundle is another than before."""
+        files = self.files
         manifest = bundle_manifest.build(
-            self.files, self.environments, self.weights, self.installers, self.pythons
+            files, self.environments, self.weights, self.installers, self.pythons, self.controllers
         )
-        text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
-        sums = bundle_manifest.sums(
-            self.files | {bundle_manifest.MANIFEST: {"sha256": hashlib.sha256(text.encode()).hexdigest()}}
-        )
-        target = self.folder / bundle_manifest.MANIFEST
-        changed = not target.exists() or target.read_text(encoding="utf-8") != text
-        for name, content in ((bundle_manifest.SUMS, sums), (bundle_manifest.MANIFEST, text)):
-            part = self.folder / f"{name}.part"
-            part.write_text(content, encoding="utf-8")
-            part.rename(self.folder / name)
-        return changed
-
-    def _drop_strangers(self) -> None:
-        for path in self.folder.rglob("*"):
-            name = str(path.relative_to(self.folder))
-            if path.is_file() and name not in self.files and path.parent != self.folder:
-                path.unlink()
-
-    def _place(self, source: Path, name: str, kind: str, sha256: str = "") -> str:
-        target = self.folder / name
-        size = source.stat().st_size
-        same = (
-            target.exists()
-            and target.stat().st_size == size
-            and (kind == "wheel" or sha256_of(target) == sha256_of(source))
-        )
-        if not same:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(target.name + ".part")
-            part.unlink(missing_ok=True)
-            # Only the cache holds files that nobody edits; anything else is copied.
-            if not (kind == "wheel" and linked(source, part)):
-                shutil.copyfile(source, part)
-            part.rename(target)
-        self.files[name] = {"kind": kind, "sha256": sha256 or sha256_of(target), "size": size}
-        return name
+        if problems := bundle_manifest.problems_of(manifest):
+            raise BundleError("\n".join(problems))
+        carried = {name for name, entry in files.items() if self.carries(entry["sha256"])}
+        return self.place.publish(manifest, carried, self.base_id, sign_key)
 
 
-def linked(source: Path, target: Path) -> bool:
-    try:
-        os.link(source, target)
-    except OSError:
-        return False
-    return True
+def _files_below(source: Path) -> list[Path]:
+    return [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
 
 
-def free_bytes(folder: Path) -> int:
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+def _name_below(source: Path, path: Path, name: str) -> str:
+    return name if path == source else f"{name}/{path.relative_to(source)}"
+
+
+def _below(source: Path, path: Path, hashes: Mapping[str, str]) -> str:
+    return hashes.get(path.name if path == source else str(path.relative_to(source)), "")

@@ -192,5 +192,5 @@ def test_a_controller_without_the_libraries_of_a_bundle_is_told_which(
     )
     assert done.returncode != 0
     assert re.search(r"REFUSED  the bundle needs the Python package \w+ beside ansible-core", done.stdout)
-    assert "pip install packaging pip pyelftools requests" in done.stdout
+    assert "pip install jsonschema packaging pip pyelftools requests" in done.stdout
     assert not (tmp_path / "bundle").exists()

@@ -31,12 +31,16 @@ def built(folder: Path, extra: str = "", declare: str = "", cuda: str = "cu130")
     lock.write_text("\n".join(lines) + "\n")
     builder = BundleBuilder(folder / "bundle", folder / "cache", print)
     builder.add_environment(lock, "3.11", "x86_64", "2.34", cuda)
+    with builder.place.alone():
+        builder.prepare()
+        builder.fill()
     return builder
 
 
 def test_the_manifest_holds_the_proof(tmp_path: Path) -> None:
     builder = built(tmp_path)
     assert builder.unproven() == []
+    builder.installers["x86_64"] = "wheels/torch-2.0-py3-none-manylinux_2_28_x86_64.whl"
     assert builder.finish()
     manifest = json.loads((tmp_path / "bundle/manifest.json").read_text())
     (proof,) = manifest["environments"]["engine.txt"]["abi"]

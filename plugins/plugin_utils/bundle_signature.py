@@ -1,0 +1,119 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Signatures of a bundle's manifest, by `ssh-keygen -Y`: no tool that a controller does not have."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle_manifest import (
+    MANIFEST,
+    NAMESPACE,
+    SIGNATURE,
+)
+
+KEY = re.compile(r"key (SHA256:\S+)")
+
+
+class SignatureError(Exception):
+    """Says why a signature is not accepted, or cannot be made."""
+
+
+@dataclass(frozen=True)
+class Signed:
+    key: str
+    """Fingerprint; empty when the bundle is not signed."""
+    by: str = ""
+    """Who it is in the file of allowed signers; empty when there is no such file."""
+
+    @property
+    def words(self) -> str:
+        if not self.key:
+            return "not signed: nobody vouches for it"
+        if not self.by:
+            return f"signed with key {self.key}, which nothing was compared with (bundle_allowed_signers is not set)"
+        return f"signed by {self.by} with key {self.key}"
+
+
+def _ssh_keygen(*words: str, data: bytes | None = None) -> subprocess.CompletedProcess[str]:
+    try:
+        # A passphrase that is asked for would hang a run; a key with one belongs in an agent.
+        done = subprocess.run(
+            ["ssh-keygen", *words],
+            input=data or b"",
+            capture_output=True,
+            check=False,
+            env={**os.environ, "SSH_ASKPASS_REQUIRE": "never"},
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise SignatureError("ssh-keygen is not here: install the OpenSSH client of this machine") from error
+    # No terminal control and no unreadable bytes from a file that somebody else made.
+    text = (stream.decode(errors="replace").strip() for stream in (done.stdout, done.stderr))
+    return subprocess.CompletedProcess(done.args, done.returncode, *text)
+
+
+def sign(folder: Path, key: Path, data: bytes) -> bool:
+    """Signs the manifest; keeps a signature of the same key that still holds. Says whether it is another."""
+    target = folder / SIGNATURE
+    own = _ssh_keygen("-l", "-f", str(key))
+    if own.returncode:
+        raise SignatureError(f"bundle_sign_key = {key}: {own.stderr}")
+    fingerprint = own.stdout.split()[1]
+    if target.is_file():
+        done = _ssh_keygen("-Y", "check-novalidate", "-n", NAMESPACE, "-s", str(target), data=data)
+        if done.returncode == 0 and fingerprint in done.stdout:
+            return False
+    with tempfile.TemporaryDirectory() as place:
+        copy = Path(place) / MANIFEST
+        copy.write_bytes(data)
+        done = _ssh_keygen("-Y", "sign", "-q", "-f", str(key), "-n", NAMESPACE, str(copy))
+        if done.returncode:
+            raise SignatureError(f"bundle_sign_key = {key}: {done.stderr}")
+        part = folder / f"{SIGNATURE}.part"
+        part.write_bytes((Path(place) / SIGNATURE).read_bytes())
+    part.rename(target)
+    return True
+
+
+def check(signature: Path, data: bytes, allowed: Path | None, signer: str = "") -> Signed:
+    """Who signed these bytes; a signature that does not hold is refused even where nobody is asked for."""
+    if allowed is not None and not allowed.is_file():
+        raise SignatureError(f"bundle_allowed_signers = {allowed}: there is no such file")
+    if not signature.is_file():
+        if allowed is None:
+            return Signed("")
+        raise SignatureError(
+            f"{SIGNATURE}: is missing: the bundle is not signed, and {allowed} says who must have"
+        )
+    done = _ssh_keygen("-Y", "check-novalidate", "-n", NAMESPACE, "-s", str(signature), data=data)
+    if done.returncode:
+        raise SignatureError(
+            f"{SIGNATURE}: does not belong to this {MANIFEST}: one of the two was changed ({done.stderr})"
+        )
+    match = KEY.search(done.stdout)
+    key = match[1] if match else "unknown"
+    if allowed is None:
+        return Signed(key)
+    principals = _ssh_keygen("-Y", "find-principals", "-s", str(signature), "-f", str(allowed))
+    known = principals.stdout.splitlines()
+    if principals.returncode:
+        expired = [line for line in principals.stderr.splitlines() if "expired" in line or "not yet" in line]
+        if expired:
+            raise SignatureError(f"{SIGNATURE}: the time of key {key} is over: {expired[0]}")
+        raise SignatureError(f"{SIGNATURE}: unknown signer: key {key} stands in no line of {allowed}")
+    if signer and signer not in known:
+        raise SignatureError(f"{SIGNATURE}: signed by {', '.join(known)}, and bundle_signer wants {signer}")
+    name = signer or known[0]
+    done = _ssh_keygen(
+        *("-Y", "verify", "-f", str(allowed), "-I", name, "-n", NAMESPACE, "-s", str(signature)), data=data
+    )
+    if done.returncode:
+        raise SignatureError(f"{SIGNATURE}: not accepted from {name}: {done.stderr or done.stdout}")
+    return Signed(key, name)
