@@ -14,7 +14,8 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-STREAM_BYTES = 64 << 20
+# Kept in memory, once for each host that is sent to.
+STREAM_BYTES = 128 << 20
 
 # Runs on the host, under the Python that Ansible found there.
 RECEIVER = """

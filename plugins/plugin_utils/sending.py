@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 import time
@@ -95,14 +96,16 @@ def send(
 
 
 def _read(source: Path, head: bytes, pieces: Sequence[streams.Piece]) -> bytes:
-    parts = [head]
+    data = io.BytesIO()
+    data.write(head)
     for piece in pieces:
         with (source / piece.source).open("rb") as stream:
             stream.seek(piece.offset)
-            parts.append(stream.read(piece.length))
-        if len(parts[-1]) != piece.length:
-            raise SendError(f"{source / piece.source} on the controller is shorter than the manifest says")
-    return b"".join(parts)
+            if data.write(stream.read(piece.length)) != piece.length:
+                raise SendError(
+                    f"{source / piece.source} on the controller is shorter than the manifest says"
+                )
+    return data.getvalue()
 
 
 def _problem(answer: dict[str, Any]) -> str:
