@@ -21,6 +21,7 @@ from ansible_collections.baremetal.sglang.tests.unit.fixtures import stand_in_wh
 from .conftest import REPOSITORY, lab_name, write_inventory
 
 SUBNET = "10.92.0"
+KIT = "python/python-3.11.tar.gz"
 ROOT = "/opt/sglang"
 PATHS = {"environments": f"{ROOT}/envs", "store": f"{ROOT}/store", "releases": f"{ROOT}/releases"}
 PLAY = [{"hosts": "all", "gather_facts": False, "roles": ["baremetal.sglang.runtime"]}]
@@ -35,6 +36,7 @@ class Room:
     inventory: Path
     folder: Path
     files: Files
+    name: str = "r1"
     more: dict[str, Any] = field(default_factory=dict)
 
     def environment(self, name: str, **changes: Any) -> dict[str, Any]:
@@ -72,7 +74,17 @@ class Room:
         playbook.write_text(json.dumps(PLAY), encoding="utf-8")
         variables.write_text(json.dumps(said), encoding="utf-8")
         return subprocess.run(
-            [Path(sys.prefix) / "bin" / "ansible-playbook", "-i", self.inventory, playbook, "-e", f"@{variables}", *words],
+            [
+                Path(sys.prefix) / "bin" / "ansible-playbook",
+                "-i",
+                self.inventory,
+                "--limit",
+                self.name,
+                playbook,
+                "-e",
+                f"@{variables}",
+                *words,
+            ],
             cwd=REPOSITORY,
             env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_DISPLAY_FAILED_STDERR": "0"},
             stdout=subprocess.PIPE,
@@ -96,13 +108,13 @@ class Room:
         assert self.ssh(f"find {PATHS['environments']} -maxdepth 1 -name '{name}*'", check=False).stdout == ""
 
     def ssh(self, command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.lab.host("r1").ssh(command, check=check)  # type: ignore[no-any-return]
+        return self.lab.host(self.name).ssh(command, check=check)  # type: ignore[no-any-return]
 
     def file(self, part: str) -> dict[str, Any]:
         return next(entry for entry in self.files if part in entry["path"])
 
     def put(self, target: str, data: bytes) -> None:
-        root = Path(self.lab.paths.host("r1").root)
+        root = Path(self.lab.paths.host(self.name).root)
         (root / target.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
         (root / target.lstrip("/")).write_bytes(data)
 
@@ -118,7 +130,10 @@ def booted(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     from lab import Lab
 
     folder = tmp_path_factory.mktemp("runtime")
-    hosts = {"r1": {"ansible_host": f"{SUBNET}.11", "lab": {"kind": "nspawn", "image": "debian-12"}}}
+    hosts = {
+        "r1": {"ansible_host": f"{SUBNET}.11", "lab": {"kind": "nspawn", "image": "debian-12"}},
+        "r13": {"ansible_host": f"{SUBNET}.13", "lab": {"kind": "nspawn", "image": "debian-13"}},
+    }
     inventory = write_inventory(folder, lab_name("runtime"), hosts)
     # As many files as the real engine has, most of them small.
     many = {f"small{number}": {f"small{number}/__init__.py": ""} for number in range(170)}
@@ -177,7 +192,7 @@ def test_a_cut_off_transfer_goes_on_where_it_stopped(room: Room) -> None:
 
 
 def test_a_bundle_that_the_host_reads_itself(room: Room, tmp_path: Path) -> None:
-    root = Path(room.lab.paths.host("r1").root)
+    root = Path(room.lab.paths.host(room.name).root)
     subprocess.run(["cp", "-r", room.folder, root / "srv" / "bundle"], check=True)
     room.more = {"runtime_bundle_on_host": "/srv/bundle", "bundle_dir": str(tmp_path)}
     entry = room.file("bulk0")
@@ -247,3 +262,44 @@ def test_two_runs_at_once(room: Room) -> None:
     )
     room.ssh("systemctl stop holder")
     room.works("one")
+
+
+@pytest.fixture(scope="module")
+def kit(labs_directory: Path, booted: Room) -> dict[str, Any]:
+    """The relocatable Python, made once for all runs on this machine."""
+    cache = os.environ.get("BAREMETAL_CACHE") or Path.home() / ".cache" / "baremetal-sglang"
+    made, target = Path(cache) / "kits" / "python-3.11.tar.gz", booted.folder / KIT
+    if not made.exists():
+        subprocess.run([sys.executable, REPOSITORY / "tools" / "python_kit.py", made], check=True)
+    target.parent.mkdir()
+    target.write_bytes(made.read_bytes())
+    return stand_in.listed(booted.folder, [target])[0]
+
+
+@pytest.fixture
+def newer(booted: Room, kit: dict[str, Any]) -> Room:
+    """A host whose only Python is too new, and what its plan says of the one that is brought."""
+    found = Room(booted.lab, booted.inventory, booted.folder, [*booted.files, kit], "r13")
+    found.ssh(f"rm -rf {ROOT}")
+    return found
+
+
+HOME = f"{ROOT}/python/3.11"
+BROUGHT = {"python_kit": KIT, "python_home": HOME, "interpreter": f"{HOME}/bin/python3"}
+
+
+def test_a_python_is_brought_to_a_host_whose_own_is_too_new(newer: Room) -> None:
+    assert newer.ssh("ls /usr/bin/python3.*").stdout == "/usr/bin/python3.13\n"
+    assert changed(newer.works("one", **BROUGHT)) == 2
+    assert changed(newer.works("one", **BROUGHT)) == 0
+    modules = "ssl, sqlite3, ctypes, lzma, bz2, zlib, hashlib, uuid, readline, multiprocessing, sglang"
+    code = f"import {modules}, sys; print(sys.version_info[:2], sys.base_prefix)"
+    assert newer.ssh(f'{ROOT}/envs/one/bin/python -c "{code}"').stdout == f"(3, 11) {HOME}\n"
+    # A newer environment takes the one that is there.
+    assert changed(newer.works("two", **BROUGHT)) == 1
+    assert newer.ssh(f"find {ROOT} -name '*.partial'; find {HOME} ! -user root").stdout == ""
+
+
+def test_an_archive_that_is_no_fitting_python(newer: Room) -> None:
+    newer.refused("one", r"REFUSED .*is Python 3\.11\.\d+ and the plan wants 3\.12", **BROUGHT, python="3.12")
+    assert newer.ssh(f"ls {ROOT}/python").stdout == ""

@@ -168,6 +168,7 @@ class Maker:
 
     def install(self) -> None:
         os.makedirs(self.work, mode=0o755)
+        os.makedirs(self.unpacked.folder, mode=0o700, exist_ok=True)
         uv = self._unpack_uv()
         environment = {
             "UV_CACHE_DIR": self.unpacked.folder,
@@ -192,7 +193,10 @@ class Maker:
         self.unpacked.seal()
 
     def _unpack_uv(self) -> str:
-        target = os.path.join(self.work, "uv")
+        target = self.unpacked.uv()
+        if os.path.exists(target):
+            return target
+        os.makedirs(os.path.dirname(target), mode=0o700)
         with zipfile.ZipFile(self.uv_wheel) as wheel:
             member = next((name for name in wheel.namelist() if name.endswith(".data/scripts/uv")), "")
             if not member:

@@ -20,6 +20,8 @@ from typing import Any
 from .wheel_names import distribution
 
 SEAL = "seal.json"
+# uv itself, unpacked and sealed like all that it unpacks.
+TOOLS = "archive-tools"
 
 
 class Unpacked:
@@ -110,8 +112,14 @@ class Unpacked:
     def strangers(self, distributions: set[str]) -> list[str]:
         """Unpacked wheels that no environment needs."""
         return sorted(
-            name for name, seal in self.seals().items() if seal["distribution"] not in distributions
+            name
+            for name, seal in self.seals().items()
+            if seal["distribution"] not in distributions and name != "uv"
         )
+
+    def uv(self) -> str:
+        """Where uv lies, or will."""
+        return os.path.join(self.folder, TOOLS, "uv", "uv")
 
     def _write(self, seals: dict[str, Any]) -> None:
         part = f"{self.seal_path}.partial"
