@@ -34,7 +34,10 @@ def environments(plan: Planned) -> list[dict[str, Any]]:
             # These lead to folders of the service user, and to the environment's final place.
             if not item["value"].startswith("/") and item["name"] != "PATH"
         }
-        found.setdefault(entry["id"], entry)
+        # torch must see all that the host has; which of them an instance takes is another matter.
+        entry["gpus"] = len(plan["facts"]["gpus"]) if instance["device"] == "cuda" else 0
+        before = found.setdefault(entry["id"], entry)
+        before["gpus"] = max(before["gpus"], entry["gpus"])
     return list(found.values())
 
 

@@ -91,6 +91,13 @@ def absent(staging: str, files: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return lacking
 
 
+def arrived(staging: str, entry: dict[str, Any]) -> int:
+    """How much of a file that is lacking lies in staging already."""
+    path = os.path.join(staging, str(entry["path"]))
+    size = os.path.getsize(path) if os.path.isfile(path) and not os.path.islink(path) else 0
+    return size if size < int(entry["size"]) else 0
+
+
 def open_to_sender(staging: str, lacking: list[dict[str, Any]]) -> None:
     """Makes the folders that files will be sent into; under sudo the sender is the login user."""
     os.makedirs(staging, mode=0o700, exist_ok=True)

@@ -9,9 +9,11 @@ DOCUMENTATION = r"""
 module: environment
 short_description: A virtual environment made offline from verified wheels
 description:
-  - Compares every wheel with its SHA-256, unpacks uv from its own wheel, makes a virtual environment beside the final place,
-    installs the lock into it without asking any index, imports what must import, and only then renames it to its final name.
-  - An environment that is there is never changed.
+  - Looks whether all that the lock asks for is in the host's store, fits this machine and fits on its disk; unpacks uv from its own
+    wheel, makes a virtual environment beside the final place, installs the lock into it without asking any index, imports what must
+    import, compares versions, CUDA and the number of GPUs with the plan, and only then renames it to its final name.
+  - Files are shared with wheels that were unpacked before, as clones where the file system has them, else as hard links.
+  - An environment that is there is never changed. One run at a time works on a host.
 version_added: 0.1.0
 author:
   - The baremetal.sglang maintainers (@baremetal-sglang)
@@ -20,12 +22,12 @@ options:
     description: The folder of the environment.
     type: path
     required: true
-  bundle:
-    description: Folder on the host with the wheels, the lock and uv, as the bundle lays them out.
+  store:
+    description: Folder on the host with verified content, as M(baremetal.sglang.content_store) keeps it.
     type: path
     required: true
   files:
-    description: What to verify below O(bundle) before anything reads it.
+    description: All that the environment is made of, lock and uv among it.
     type: list
     elements: dict
     required: true
@@ -43,15 +45,19 @@ options:
         type: str
         required: true
   lock:
-    description: Name of the lock file below V(locks/) in O(bundle).
+    description: Name of the lock file, listed in O(files) below V(locks/).
     type: str
     required: true
   python:
     description: The interpreter that the environment is made for.
     type: path
     required: true
+  python_version:
+    description: Its minor version, such as V(3.11).
+    type: str
+    default: ""
   python_kit:
-    description: Archive below O(bundle) that holds the interpreter, unpacked to O(python_home) when that is not there.
+    description: Archive in O(files) that holds the interpreter, unpacked to O(python_home) when that is not there.
     type: str
     default: ""
   python_home:
@@ -70,6 +76,14 @@ options:
     description: Installed versions that must be met, by distribution name.
     type: dict
     default: {}
+  cuda:
+    description: CUDA tag that C(torch) must be built for, such as V(cu130); empty asks for none.
+    type: str
+    default: ""
+  gpus:
+    description: How many GPUs C(torch.cuda) must see; 0 does not look.
+    type: int
+    default: 0
 attributes:
   check_mode:
     description: Says that the environment would be made, and makes nothing.
@@ -83,7 +97,7 @@ EXAMPLES = r"""
 - name: The environment of the planned release
   baremetal.sglang.environment:
     dest: /opt/sglang/envs/0123456789abcdef
-    bundle: /mnt/bundle
+    store: /opt/sglang/store
     files: "{{ runtime_files }}"
     lock: 0.5.23-cu130-x86_64-py3.11.txt
     python: /usr/bin/python3.11
@@ -101,152 +115,18 @@ seconds:
   type: dict
 """
 
-import json
 import os
-import shutil
-import tarfile
-import time
-import zipfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils import published_tree as tree
-
-STAMP = ".environment.json"
-CHECK = """
-import importlib, importlib.metadata, json, sys
-modules, versions = json.loads(sys.argv[1])
-problems = []
-for name, wanted in versions.items():
-    try:
-        found = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        found = "nothing"
-    if found != wanted:
-        problems.append(f"{name}: {wanted} was planned, {found} is installed")
-for name in modules:
-    try:
-        importlib.import_module(name)
-    except BaseException as error:
-        problems.append(f"import {name}: {type(error).__name__}: {error}")
-print(json.dumps(problems))
-"""
-
-
-class Maker:
-    """The steps, in order; each either succeeds or ends the module with what went wrong."""
-
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.dest = module.params["dest"]
-        self.bundle = module.params["bundle"]
-        self.work = self.dest + ".partial"
-        self.seconds: dict[str, float] = {}
-
-    def timed(self, name, step) -> None:
-        started = time.monotonic()
-        step()
-        self.seconds[name] = round(time.monotonic() - started, 1)
-
-    def run(self, what: str, command: list[str], environment: dict[str, str]) -> str:
-        rc, out, err = self.module.run_command(command, environ_update=environment)
-        if rc != 0:
-            self.module.fail_json(
-                msg=f"{what} failed, {self.dest} was not made: {(err or out).strip()[-3000:]}"
-            )
-        return out
-
-    def verify(self) -> None:
-        problems = tree.damaged(self.bundle, self.module.params["files"])
-        if problems:
-            self.module.fail_json(
-                msg=f"the bundle at {self.bundle} is damaged, nothing was installed from it: "
-                + "; ".join(problems[:10])
-            )
-
-    def unpack_python(self) -> None:
-        kit, home = self.module.params["python_kit"], self.module.params["python_home"]
-        if not kit or os.path.exists(home):
-            return
-        partial = home + ".partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        with tarfile.open(os.path.join(self.bundle, kit)) as archive:
-            archive.extractall(partial, filter="data") if hasattr(
-                tarfile, "data_filter"
-            ) else archive.extractall(partial)
-        os.rename(partial, home)
-
-    def install(self) -> None:
-        shutil.rmtree(self.work, ignore_errors=True)
-        os.makedirs(self.work, mode=0o755)
-        uv = self.unpack_uv()
-        environment = {
-            "UV_CACHE_DIR": os.path.join(self.work, "cache"),
-            "UV_PYTHON_DOWNLOADS": "never",
-            "UV_NO_CONFIG": "1",
-            "UV_OFFLINE": "1",
-        }
-        env = os.path.join(self.work, "env")
-        python = self.module.params["python"]
-        self.run("uv venv", [uv, "venv", "--quiet", "--relocatable", "--python", python, env], environment)
-        wheels = os.path.join(self.bundle, "wheels")
-        lock = os.path.join(self.bundle, "locks", self.module.params["lock"])
-        install = [uv, "pip", "sync", "--quiet", "--python", os.path.join(env, "bin", "python")]
-        source = [
-            "--no-index",
-            "--find-links",
-            wheels,
-            "--require-hashes",
-            "--no-build",
-            "--link-mode",
-            "hardlink",
-        ]
-        self.run("uv pip sync", [*install, *source, lock], environment)
-
-    def unpack_uv(self) -> str:
-        names = [entry["path"] for entry in self.module.params["files"] if "/uv-" in entry["path"]]
-        if not names:
-            self.module.fail_json(msg=f"the bundle at {self.bundle} lists no wheel of uv")
-        target = os.path.join(self.work, "uv")
-        with zipfile.ZipFile(os.path.join(self.bundle, names[0])) as wheel:
-            member = next(name for name in wheel.namelist() if name.endswith(".data/scripts/uv"))
-            with wheel.open(member) as source, open(target, "wb") as stream:
-                shutil.copyfileobj(source, stream)
-        os.chmod(target, 0o755)
-        return target
-
-    def check(self) -> None:
-        asked = json.dumps([self.module.params["imports"], self.module.params["versions"]])
-        python = os.path.join(self.work, "env", "bin", "python")
-        environment = {key: str(value) for key, value in self.module.params["import_environment"].items()}
-        scratch = os.path.join(self.work, "scratch")
-        os.makedirs(scratch)
-        out = self.run(
-            "the import check",
-            [python, "-c", CHECK, asked],
-            {"HOME": scratch, "TMPDIR": scratch, **environment},
-        )
-        problems = json.loads(out.strip().splitlines()[-1])
-        if problems:
-            self.module.fail_json(
-                msg=f"the environment is not usable, {self.dest} was not made: " + "; ".join(problems)
-            )
-
-    def publish(self) -> None:
-        env = os.path.join(self.work, "env")
-        with open(os.path.join(env, STAMP), "w", encoding="utf-8") as stream:
-            json.dump({"lock": self.module.params["lock"], "python": self.module.params["python"]}, stream)
-        # uv leaves a lock that anybody may write; an environment that is never changed needs none.
-        if os.path.exists(os.path.join(env, ".lock")):
-            os.unlink(os.path.join(env, ".lock"))
-        os.rename(env, self.dest)
-        shutil.rmtree(self.work)
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.maker import STAMP, Asked, Maker
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store import RefusedError
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "dest": {"type": "path", "required": True},
-            "bundle": {"type": "path", "required": True},
+            "store": {"type": "path", "required": True},
             "files": {
                 "type": "list",
                 "elements": "dict",
@@ -259,24 +139,35 @@ def main() -> None:
             },
             "lock": {"type": "str", "required": True},
             "python": {"type": "path", "required": True},
+            "python_version": {"type": "str", "default": ""},
             "python_kit": {"type": "str", "default": ""},
             "python_home": {"type": "path"},
             "imports": {"type": "list", "elements": "str", "default": []},
             "import_environment": {"type": "dict", "default": {}},
             "versions": {"type": "dict", "default": {}},
+            "cuda": {"type": "str", "default": ""},
+            "gpus": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
-    dest = module.params["dest"]
+    given = dict(module.params)
+    dest = given["dest"]
     if os.path.exists(os.path.join(dest, STAMP)):
         module.exit_json(changed=False, dest=dest)
-    diff = {"before": "", "after": f"{dest}: environment of {module.params['lock']}\n"}
+    diff = {"before": "", "after": f"{dest}: environment of {given['lock']}\n"}
     if module.check_mode:
         module.exit_json(changed=True, dest=dest, diff=diff)
-    maker = Maker(module)
-    for name in ("verify", "unpack_python", "install", "check", "publish"):
-        maker.timed(name, getattr(maker, name))
-    module.exit_json(changed=True, dest=dest, diff=diff, seconds=maker.seconds)
+
+    def run(command, environment, handles):
+        return module.run_command(command, environ_update=environment, pass_fds=handles or None)
+
+    given["import_environment"] = {key: str(value) for key, value in given["import_environment"].items()}
+    try:
+        maker = Maker(Asked(**given), run, module.warn)
+        maker.make()
+    except RefusedError as error:
+        module.fail_json(msg=f"REFUSED  {error}")
+    module.exit_json(changed=bool(maker.seconds), dest=dest, diff=diff, seconds=maker.seconds)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ short_description: A folder of verified files that appears in one step
 description:
   - Brings the listed files to the host, compares size and SHA-256 of each, and only then makes the folder visible, by one rename.
   - Files come from a folder on the controller, over the connection that Ansible has, or from a folder that the host itself can read.
-  - A run that was cut off is taken up where it stopped; a damaged file is named, taken away and fetched again by the next run.
+  - Many files travel as few long streams. A run that was cut off is taken up in the middle of the file where it stopped; a damaged
+    file is named, taken away and fetched again.
 version_added: 0.1.0
 author:
   - The baremetal.sglang maintainers (@baremetal-sglang)
@@ -92,6 +93,7 @@ bytes:
 
 import os
 import shutil
+import sys
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils import published_tree as tree
@@ -154,20 +156,33 @@ def main() -> None:
         "changed": True,
         "dest": dest,
         "lacking": [entry["path"] for entry in lacking],
-        "bytes": sum(entry["size"] for entry in lacking),
+        "bytes": sum(entry["size"] - tree.arrived(staging, entry) for entry in lacking),
         "diff": {"before": "", "after": f"{dest}: {len(files)} files\n"},
     }
     refuse_unfit(module, result["bytes"])
     if module.check_mode or (module.params["step"] == "probe" and not source):
         if not module.check_mode:
             tree.open_to_sender(staging, lacking)
+            result["transfer"] = {
+                "folder": staging,
+                "python": sys.executable,
+                "files": [
+                    [entry["path"], entry["path"], entry["size"], tree.arrived(staging, entry)]
+                    for entry in lacking
+                ],
+            }
         module.exit_json(**result)
     try:
         if source:
             tree.copy_in(source, staging, lacking)
         tree.publish(staging, dest, files)
-    except (OSError, tree.TreeError) as error:
-        module.fail_json(msg=f"{dest} was not published: {error}; run again to fetch what is damaged")
+    except tree.TreeError as error:
+        module.fail_json(
+            msg=f"{dest} was not published: {error}; run again to fetch what is damaged",
+            damaged=str(error).split("; "),
+        )
+    except OSError as error:
+        module.fail_json(msg=f"{dest} was not published: {error}; run again to go on from there")
     module.exit_json(**result)
 
 

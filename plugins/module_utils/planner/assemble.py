@@ -122,6 +122,7 @@ def host_plan(inputs: Inputs, facts: HostFacts, instances: Mapping[str, Instance
         facts=_relied_on(facts),
         host_settings=_host_settings(inputs, facts, instances),
         instances=dict(sorted(instances.items())),
+        keep=plain(inputs.policy["keep"]),
     )
 
 

@@ -83,6 +83,8 @@ class Plan:
     """What the plan relied on, so that a host that changed is noticed."""
     host_settings: dict[str, Any]
     instances: dict[str, InstancePlan] = field(default_factory=dict)
+    keep: dict[str, int] = field(default_factory=dict)
+    """How much of what is old stays; not part of what a release is."""
     schema: int = SCHEMA
     warnings: tuple[Advice, ...] = ()
 
