@@ -47,6 +47,7 @@ class FilterModule:
             "bundle_weights": _filter(plan_application.bundle_weights),
             "bundled": _filter(bundle_manifest.bundled),
             "planned_content": _filter(plan_application.content),
+            "planned_proofs": _filter(plan_application.proofs),
             "planned_units": _filter(plan_application.units),
             "release_layout": _filter(plan_application.release_layout),
         }

@@ -38,6 +38,27 @@ def environments(plan: Planned) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def proofs(plan: Planned) -> list[dict[str, Any]]:
+    """What each instance compiles at start, with all that compiling it on the host takes."""
+    found = []
+    for name, instance in sorted(plan.get("instances", {}).items()):
+        compiles = instance["compiles"]
+        if compiles.get("proofs"):
+            settings = plan["host_settings"]
+            found.append(
+                {
+                    "environment": instance["environment"]["path"],
+                    "capability": compiles["capability"],
+                    "proofs": list(compiles["proofs"]),
+                    "cuda_home": compiles["cuda_home"],
+                    "variables": {item["name"]: item["value"] for item in instance["environment_variables"]},
+                    "cache": f"{settings['paths']['cache']}/{name}",
+                    "user": settings["user"],
+                }
+            )
+    return found
+
+
 def weights(plan: Planned) -> list[dict[str, Any]]:
     found = {
         instance["weights"]["path"]: dict(instance["weights"]) for instance in plan["instances"].values()

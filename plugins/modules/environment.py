@@ -110,6 +110,7 @@ import zipfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils import published_tree as tree
+from ansible_collections.baremetal.sglang.plugins.module_utils import toolchain_tree
 
 STAMP = ".environment.json"
 CHECK = """
@@ -214,6 +215,9 @@ class Maker:
         os.chmod(target, 0o755)
         return target
 
+    def lay_out(self) -> None:
+        toolchain_tree.lay_out(os.path.join(self.work, "env"))
+
     def check(self) -> None:
         asked = json.dumps([self.module.params["imports"], self.module.params["versions"]])
         python = os.path.join(self.work, "env", "bin", "python")
@@ -274,7 +278,7 @@ def main() -> None:
     if module.check_mode:
         module.exit_json(changed=True, dest=dest, diff=diff)
     maker = Maker(module)
-    for name in ("verify", "unpack_python", "install", "check", "publish"):
+    for name in ("verify", "unpack_python", "install", "lay_out", "check", "publish"):
         maker.timed(name, getattr(maker, name))
     module.exit_json(changed=True, dest=dest, diff=diff, seconds=maker.seconds)
 

@@ -16,6 +16,9 @@ from .network import Link
 from .plan import EnvironmentVariable
 from .versions import minor
 
+# What is laid out beside the packages of a lock; an environment made before it is another one.
+CUDA_HOME_LAYOUT = "cuda-home 1"
+
 
 def variant_name(variant: Variant) -> str:
     return f"{variant.cuda}-{variant.arch}"
@@ -27,7 +30,10 @@ def environment(inputs: Inputs, case: Case, host: HostFacts, python: str) -> dic
     content = inputs.lock_hashes.get(lock, "")
     identity = ""
     if content:
-        text = "\n".join((content, python, case.release.key, variant_name(case.variant)))
+        made_of = (content, python, case.release.key, variant_name(case.variant))
+        layout = [CUDA_HOME_LAYOUT] if case.component("nvcc") else []
+        backend = ["pixi"] if inputs.runtime_backend == "pixi" else []
+        text = "\n".join([*made_of, *layout, *backend])
         identity = hashlib.sha256(text.encode()).hexdigest()[:16]
     directories = inputs.policy["directories"]
     own = next((item for item in host.python if minor(item.version) == python), None)
@@ -81,7 +87,11 @@ def variables(
     path = [f"{env['path']}/bin" if env["path"] else "", *policy["path"]]
     if compiles.get("cuda_home"):
         path.insert(1, f"{compiles['cuda_home']}/bin")
-        put("CUDA_HOME", str(compiles["cuda_home"]), f"compiler: {compiles['source']}")
+        for name in ("CUDA_HOME", "CUDA_PATH"):
+            put(name, str(compiles["cuda_home"]), f"compiler: {compiles['source']}")
+    if compiles.get("cuda_home") and compiles["source"] != "host":
+        libraries = f"{compiles['cuda_home']}/lib64"
+        put("LIBRARY_PATH", f"{libraries}:{libraries}/stubs", "where builds find -lcudart and -lcuda")
     put(
         "PATH",
         ":".join(item for item in path if item),
