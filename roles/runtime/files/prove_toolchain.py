@@ -90,7 +90,7 @@ def prove_triton(capability: str) -> str:
     headers = Path(triton.__file__).parent / "backends/nvidia/include"
     python = sysconfig.get_paths(scheme="posix_prefix")["include"]
     Path("launcher.c").write_text(LAUNCHER)
-    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang") or "gcc"
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang") or "cc"
     command([compiler, "launcher.c", "-shared", "-fPIC", f"-I{headers}", f"-I{python}", "-o", "launcher.so"])
     return f"triton {triton.__version__}: cubin of {len(made.asm['cubin'])} bytes"
 
@@ -115,8 +115,10 @@ def run_cuda() -> str:
 
 
 def gpu() -> bool:
-    import torch
-
+    try:
+        import torch
+    except ImportError:
+        return False
     return bool(torch.cuda.is_available())
 
 
