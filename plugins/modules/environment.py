@@ -57,6 +57,25 @@ options:
   python_home:
     description: Where O(python_kit) is unpacked.
     type: path
+  conda:
+    description:
+      - The conda half of the environment, for C(runtime_backend=pixi). Its packages lie below V(conda/) in O(bundle),
+        its lock is V(pixi/pixi.lock), and the wheel of py-rattler is among O(files).
+      - Left out, a virtual environment of O(python) is made.
+    type: dict
+    suboptions:
+      environment:
+        description: Name of the environment in the lock.
+        type: str
+        required: true
+      arch:
+        description: Machine, such as V(x86_64).
+        type: str
+        required: true
+      script:
+        description: The program that installs, as text; O(python) runs it.
+        type: str
+        required: true
   imports:
     description: Modules that must import in the finished environment.
     type: list
@@ -109,8 +128,8 @@ import time
 import zipfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.baremetal.sglang.plugins.module_utils import conda_tree, toolchain_tree
 from ansible_collections.baremetal.sglang.plugins.module_utils import published_tree as tree
-from ansible_collections.baremetal.sglang.plugins.module_utils import toolchain_tree
 
 STAMP = ".environment.json"
 CHECK = """
@@ -188,7 +207,12 @@ class Maker:
         }
         env = os.path.join(self.work, "env")
         python = self.module.params["python"]
-        self.run("uv venv", [uv, "venv", "--quiet", "--relocatable", "--python", python, env], environment)
+        conda = bool(self.module.params["conda"])
+        if conda:
+            self.install_conda(python, env)
+        else:
+            command = [uv, "venv", "--quiet", "--relocatable", "--python", python, env]
+            self.run("uv venv", command, environment)
         wheels = os.path.join(self.bundle, "wheels")
         lock = os.path.join(self.bundle, "locks", self.module.params["lock"])
         install = [uv, "pip", "sync", "--quiet", "--python", os.path.join(env, "bin", "python")]
@@ -200,8 +224,37 @@ class Maker:
             "--no-build",
             "--link-mode",
             "hardlink",
+            *(["--break-system-packages"] if conda else []),
         ]
         self.run("uv pip sync", [*install, *source, lock], environment)
+
+    def install_conda(self, python: str, env: str) -> None:
+        given = self.module.params["conda"]
+        wheels = [entry["path"] for entry in self.module.params["files"] if "/py_rattler-" in entry["path"]]
+        if not wheels:
+            self.module.fail_json(msg=f"the bundle at {self.bundle} lists no wheel of py-rattler")
+        library = os.path.join(self.work, "rattler")
+        conda_tree.unpack_rattler(os.path.join(self.bundle, wheels[0]), library)
+        script = os.path.join(self.work, "install_conda.py")
+        with open(script, "w", encoding="utf-8") as stream:
+            stream.write(given["script"])
+        asked = {
+            "bundle": self.bundle,
+            "lock": os.path.join(self.bundle, "pixi", "pixi.lock"),
+            "environment": given["environment"],
+            "platform": conda_tree.platform_of(given["arch"]),
+            "prefix": env,
+            "dest": self.dest,
+            "work": self.work,
+        }
+        command = conda_tree.command(python, script, asked)
+        _unused, out, err = self.module.run_command(command, environ_update={"PYTHONPATH": library})
+        try:
+            conda_tree.answer_of(out, err)
+        except conda_tree.CondaError as error:
+            self.module.fail_json(
+                msg=f"the conda packages were not installed, {self.dest} was not made: {error}"
+            )
 
     def unpack_uv(self) -> str:
         names = [entry["path"] for entry in self.module.params["files"] if "/uv-" in entry["path"]]
@@ -242,6 +295,8 @@ class Maker:
         # uv leaves a lock that anybody may write; an environment that is never changed needs none.
         if os.path.exists(os.path.join(env, ".lock")):
             os.unlink(os.path.join(env, ".lock"))
+        if self.module.params["conda"]:
+            conda_tree.repair_scripts(env, self.dest)
         os.rename(env, self.dest)
         shutil.rmtree(self.work)
 
@@ -265,6 +320,14 @@ def main() -> None:
             "python": {"type": "path", "required": True},
             "python_kit": {"type": "str", "default": ""},
             "python_home": {"type": "path"},
+            "conda": {
+                "type": "dict",
+                "options": {
+                    "environment": {"type": "str", "required": True},
+                    "arch": {"type": "str", "required": True},
+                    "script": {"type": "str", "required": True},
+                },
+            },
             "imports": {"type": "list", "elements": "str", "default": []},
             "import_environment": {"type": "dict", "default": {}},
             "versions": {"type": "dict", "default": {}},
