@@ -9,22 +9,57 @@ import glob
 import json
 import os
 import zipfile
+from collections.abc import Callable, Mapping
 from typing import Any
+
+LOCK = "pixi/pixi.lock"
+PLATFORMS = {"x86_64": "linux-64", "aarch64": "linux-aarch64"}
 
 
 class CondaError(Exception):
     """What could not be installed, and why."""
 
 
-def unpack_rattler(wheel: str, folder: str) -> str:
-    """The folder to put on PYTHONPATH: the wheel is one library and needs nothing else."""
+Run = Callable[[list[str], dict[str, str]], tuple[int, str, str]]
+
+
+def install(
+    run: Run, work: str, env: str, dest: str, python: str, conda: Mapping[str, str], places: Mapping[str, str]
+) -> int:
+    """Makes `env` out of conda packages, for use at `dest`; says how many.
+
+    `conda` names the environment in the lock, the machine and the program that installs. `places` says where
+    each file of the bundle lies on this host: packages, lock and py-rattler's own wheel.
+    """
+    arch = conda["arch"]
+    wheel = next((path for name, path in sorted(places.items()) if _is_rattler(name, arch)), "")
+    if not wheel:
+        raise CondaError(f"the bundle lists no wheel of py-rattler for {arch}")
+    if LOCK not in places:
+        raise CondaError(f"the bundle lists no {LOCK}")
+    library, script = os.path.join(work, "rattler"), os.path.join(work, "install_conda.py")
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder)
-    return folder
+        archive.extractall(library)
+    with open(script, "w", encoding="utf-8") as stream:
+        stream.write(conda["script"])
+    asked = {
+        "places": dict(places),
+        "lock": places[LOCK],
+        "environment": conda["environment"],
+        "platform": PLATFORMS[arch],
+        "prefix": env,
+        "dest": dest,
+        "work": work,
+    }
+    request = os.path.join(work, "install_conda.json")
+    with open(request, "w", encoding="utf-8") as stream:
+        json.dump(asked, stream)
+    _unused, out, err = run([python, script, request], {"PYTHONPATH": library})
+    return answer_of(out, err)
 
 
-def command(python: str, script: str, asked: dict[str, str]) -> list[str]:
-    return [python, script, json.dumps(asked)]
+def _is_rattler(name: str, arch: str) -> bool:
+    return "/py_rattler-" in name and name.endswith(f"_{arch}.whl")
 
 
 def answer_of(out: str, err: str) -> int:
@@ -36,10 +71,6 @@ def answer_of(out: str, err: str) -> int:
     if "problem" in answer:
         raise CondaError(str(answer["problem"]))
     return int(answer["packages"])
-
-
-def platform_of(arch: str) -> str:
-    return {"x86_64": "linux-64", "aarch64": "linux-aarch64"}[arch]
 
 
 def repair_scripts(env: str, dest: str) -> int:

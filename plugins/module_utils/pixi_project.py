@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+PLATFORMS = {"x86_64": "linux-64", "aarch64": "linux-aarch64"}
 PLACEHOLDER = "file:///@BUNDLE@"
 CHANNEL = f"{PLACEHOLDER}/conda"
 # What a lock says of a conda package, in the order in which pixi writes it.
@@ -75,6 +76,18 @@ class PixiEnvironment:
     specs: tuple[str, ...]
     conda: tuple[CondaPackage, ...] = ()
     wheels: tuple[WheelFile, ...] = field(default=(), repr=False)
+
+
+def bundle_paths(files: Iterable[str], arch: str) -> list[str]:
+    """What a host of one machine needs of a bundle to install the conda half, beside wheels and lock."""
+    subdirs = (f"conda/{PLATFORMS[arch]}/", "conda/noarch/")
+    return sorted(
+        name
+        for name in files
+        if name == "pixi/pixi.lock"
+        or (name.startswith(subdirs) and name.endswith((".conda", ".tar.bz2")))
+        or (name.startswith("wheels/py_rattler-") and name.endswith(f"_{arch}.whl"))
+    )
 
 
 def environment_name(release: str, cuda: str, python: str) -> str:

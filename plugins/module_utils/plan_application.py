@@ -157,6 +157,22 @@ def bundle_environments(plans: Iterable[Planned], locks: str) -> list[dict[str, 
     return [wanted[key] for key in sorted(wanted)]
 
 
+def bundle_conda(plans: Iterable[Planned], locks: str) -> list[dict[str, Any]]:
+    """The conda half of what a bundle carries; empty where no plan asks for pixi."""
+    wanted = {}
+    for plan in plans:
+        for entry in environments(plan):
+            if entry.get("conda"):
+                wanted[entry["conda"]["environment"], entry["arch"]] = {
+                    **entry["conda"],
+                    "lock": f"{locks}/{entry['lock']}",
+                    "python": entry["python"],
+                    "arch": entry["arch"],
+                    "glibc": entry["glibc"],
+                }
+    return [wanted[key] for key in sorted(wanted)]
+
+
 def bundle_weights(plans: Iterable[Planned], sources: Mapping[str, str]) -> list[dict[str, str]]:
     wanted = {}
     for plan in plans:

@@ -229,28 +229,15 @@ class Maker:
         self.run("uv pip sync", [*install, *source, lock], environment)
 
     def install_conda(self, python: str, env: str) -> None:
-        given = self.module.params["conda"]
-        wheels = [entry["path"] for entry in self.module.params["files"] if "/py_rattler-" in entry["path"]]
-        if not wheels:
-            self.module.fail_json(msg=f"the bundle at {self.bundle} lists no wheel of py-rattler")
-        library = os.path.join(self.work, "rattler")
-        conda_tree.unpack_rattler(os.path.join(self.bundle, wheels[0]), library)
-        script = os.path.join(self.work, "install_conda.py")
-        with open(script, "w", encoding="utf-8") as stream:
-            stream.write(given["script"])
-        asked = {
-            "bundle": self.bundle,
-            "lock": os.path.join(self.bundle, "pixi", "pixi.lock"),
-            "environment": given["environment"],
-            "platform": conda_tree.platform_of(given["arch"]),
-            "prefix": env,
-            "dest": self.dest,
-            "work": self.work,
+        places = {
+            entry["path"]: os.path.join(self.bundle, entry["path"]) for entry in self.module.params["files"]
         }
-        command = conda_tree.command(python, script, asked)
-        _unused, out, err = self.module.run_command(command, environ_update={"PYTHONPATH": library})
+
+        def run(command, environment):
+            return self.module.run_command(command, environ_update=environment)
+
         try:
-            conda_tree.answer_of(out, err)
+            conda_tree.install(run, self.work, env, self.dest, python, self.module.params["conda"], places)
         except conda_tree.CondaError as error:
             self.module.fail_json(
                 msg=f"the conda packages were not installed, {self.dest} was not made: {error}"

@@ -26,7 +26,12 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.pixi_project impo
     PixiEnvironment,
     WheelFile,
 )
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import FetchError
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import (
+    FetchError,
+    WheelCache,
+    parse_lock,
+    wheel_tags,
+)
 
 RULES = Path(__file__).parents[2] / "files/conda.yml"
 CHUNK = 1 << 20
@@ -177,3 +182,43 @@ def _copy(url: str, target: Path) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def build(
+    folder: Path,
+    channels: Sequence[str],
+    environments: Sequence[Mapping[str, Any]],
+    rattler_lock: Path,
+    cache: WheelCache,
+) -> list[dict[str, str]]:
+    """Fills `folder` with conda/ and pixi/, and says which files and folders a bundle takes, as what.
+
+    Every environment is what the filter bundle_conda gives. The wheels are fetched into the shared cache,
+    where the bundle finds them.
+    """
+    channel = CondaChannel(folder / "conda", channels)
+    made, trees = [], {}
+    for entry in environments:
+        tags = wheel_tags(entry["python"], entry["arch"], entry["glibc"])
+        pins = parse_lock(Path(entry["lock"]).read_text(encoding="utf-8"))
+        wheels = [
+            WheelFile(path.name, pin.name, pin.version, path.parent.name)
+            for pin, path in zip(pins, cache.complete(pins, tags), strict=True)
+        ]
+        made.append(
+            channel.environment(
+                entry["environment"], entry["arch"], entry["python"], entry["level"], entry["glibc"],
+                wheels, entry["compiler"],
+            )
+        )  # fmt: skip
+        for path in cache.complete(parse_lock(rattler_lock.read_text(encoding="utf-8")), tags):
+            trees[f"wheels/{path.name}"] = {
+                "source": str(path),
+                "name": f"wheels/{path.name}",
+                "kind": "wheel",
+            }
+    channel.index()
+    write_project(folder / "pixi", made)
+    for name in ("conda", "pixi"):
+        trees[name] = {"source": str(folder / name), "name": name, "kind": name}
+    return list(trees.values())

@@ -249,12 +249,12 @@ def test_installed_without_a_way_out(bundle: Bundle, place: Path) -> None:
 
 @pytest.mark.parametrize("listed", [True, False])
 def test_a_flipped_byte_is_refused_before_rattler_reads_it(bundle: Bundle, place: Path, listed: bool) -> None:
-    """By the bundle's own list; and by the lock, should a list not name the package."""
+    """By the bundle's own list; and by the lock, should the list have been made of the damaged file."""
     victim = bundle.folder / "conda/linux-64/ninja-1.0-0.tar.bz2"
     before, good = victim.read_bytes(), digests(bundle.folder, "conda")
     victim.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
     try:
-        made = install(bundle, place, good if listed else {})
+        made = install(bundle, place, good if listed else None)
     finally:
         victim.write_bytes(before)
     assert made["failed"]

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..catalogue import Variant
 from ..host_facts import HostFacts
+from ..pixi_project import environment_name
 from .case import Case, Inputs
 from .network import Link
 from .plan import EnvironmentVariable
@@ -45,6 +46,7 @@ def environment(inputs: Inputs, case: Case, host: HostFacts, python: str) -> dic
         "interpreter": own.path if own else f"{directories['pythons']}/{python}/bin/python3",
         "interpreter_from": "host" if own else "bundle",
         "backend": inputs.runtime_backend,
+        "conda": _conda(inputs, case, python),
         "path": f"{directories['environments']}/{identity}" if identity else "",
         "arch": case.variant.arch,
         "cuda": case.variant.cuda,
@@ -55,6 +57,19 @@ def environment(inputs: Inputs, case: Case, host: HostFacts, python: str) -> dic
         "imports": list(inputs.policy["environment_imports"]),
         "versions": {"sglang": case.release.version, **_pinned(inputs, case)},
         "bytes": case.variant.installed_bytes,
+    }
+
+
+def _conda(inputs: Inputs, case: Case, python: str) -> dict[str, Any]:
+    """Which environment of the bundle's pixi.lock it is; empty where wheels make all of it."""
+    if inputs.runtime_backend != "pixi":
+        return {}
+    digits = case.variant.cuda.replace("cu", "")
+    return {
+        "environment": environment_name(case.release.key, case.variant.cuda, python),
+        "level": f"{digits[:2]}.{digits[2:]}",
+        # The wheels of CUDA 13 bring their own compiler; two of them would be one too many.
+        "compiler": not case.component("nvcc"),
     }
 
 

@@ -45,7 +45,9 @@ def compare(records: list) -> None:
 async def install(asked: dict) -> int:
     lock = Path(asked["work"]) / "pixi.lock"
     text = Path(asked["lock"]).read_text(encoding="utf-8")
-    lock.write_text(text.replace("@BUNDLE@", asked["bundle"].strip("/")), encoding="utf-8")
+    for name, path in asked["places"].items():
+        text = text.replace(f"file:///@BUNDLE@/{name}\n", f"file://{path}\n")
+    lock.write_text(text, encoding="utf-8")
     environment = rattler.LockFile.from_path(lock).environment(asked["environment"])
     if environment is None:
         fail(f"pixi.lock has no environment {asked['environment']}")
@@ -67,4 +69,8 @@ async def install(asked: dict) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"packages": asyncio.run(install(json.loads(sys.argv[1])))}))
+    print(
+        json.dumps(
+            {"packages": asyncio.run(install(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))}
+        )
+    )
