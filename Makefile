@@ -1,7 +1,7 @@
 # The commands of this project; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest
+.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -31,6 +31,10 @@ format: controller ## Rewrites the Python files in the project's format
 
 lock: controller ## Resolves requirements/*.in again into hash-pinned locks without URLs
 	@tools/lock
+
+update-release: controller ## Refreshes flags, locks and data of one release: VERSION=0.5.23, and ARGS=--check
+	@test -n "$(VERSION)" || { echo "STOPPED  say which release: make update-release VERSION=0.5.23" >&2; exit 2; }
+	@python tools/update_release.py $(VERSION) $(ARGS)
 
 build: controller ## The collection as an archive for `ansible-galaxy collection install`
 	@ansible-galaxy collection build --force

@@ -49,6 +49,11 @@ def lock_name(version: str, cuda: str, arch: str, python: str) -> str:
     return f"{version}-{cuda}-{arch}-py{python}.txt"
 
 
+def constraints_for(table: Mapping[str, Sequence[str]], cuda: str) -> list[str]:
+    """What all releases of a CUDA tag are held to; a key is a tag or the start of one."""
+    return [line for key, lines in table.items() if cuda.startswith(key) for line in lines]
+
+
 def platform_glibc(platform: str) -> str:
     """manylinux_2_34 -> 2.34"""
     match = re.fullmatch(r"manylinux_(\d+)_(\d+)", platform)

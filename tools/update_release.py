@@ -4,13 +4,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Refresh what files/ holds of one engine release: its flags, its locks, and what follows from them.
 
-    tools/update_release.py 0.5.23            shows the difference and writes it
-    tools/update_release.py 0.5.23 --check    shows it, writes nothing, exits 1 when there is one
-    tools/update_release.py 0.5.23 --upgrade  takes newer versions of what upstream leaves unpinned
+    tools/update_release.py 0.5.23             shows the difference and writes it
+    tools/update_release.py 0.5.23 --check     shows it, writes nothing, exits 1 when there is one
+    tools/update_release.py 0.5.23 --upgrade   takes newer versions of what upstream leaves unpinned
+    tools/update_release.py 0.5.23 --no-prove  leaves out the ABI proof, which fetches gigabytes
 
 files/releases/VERSION.yml says which variants to resolve, with which constraints. A version without
 such a file gets only its flags; write the file beside a neighbour's and run this again. Packages come
-from the index that pip and uv are configured with on this machine.
+from the index that pip and uv are configured with on this machine. files/cuda.yml holds what every release
+of a CUDA tag is held to. Before anything is written, the kernel wheels of each lock are proven to fit its
+torch; what does not fit is told, nothing is written, and the exit status is 3.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -35,11 +39,18 @@ import release_lock
 import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.flags.contract import render
 from ansible_collections.baremetal.sglang.plugins.module_utils.flags.parse_wheel import parse_wheel
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import parse_lock
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.elf_wheels import SymbolTables, prove_wheels
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import (
+    FetchError,
+    WheelCache,
+    parse_lock,
+    wheel_tags,
+)
 
 BIN = Path(sys.executable).parent
 FLAGS_PYTHON, FLAGS_PLATFORM = "3.12", "manylinux_2_34_x86_64"
 """Every release has a wheel for these; the flags are the same in all wheels of a release."""
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "baremetal-sglang"
 
 
 class ResolveError(Exception):
@@ -93,7 +104,11 @@ def _resolved(
                "--format", "pylock.toml", "--no-annotate", "--no-header",
                "--output-file", str(folder / "pylock.toml")]  # fmt: skip
     given = {
-        "constraints": [*variant.get("constraints", ()), *keep],
+        "constraints": [
+            *release_lock.constraints_for(common_constraints(), variant["cuda"]),
+            *variant.get("constraints", ()),
+            *keep,
+        ],
         "overrides": list(variant.get("overrides", ())),
     }
     for option, lines in given.items():
@@ -104,6 +119,10 @@ def _resolved(
     if done.returncode:
         raise ResolveError(done.stderr.strip())
     return tomllib.loads((folder / "pylock.toml").read_text())
+
+
+def common_constraints() -> dict[str, list[str]]:
+    return dict(yaml.safe_load((ROOT / "files/cuda.yml").read_text())["constraints"])
 
 
 def present_pins(lock: Path) -> list[str]:
@@ -154,6 +173,38 @@ def _locks_of(
     return made, {"locks": names, "glibc": glibc, "components": newest.components}
 
 
+def kernels_torch_and_cuda(text: str) -> list[Any]:
+    """The pins of a lock that the proof reads: all that a kernel wheel links with."""
+    abi = yaml.safe_load((ROOT / "files/abi.yml").read_text())
+    names = {*abi["kernel_packages"], abi["torch_package"]}
+    return [pin for pin in parse_lock(text) if pin.name in names or pin.name.startswith("nvidia-")]
+
+
+def unproven(version: str, wanted: Mapping[Path, str]) -> list[str]:
+    """Why kernels of a lock cannot be loaded beside its torch; each lock that holds is told as well."""
+    cache = WheelCache(CACHE / "wheels", lambda line: print(line, file=sys.stderr))
+    problems = []
+    for variant in yaml.safe_load(wanted[ROOT / f"files/releases/{version}.yml"])["variants"]:
+        for python, name in variant["locks"].items():
+            text = wanted.get(ROOT / "files/locks" / name)
+            if text is None:
+                continue
+            tags = wheel_tags(python, variant["arch"], release_lock.platform_glibc(variant["platform"]))
+            wheels = cache.complete(kernels_torch_and_cuda(text), tags)
+            proofs = prove_wheels(
+                {wheel: wheel.parent.name for wheel in wheels},
+                SymbolTables(CACHE / "abi"), python, variant["glibc"], variant["cuda"],
+            )  # fmt: skip
+            if not proofs:
+                problems.append(f"{name}: holds no kernel package, or no torch; files/abi.yml names them")
+            for proof in proofs:
+                if proof["proven"]:
+                    print(f"{name}: {proof['what']}", file=sys.stderr)
+                else:
+                    problems.append(f"{name}: {proof['what']}\n  {proof['fix']}")
+    return problems
+
+
 def differences(wanted: Mapping[Path, str]) -> list[str]:
     """Unified differences between what the files hold and what they should."""
     shown = []
@@ -174,14 +225,22 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when something differs")
     parser.add_argument("--only", default="", metavar="VARIANT", help="only variants such as cu130-x86_64")
     parser.add_argument("--upgrade", action="store_true", help="take newer versions than the locks hold now")
+    parser.add_argument("--no-prove", action="store_true", help="do not prove that kernels and torch fit")
     options = parser.parse_args()
     try:
         wanted = wanted_files(options.version, options.only, options.upgrade)
-    except (ResolveError, release_lock.NoWheelError) as error:
+        changed = differences(wanted)
+        print("\n".join(changed) if changed else f"{options.version}: nothing differs")
+        prove = not options.no_prove and any(path.suffix == ".txt" for path in wanted)
+        problems = unproven(options.version, wanted) if prove else []
+    except (ResolveError, release_lock.NoWheelError, FetchError) as error:
         print(f"FAILED  {error}", file=sys.stderr)
         return 2
-    changed = differences(wanted)
-    print("\n".join(changed) if changed else f"{options.version}: nothing differs")
+    if problems:
+        print(
+            "FAILED  nothing was written: kernels and torch do not fit", *problems, sep="\n", file=sys.stderr
+        )
+        return 3
     if changed and not options.check:
         for path, text in wanted.items():
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,9 @@ BASE = [
 ]  # fmt: skip
 GUEST = ["initramfs-tools", "busybox", "zstd"]
 RDMA = ["rdma-core", "ibverbs-utils", "ibverbs-providers", "perftest"]
+# What a host needs to compile: the compiler, and the headers of its own Python.
+BUILD = ["g++", "libpython3-dev"]
+VARIANTS = {"rdma": RDMA, "build": BUILD}
 BUILD_BYTES = {"nspawn": 900 * MEGABYTE, "qemu": 4000 * MEGABYTE}
 GUEST_DISK_BYTES = 20 * 1024 * MEGABYTE
 
@@ -125,7 +128,7 @@ class Image:
 def recipe_for(image: str, kind: str) -> Recipe:
     release, _unused, variant = image.rpartition("-") if image.count("-") > 1 else (image, "", "")
     architecture = run(["dpkg", "--print-architecture"]).stdout.strip()
-    packages = [*BASE, *(RDMA if variant == "rdma" else [])]
+    packages = [*BASE, *VARIANTS.get(variant, [])]
     hooks = [CUSTOMIZE]
     if kind == "qemu":
         packages += [*GUEST, f"linux-image-{architecture}"]

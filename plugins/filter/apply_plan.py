@@ -43,11 +43,13 @@ def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "bundle_conda": _filter(plan_application.bundle_conda),
             "bundle_environments": _filter(plan_application.bundle_environments),
             "bundle_weights": _filter(plan_application.bundle_weights),
             "bundled": _filter(bundle_manifest.bundled),
             "bundled_paths": _filter(bundle_manifest.listed_paths),
             "planned_content": _filter(plan_application.content),
+            "planned_proofs": _filter(plan_application.proofs),
             "planned_units": _filter(plan_application.units),
             "release_layout": _filter(plan_application.release_layout),
         }

@@ -9,6 +9,7 @@ import hashlib
 import json
 from typing import Any
 
+from . import pixi_project
 from .refusal import did_you_mean
 
 SCHEMA = 2
@@ -212,6 +213,10 @@ def _environment(manifest: dict[str, Any], item: dict[str, Any]) -> dict[str, An
                 "give one in bundle_pythons and build it again"
             )
         paths.append(kit)
+    if item.get("conda"):
+        paths += pixi_project.bundle_paths(manifest["files"], arch)
+        if "pixi/pixi.lock" not in paths:
+            raise BundleError("the bundle has no pixi/pixi.lock: build it again with runtime_backend: pixi")
     return {"files": _listed(manifest, paths), "python_kit": kit}
 
 

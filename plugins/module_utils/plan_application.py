@@ -41,6 +41,27 @@ def environments(plan: Planned) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def proofs(plan: Planned) -> list[dict[str, Any]]:
+    """What each instance compiles at start, with all that compiling it on the host takes."""
+    found = []
+    for name, instance in sorted(plan.get("instances", {}).items()):
+        compiles = instance["compiles"]
+        if compiles.get("proofs"):
+            settings = plan["host_settings"]
+            found.append(
+                {
+                    "environment": instance["environment"]["path"],
+                    "capability": compiles["capability"],
+                    "proofs": list(compiles["proofs"]),
+                    "cuda_home": compiles["cuda_home"],
+                    "variables": {item["name"]: item["value"] for item in instance["environment_variables"]},
+                    "cache": f"{settings['paths']['cache']}/{name}",
+                    "user": settings["user"],
+                }
+            )
+    return found
+
+
 def weights(plan: Planned) -> list[dict[str, Any]]:
     found = {
         instance["weights"]["path"]: dict(instance["weights"]) for instance in plan["instances"].values()
@@ -137,6 +158,23 @@ def bundle_environments(plans: Iterable[Planned], locks: str) -> list[dict[str, 
                 "index": entry["index"],
                 "release": entry["versions"]["sglang"],
             }
+    return [wanted[key] for key in sorted(wanted)]
+
+
+def bundle_conda(plans: Iterable[Planned], locks: str) -> list[dict[str, Any]]:
+    """The conda half of what a bundle carries; empty where no plan asks for pixi."""
+    wanted = {}
+    for plan in plans:
+        for entry in environments(plan):
+            if entry.get("conda"):
+                wanted[entry["conda"]["environment"], entry["arch"]] = {
+                    **entry["conda"],
+                    "lock": f"{locks}/{entry['lock']}",
+                    "python": entry["python"],
+                    "arch": entry["arch"],
+                    "glibc": entry["glibc"],
+                    "index": entry["index"],
+                }
     return [wanted[key] for key in sorted(wanted)]
 
 

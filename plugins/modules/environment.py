@@ -63,6 +63,25 @@ options:
   python_home:
     description: Where O(python_kit) is unpacked.
     type: path
+  conda:
+    description:
+      - The conda half of the environment, for C(runtime_backend=pixi). Its packages, its lock V(pixi/pixi.lock) and the wheel of
+        py-rattler are among O(files).
+      - Left out, a virtual environment of O(python) is made.
+    type: dict
+    suboptions:
+      environment:
+        description: Name of the environment in the lock.
+        type: str
+        required: true
+      arch:
+        description: Machine, such as V(x86_64).
+        type: str
+        required: true
+      script:
+        description: The program that installs, as text; O(python) runs it.
+        type: str
+        required: true
   imports:
     description: Modules that must import in the finished environment.
     type: list
@@ -142,6 +161,14 @@ def main() -> None:
             "python_version": {"type": "str", "default": ""},
             "python_kit": {"type": "str", "default": ""},
             "python_home": {"type": "path"},
+            "conda": {
+                "type": "dict",
+                "options": {
+                    "environment": {"type": "str", "required": True},
+                    "arch": {"type": "str", "required": True},
+                    "script": {"type": "str", "required": True},
+                },
+            },
             "imports": {"type": "list", "elements": "str", "default": []},
             "import_environment": {"type": "dict", "default": {}},
             "versions": {"type": "dict", "default": {}},

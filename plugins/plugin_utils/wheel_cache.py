@@ -131,6 +131,15 @@ class WheelCache:
         if problems:
             raise FetchError(told(problems))
 
+    def complete(
+        self, pins: Iterable[Pin], target: Target, indexes: Indexes, index: str = package_index.DEFAULT
+    ) -> list[Path]:
+        """The wheel of every pin, fetched where it was not here."""
+        wanted = [Wanted(pin, target, index) for pin in pins]
+        if missing := self.missing(wanted):
+            self.fetch(self.offers(missing, indexes), indexes.web)
+        return [path for entry in wanted if (path := self.wheel(entry.pin, target))]
+
     def _fetch(self, wheel: Wheel, web: Web, progress: Progress) -> None:
         folder = self.folder / wheel.sha256
         folder.mkdir(parents=True, exist_ok=True)

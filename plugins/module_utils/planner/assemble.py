@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..host_facts import HostFacts
@@ -151,7 +151,7 @@ def _host_settings(inputs: Inputs, facts: HostFacts, instances: Mapping[str, Ins
     there = {"cc", "c++"} if facts.toolkit.cxx else set()
     for plan in instances.values():
         for program in set(plan.compiles.get("needs", ())) - there:
-            packages.update(names.get(program, ()))
+            packages.update(_package_names(names.get(program, ()), plan.environment, program))
     owned = [directories["state"], directories["cache"]]
     per_instance = [f"{directory}/{name}" for name in sorted(instances) for directory in owned]
     return {
@@ -173,6 +173,13 @@ def _host_settings(inputs: Inputs, facts: HostFacts, instances: Mapping[str, Ins
         "shared_memory": policy["host"]["shared_memory"],
         "sysctl": {},
     }
+
+
+def _package_names(names: Iterable[str], environment: Mapping[str, Any], program: str) -> list[str]:
+    """Headers are those of the Python that the environment is made of; the bundle's Python has its own."""
+    if program == "python-headers" and environment["interpreter_from"] != "host":
+        return []
+    return [name.format(python=environment["python"]) for name in names]
 
 
 def _package_format(inputs: Inputs, facts: HostFacts) -> str:

@@ -40,7 +40,7 @@ def compiler_source(case: Case, environment_path: str) -> Source:
             "wheels", f"nvcc {nvcc} from the environment's wheels", f"{environment_path}/cuda", nvcc
         )
     if case.inputs.runtime_backend == "pixi":
-        return Source("conda", "nvcc from conda packages (runtime_backend: pixi)", environment_path)
+        return Source("conda", "nvcc from conda packages (runtime_backend: pixi)", f"{environment_path}/cuda")
     kits = [host.toolkit for host in case.hosts]
     wanted = cuda_version(case)
     if all(kit.nvcc and fits(kit.nvcc, wanted, case.hardware.ptxas) for kit in kits):
@@ -190,11 +190,28 @@ def to_dict(case: Case, source: Source, ptxas: str) -> dict[str, Any]:
         "ptxas_path": ptxas,
         "triton": case.device == "cuda",
         "needs": _programs(case, wanted),
+        "capability": case.capability if case.device == "cuda" else "",
+        "proofs": _proofs(case, wanted),
     }
+
+
+def _proofs(case: Case, wanted: list[str]) -> list[str]:
+    """What is compiled once when the environment is made, so that a start does not find out."""
+    if case.device != "cuda":
+        return []
+    found = ["triton"]
+    if wanted:
+        found.append("cuda")
+    if any("flashinfer" in item for item in wanted):
+        found.append("flashinfer")
+    if case.has("jit-kernels") or "Marlin kernels" in wanted:
+        found.append("tvm-ffi")
+    return found
 
 
 def _programs(case: Case, wanted: list[str]) -> list[str]:
     if wanted:
-        return ["nvcc", "c++", "ninja"]
-    # Triton builds its launcher with the C compiler and its kernels with its own assembler.
-    return ["cc"] if case.device == "cuda" else []
+        return ["nvcc", "c++", "ninja", "python-headers"]
+    # Triton builds its launcher with the C compiler, against Python's headers, and its kernels with its
+    # own assembler.
+    return ["cc", "python-headers"] if case.device == "cuda" else []

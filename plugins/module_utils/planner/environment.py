@@ -11,10 +11,14 @@ from typing import Any
 
 from ..catalogue import Variant
 from ..host_facts import HostFacts
+from ..pixi_project import environment_name
 from .case import Case, Inputs
 from .network import Link
 from .plan import EnvironmentVariable
 from .versions import minor
+
+# What is laid out beside the packages of a lock; an environment made before it is another one.
+CUDA_HOME_LAYOUT = "cuda-home 1"
 
 
 def variant_name(variant: Variant) -> str:
@@ -27,7 +31,10 @@ def environment(inputs: Inputs, case: Case, host: HostFacts, python: str) -> dic
     content = inputs.lock_hashes.get(lock, "")
     identity = ""
     if content:
-        text = "\n".join((content, python, case.release.key, variant_name(case.variant)))
+        made_of = (content, python, case.release.key, variant_name(case.variant))
+        layout = [CUDA_HOME_LAYOUT] if case.component("nvcc") else []
+        backend = ["pixi"] if inputs.runtime_backend == "pixi" else []
+        text = "\n".join([*made_of, *layout, *backend])
         identity = hashlib.sha256(text.encode()).hexdigest()[:16]
     directories = inputs.policy["directories"]
     own = next((item for item in host.python if minor(item.version) == python), None)
@@ -39,6 +46,7 @@ def environment(inputs: Inputs, case: Case, host: HostFacts, python: str) -> dic
         "interpreter": own.path if own else f"{directories['pythons']}/{python}/bin/python3",
         "interpreter_from": "host" if own else "bundle",
         "backend": inputs.runtime_backend,
+        "conda": _conda(inputs, case, python),
         "path": f"{directories['environments']}/{identity}" if identity else "",
         "arch": case.variant.arch,
         "cuda": case.variant.cuda,
@@ -49,6 +57,19 @@ def environment(inputs: Inputs, case: Case, host: HostFacts, python: str) -> dic
         "imports": list(inputs.policy["environment_imports"]),
         "versions": {"sglang": case.release.version, **_pinned(inputs, case)},
         "bytes": case.variant.installed_bytes,
+    }
+
+
+def _conda(inputs: Inputs, case: Case, python: str) -> dict[str, Any]:
+    """Which environment of the bundle's pixi.lock it is; empty where wheels make all of it."""
+    if inputs.runtime_backend != "pixi":
+        return {}
+    digits = case.variant.cuda.replace("cu", "")
+    return {
+        "environment": environment_name(case.release.key, case.variant.cuda, python),
+        "level": f"{digits[:2]}.{digits[2:]}",
+        # The wheels of CUDA 13 bring their own compiler; two of them would be one too many.
+        "compiler": not case.component("nvcc"),
     }
 
 
@@ -81,7 +102,11 @@ def variables(
     path = [f"{env['path']}/bin" if env["path"] else "", *policy["path"]]
     if compiles.get("cuda_home"):
         path.insert(1, f"{compiles['cuda_home']}/bin")
-        put("CUDA_HOME", str(compiles["cuda_home"]), f"compiler: {compiles['source']}")
+        for name in ("CUDA_HOME", "CUDA_PATH"):
+            put(name, str(compiles["cuda_home"]), f"compiler: {compiles['source']}")
+    if compiles.get("cuda_home") and compiles["source"] != "host":
+        libraries = f"{compiles['cuda_home']}/lib64"
+        put("LIBRARY_PATH", f"{libraries}:{libraries}/stubs", "where builds find -lcudart and -lcuda")
     put(
         "PATH",
         ":".join(item for item in path if item),

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from threading import Thread
 from typing import Any
 
+from .. import conda_tree, toolchain_tree
 from . import check, lock, python_kit, wheel_names
 from .store import RefusedError, Store, free_bytes, gigabytes, refuse_full, refuse_unfit
 from .unpacked import Unpacked
@@ -44,6 +45,7 @@ class Asked:
     python_version: str = ""
     python_kit: str = ""
     python_home: str = ""
+    conda: dict[str, str] | None = None
     imports: list[str] = field(default_factory=list)
     import_environment: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class Maker:
                     self.room,
                     self.kit,
                     self.install,
+                    self.toolchain,
                     self.check,
                     self.publish,
                 ):
@@ -178,9 +181,12 @@ class Maker:
             "TMPDIR": self.work,
         }
         os.makedirs(self.unpacked.folder, mode=0o700, exist_ok=True)
-        self._uv(
-            [uv, "venv", "--quiet", "--relocatable", "--python", self.asked.python, self.env], environment
-        )
+        if self.asked.conda:
+            self._conda(self.asked.conda)
+        else:
+            self._uv(
+                [uv, "venv", "--quiet", "--relocatable", "--python", self.asked.python, self.env], environment
+            )
         # A folder for each wheel: the place is the content's hash, so what is unpacked is found again.
         found = [
             word
@@ -189,8 +195,27 @@ class Maker:
         ]
         sync = [uv, "pip", "sync", "--quiet", "--python", os.path.join(self.env, "bin", "python")]
         rules = ["--no-index", "--require-hashes", "--no-build", "--link-mode", self._link_mode()]
+        # The Python of a conda package says of itself that it is a system's own.
+        rules += ["--break-system-packages"] if self.asked.conda else []
         self._uv([*sync, *rules, *found, self.lock_path], environment)
         self.unpacked.seal()
+
+    def _conda(self, conda: dict[str, str]) -> None:
+        places = {str(entry["path"]): self.store.path(entry) for entry in self.asked.files}
+
+        def run(command: list[str], environment: dict[str, str]) -> tuple[int, str, str]:
+            return self.run_command(command, environment, (self.handle,))
+
+        try:
+            conda_tree.install(
+                run, self.work, self.env, self.asked.dest, self.asked.python, conda, places
+            )
+        except conda_tree.CondaError as error:
+            raise RefusedError(f"{self.asked.dest} was not made, its conda packages fail: {error}") from error
+
+    def toolchain(self) -> None:
+        """Before the imports: some of them look for a CUDA_HOME."""
+        toolchain_tree.lay_out(self.env)
 
     def _unpack_uv(self) -> str:
         target = self.unpacked.uv()
@@ -293,6 +318,8 @@ class Maker:
         # uv leaves a lock that anybody may write; an environment that is never changed needs none.
         if os.path.exists(os.path.join(self.env, ".lock")):
             os.unlink(os.path.join(self.env, ".lock"))
+        if asked.conda:
+            conda_tree.repair_scripts(self.env, asked.dest)
         with open(os.path.join(self.env, STAMP), "w", encoding="utf-8") as stream:
             json.dump(stamp, stream)
             stream.flush()

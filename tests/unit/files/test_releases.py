@@ -99,7 +99,11 @@ def test_lock(release: Release, variant: Variant, python: str, file: str) -> Non
 @pytest.mark.parametrize(("release", "variant", "python", "file"), LOCKS, ids=name)
 def test_lock_keeps_the_constraints(release: Release, variant: Variant, python: str, file: str) -> None:
     found = pins(file)
-    for line in (*variant.constraints, *variant.overrides):
+    common = [
+        line for key, lines in CUDA["constraints"].items() if variant.cuda.startswith(key) for line in lines
+    ]
+    assert common
+    for line in (*common, *variant.constraints, *variant.overrides):
         requirement = Requirement(line)
         if requirement.name in found:
             assert requirement.specifier.contains(Version(found[requirement.name]))
@@ -116,7 +120,14 @@ def test_lock_is_of_one_cuda(release: Release, variant: Variant, python: str, fi
     if variant.cuda == "cu130":
         minors = {
             found[item].rsplit(".", 1)[0]
-            for item in ("nvidia-cuda-nvcc", "nvidia-cuda-runtime", "nvidia-nvvm")
+            for item in (
+                "nvidia-cuda-nvcc",
+                "nvidia-cuda-crt",
+                "nvidia-cuda-cccl",
+                "nvidia-cuda-nvrtc",
+                "nvidia-cuda-runtime",
+                "nvidia-nvvm",
+            )
         }
         assert minors == {"13.0"}
     else:

@@ -100,6 +100,14 @@ def test_ptxas_alone_is_no_compiler() -> None:
     assert release_lock.components_of({"nvidia-cuda-nvcc-cu12": "12.8.93"}) == {}
 
 
+@pytest.mark.parametrize(
+    ("cuda", "wanted"), [("cu126", ["a<13"]), ("cu128", ["a<13"]), ("cu130", ["b==13.0.*"]), ("cu140", [])]
+)
+def test_constraints_of_a_tag(cuda: str, wanted: list[str]) -> None:
+    table = {"cu12": ["a<13"], "cu130": ["b==13.0.*"]}
+    assert release_lock.constraints_for(table, cuda) == wanted
+
+
 def test_bad_platform() -> None:
     with pytest.raises(ValueError, match="manylinux_2_34"):
         release_lock.platform_glibc("linux_x86_64")
@@ -166,3 +174,69 @@ def test_differences_and_present_pins(tmp_path: Path, monkeypatch: pytest.Monkey
     assert shown[:2] == ["--- a/a.txt", "+++ b/a.txt"]
     assert "+b==2" in shown
     assert "+x" in shown
+
+
+@pytest.fixture
+def release_of_one_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, dict[Path, str]]:
+    """The tool over a tree with one release, whose resolved lock names a kernel and a torch."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    tool = load("update_release")
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    monkeypatch.setattr(tool, "CACHE", tmp_path / "cache")
+    (tmp_path / "files/locks").mkdir(parents=True)
+    (tmp_path / "files/releases").mkdir()
+    (tmp_path / "files/abi.yml").write_text((ROOT / "files/abi.yml").read_text())
+    variant = {"cuda": "cu130", "arch": "x86_64", "platform": "manylinux_2_34", "glibc": "2.34",
+               "locks": {"3.12": "new.txt"}}  # fmt: skip
+    lock = "".join(f"{name}==1 \\\n    --hash=sha256:{'0' * 64}\n" for name in ("sglang-kernel", "torch"))
+    wanted = {tmp_path / "files/locks/new.txt": lock,
+              tmp_path / "files/releases/1.yml": yaml.safe_dump({"variants": [variant]})}  # fmt: skip
+    monkeypatch.setattr(tool, "wanted_files", lambda *_unused: wanted)
+    return tool, wanted
+
+
+def answer_of(tool: Any, monkeypatch: pytest.MonkeyPatch, proofs: list[dict[str, Any]], *words: str) -> int:
+    monkeypatch.setattr(tool.WheelCache, "complete", lambda self, pins, ranks: [])
+    monkeypatch.setattr(tool, "prove_wheels", lambda *_unused: proofs)
+    monkeypatch.setattr(sys, "argv", ["update_release.py", "1", *words])
+    return int(tool.main())
+
+
+def test_locks_that_hold_are_written(release_of_one_lock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool, wanted = release_of_one_lock
+    good = [{"proven": True, "what": "all symbols are there", "fix": ""}]
+    assert answer_of(tool, monkeypatch, good) == 0
+    assert all(path.read_text() == text for path, text in wanted.items())
+
+
+@pytest.mark.parametrize(
+    ("proofs", "told"),
+    [
+        ([{"proven": False, "what": "symbol x is missing", "fix": "take torch 2"}], "take torch 2"),
+        ([], "no kernel package"),
+    ],
+)
+def test_nothing_is_written_when_kernels_and_torch_do_not_fit(
+    release_of_one_lock: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    proofs: list[dict[str, Any]],
+    told: str,
+) -> None:
+    tool, wanted = release_of_one_lock
+    assert answer_of(tool, monkeypatch, proofs) == 3
+    assert not any(path.exists() for path in wanted)
+    shown = capsys.readouterr()
+    assert told in shown.err
+    assert "+torch==1" in shown.out
+    assert answer_of(tool, monkeypatch, proofs, "--no-prove") == 0
+
+
+def test_a_proof_reads_only_what_kernels_link_with(release_of_one_lock: Any) -> None:
+    tool, _unused = release_of_one_lock
+    lock = "sglang-kernel==1\ntorch==1\nnvidia-cublas==1\nfastapi==1\ntorchvision==1\n"
+    assert [pin.name for pin in tool.kernels_torch_and_cuda(lock)] == [
+        "sglang-kernel",
+        "torch",
+        "nvidia-cublas",
+    ]
