@@ -40,12 +40,9 @@ import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.flags.contract import render
 from ansible_collections.baremetal.sglang.plugins.module_utils.flags.parse_wheel import parse_wheel
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.elf_wheels import SymbolTables, prove_wheels
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import (
-    FetchError,
-    WheelCache,
-    parse_lock,
-    wheel_tags,
-)
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import Indexes
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import WheelCache
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import FetchError, Target, parse_lock
 
 BIN = Path(sys.executable).parent
 FLAGS_PYTHON, FLAGS_PLATFORM = "3.12", "manylinux_2_34_x86_64"
@@ -189,8 +186,8 @@ def unproven(version: str, wanted: Mapping[Path, str]) -> list[str]:
             text = wanted.get(ROOT / "files/locks" / name)
             if text is None:
                 continue
-            tags = wheel_tags(python, variant["arch"], release_lock.platform_glibc(variant["platform"]))
-            wheels = cache.complete(kernels_torch_and_cuda(text), tags)
+            target = Target(python, variant["arch"], release_lock.platform_glibc(variant["platform"]))
+            wheels = cache.complete(kernels_torch_and_cuda(text), target, Indexes(), variant["index"])
             proofs = prove_wheels(
                 {wheel: wheel.parent.name for wheel in wheels},
                 SymbolTables(CACHE / "abi"), python, variant["glibc"], variant["cuda"],

@@ -196,7 +196,7 @@ def release_of_one_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tupl
 
 
 def answer_of(tool: Any, monkeypatch: pytest.MonkeyPatch, proofs: list[dict[str, Any]], *words: str) -> int:
-    monkeypatch.setattr(tool.WheelCache, "complete", lambda self, pins, ranks: [])
+    monkeypatch.setattr(tool.WheelCache, "complete", lambda *_unused: [])
     monkeypatch.setattr(tool, "prove_wheels", lambda *_unused: proofs)
     monkeypatch.setattr(sys, "argv", ["update_release.py", "1", *words])
     return int(tool.main())
