@@ -71,11 +71,12 @@ def look(dest: str, wanted: str = "", full: bool = False) -> dict[str, Any]:
         manifest, digest = read_manifest(dest)
     except (OSError, ManifestError):
         return {"state": "absent", "damage": [], "touched": [], "bytes": 0, "files": 0}
+    touched: list[str] = []
     base = {"bytes": manifest["bytes"], "files": len(manifest["files"])}
     if stamp.get("manifest") != digest or (wanted and wanted != digest):
         return {**base, "state": "other", "damage": [], "touched": []}
     if full:
-        damage, touched = files.all_damage(dest, manifest), []
+        damage = files.all_damage(dest, manifest)
     else:
         damage, touched = files.quick_damage(dest, manifest, stamp.get("times", {}))
         known = {item.path for item in damage}
@@ -238,9 +239,8 @@ class Staging:
             return [] if entry["size"] == 0 and files.regular_size(path) == 0 else None
         if not entry.get("pieces"):
             return [] if files.file_damage(self.folder, entry, self.piece) is None else None
-        os.chmod(path, 0o600)
-        if os.path.getsize(path) != entry["size"]:
-            os.truncate(path, entry["size"])
+        _own(path)
+        os.truncate(path, entry["size"])
         bad = files.bad_pieces(path, entry, self.piece)
         return bad if len(bad) <= count // 2 else None
 
@@ -319,8 +319,16 @@ def _siblings(dest: str) -> list[str]:
     return sorted(
         os.path.join(parent, name)
         for name in os.listdir(parent)
-        if not name.endswith(".partial") and os.path.join(parent, name) != dest
+        if not name.endswith((".partial", ".gone")) and os.path.join(parent, name) != dest
     )
+
+
+def _own(path: str) -> None:
+    """A file that only this folder has and that may be written to: never the one that an engine reads."""
+    if os.lstat(path).st_nlink > 1:
+        shutil.copyfile(path, path + ".own")
+        os.rename(path + ".own", path)
+    os.chmod(path, 0o600)
 
 
 def _unlink(path: str) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from .weights_manifest import MANIFEST, STAMP
 
+GONE = ".gone"
+
 
 @dataclass(frozen=True)
 class Published:
@@ -31,7 +33,7 @@ def published_below(root: str, releases: str, processes: str = "/proc") -> list[
         for revision in _names(os.path.join(root, model)):
             path = os.path.join(root, model, revision)
             stamp = os.path.join(path, STAMP)
-            if revision.endswith(".partial") or not (
+            if revision.endswith((".partial", GONE)) or not (
                 os.path.isfile(stamp) or os.path.isfile(os.path.join(path, MANIFEST))
             ):
                 continue
@@ -114,7 +116,7 @@ def refusals(found: Iterable[Published], planned: Iterable[str], remove: Iterabl
 
 def take_away(item: Published) -> None:
     """Out of sight by one rename, then deleted: an engine never finds half a model."""
-    gone = item.path + ".partial"
+    gone = item.path + GONE
     shutil.rmtree(gone, ignore_errors=True)
     os.rename(item.path, gone)
     shutil.rmtree(gone)
