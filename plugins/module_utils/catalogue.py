@@ -94,6 +94,8 @@ class Model:
     """{start: id, end: id, processor: class} where the vocabulary fits the class."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Server flags that the model needs everywhere, each {flag: value}."""
+    files: dict[str, list[str]] = field(default_factory=dict)
+    """{take, leave}: patterns beside those of files/policy.yml."""
     kv_dtype: str = "bfloat16"
     licence: str = ""
     """SPDX name where the publisher states one."""
