@@ -13,15 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue import Catalogues, Model
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue_loading import (
     load_hardware,
     load_releases,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.facts.compare import compare
 from ansible_collections.baremetal.sglang.plugins.module_utils.flags.check import Rules, rules_from
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import HostFacts
 from ansible_collections.baremetal.sglang.plugins.module_utils.model_catalogue import (
     load_models,
     model_of_config,
@@ -30,11 +27,11 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case impo
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan, PlanResult
 from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import Refusal, RefusedError
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.data_files import read
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.facts_at_hand import collect_facts
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ROOT / "files"
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-FACTS_SUFFIXES = (".json", ".yml", ".yaml")
 
 
 @dataclass
@@ -49,19 +46,6 @@ class Shelf:
     lock_hashes: dict[str, str]
     moe_files: dict[str, Any]
     refusals: list[Refusal] = field(default_factory=list)
-
-
-def read(path: Path, refusals: list[Refusal]) -> Any:
-    """One YAML or JSON file; what is wrong with it becomes a refusal."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else yaml.load(text, LOADER)
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror}"
-    except (yaml.YAMLError, ValueError) as error:
-        problem = "is damaged: " + " ".join(str(error).split())
-    refusals.append(Refusal("file-unreadable", "", str(path), problem, "mend the file, or take it away"))
-    return None
 
 
 def _documents(directories: Iterable[Path], part: str, refusals: list[Refusal]) -> dict[str, Any]:
@@ -189,93 +173,6 @@ def _together(refusals: list[Refusal]) -> list[Refusal]:
     return found
 
 
-@dataclass
-class Known:
-    """Facts of hosts, and the declared ones of hosts that were looked at too."""
-
-    facts: dict[str, HostFacts] = field(default_factory=dict)
-    declared: dict[str, HostFacts] = field(default_factory=dict)
-    refusals: list[Refusal] = field(default_factory=list)
-
-
-def collect_facts(
-    hosts: Iterable[str], variables: Callable[[str, str], Any], facts_dir: str, shelf: Shelf
-) -> Known:
-    """Gathered facts first, then a facts file, then declared hardware; a contradiction is a refusal."""
-    known = Known()
-    for host in hosts:
-        candidates = [
-            ("gathered facts", (variables(host, "plan_host_facts"))),
-            *_facts_files(facts_dir, host, known.refusals),
-            ("declared_hardware", variables(host, "declared_hardware")),
-        ]
-        found = [
-            (where, facts)
-            for where, data in candidates
-            if data and (facts := _facts(data, host, where, shelf, known.refusals)) is not None
-        ]
-        if not found:
-            continue
-        known.facts[host] = found[0][1]
-        declared = dict(found).get("declared_hardware")
-        if declared is not None and found[0][0] != "declared_hardware":
-            known.declared[host] = declared
-            known.refusals += _contradictions(host, declared, found[0][1])
-    return known
-
-
-def _facts_files(facts_dir: str, host: str, refusals: list[Refusal]) -> list[tuple[str, Any]]:
-    if not facts_dir:
-        return []
-    for suffix in FACTS_SUFFIXES:
-        path = Path(facts_dir).expanduser() / f"{host}{suffix}"
-        if path.exists():
-            return [(str(path), read(path, refusals))]
-    return []
-
-
-def _facts(data: Any, host: str, where: str, shelf: Shelf, refusals: list[Refusal]) -> HostFacts | None:
-    hardware = shelf.catalogues.hardware
-    try:
-        facts = HostFacts.from_dict(
-            data,
-            host,
-            where,
-            hardware,
-            shelf.systems.get("operating_systems", {}),
-            shelf.systems.get("driver_cuda", {}),
-        )
-    except RefusedError as error:
-        refusals += error.refusals
-        return None
-    if facts.host != host:
-        refusals.append(
-            Refusal(
-                "facts-of-another-host",
-                host,
-                where,
-                f"these are the facts of {facts.host or 'a host without a name'}",
-                f"gather them again with playbooks/facts.yml, or name the file after {facts.host or 'its host'}",
-            )
-        )
-        return None
-    return facts.with_models(hardware)
-
-
-def _contradictions(host: str, declared: HostFacts, gathered: HostFacts) -> list[Refusal]:
-    return [
-        Refusal(
-            "declared-differs",
-            host,
-            f"declared_hardware.{item.field} = {item.declared}",
-            f"the host says {item.gathered}: what was planned and bundled for it may not run there",
-            "correct declared_hardware and plan and bundle again, or repair the host",
-        )
-        for item in compare(declared, gathered)
-        if item.changes_plan and not str(item.gathered).startswith(f"{item.declared}.")
-    ]
-
-
 COMMON_ARGUMENTS: dict[str, Any] = {
     "serve": {"type": "raw"},
     "facts_dir": {"type": "path", "default": ""},
@@ -295,7 +192,7 @@ def make_inputs(
 ) -> tuple[Inputs, list[Refusal]]:
     """All that the planner is given, and what is wrong with the files that it comes from."""
     shelf = load_shelf(given["catalogue_dirs"] or [])
-    known = collect_facts(hosts, variable, given["facts_dir"] or "", shelf)
+    known = collect_facts(hosts, variable, given["facts_dir"] or "", shelf.catalogues.hardware, shelf.systems)
     refusals = [*shelf.refusals, *known.refusals]
     models = local_models(given["serve"], refusals)
     inputs = Inputs(

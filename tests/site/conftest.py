@@ -45,3 +45,39 @@ def bare_host() -> Iterator[str]:
     succeed("tools/lab", "-i", INVENTORY, "up")
     yield "bare-1"
     succeed("tools/lab", "-i", INVENTORY, "down")
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What is in the work tree, committed or not, laid out as a newcomer's clone, and the demo run in it."""
+    folder = tmp_path_factory.mktemp("newcomer") / "baremetal-sglang"
+    succeed("git", "clone", "--quiet", ROOT, folder)
+    changed = subprocess.run(
+        ["git", "ls-files", "--modified", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")
+    for name in filter(None, changed):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            succeed("cp", "-P", ROOT / name, folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
+    output = succeed("make", "demo", cwd=folder, BAREMETAL_LAB_DIR=str(folder / ".lab"))
+    (folder / ".demo.log").write_text(output, encoding="utf-8")
+    yield folder
+    succeed("tools/lab", "--name", "demo", "down", cwd=folder, BAREMETAL_LAB_DIR=str(folder / ".lab"))
+
+
+def lab(clone: Path, *words: str) -> str:
+    return succeed(
+        "tools/lab", "-i", "inventories/lab", *words, cwd=clone, BAREMETAL_LAB_DIR=str(clone / ".lab")
+    )
+
+
+def inside(clone: Path, *words: str, venv: str = ".venv") -> str:
+    """Runs in the lab's network, as `make demo` does."""
+    program = clone / venv / "bin" / words[0]
+    return lab(clone, "exec", "--", str(program), *words[1:])

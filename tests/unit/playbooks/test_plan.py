@@ -228,3 +228,38 @@ def test_an_inventory_without_hosts_is_refused(tmp_path: Path, name: str) -> Non
     done = play(name, inventory)
     assert done.returncode != 0
     assert "REFUSED  inventory: it names no host" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("group", ["a800", "spark"])
+def test_the_inventories_of_the_readme_are_planned_as_they_stand(tmp_path: Path, group: str) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = [block.split("```")[0] for block in text.split("```yaml\n")[1:]]
+    (block,) = [block for block in blocks if block.startswith(f"{group}:")]
+    (tmp_path / "hosts.yml").write_text(block, encoding="utf-8")
+    done = play("plan", tmp_path / "hosts.yml")
+    assert done.returncode == 0, done.stdout
+    assert "nothing was refused" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (None, "this directory is not there"),
+        ([], "no facts file"),
+        (["gpu-1.json"], "it has facts of gpu-1;"),
+    ],
+)
+def test_a_facts_directory_without_the_host_is_refused(
+    tmp_path: Path, files: list[str] | None, said: str
+) -> None:
+    facts = tmp_path / "facts"
+    for name in files or []:
+        facts.mkdir()
+        (facts / name).write_text("{}", encoding="utf-8")
+    if files == []:
+        facts.mkdir()
+    done = play("plan", room(tmp_path, A800), facts_dir=str(facts))
+    assert done.returncode != 0
+    assert f"REFUSED  facts_dir = {facts}" in done.stdout
+    assert said in done.stdout
+    assert "the inventory has gpu-01" in done.stdout

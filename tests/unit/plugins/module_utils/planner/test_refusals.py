@@ -18,12 +18,14 @@ import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import Disk, Fault
 from ansible_collections.baremetal.sglang.plugins.module_utils.model_shape import Quantization
 from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import Refusal
-from ansible_collections.baremetal.sglang.plugins.plugin_utils import plan_inputs
+from ansible_collections.baremetal.sglang.plugins.plugin_utils import facts_at_hand, plan_inputs
 
 Refusals = Callable[[Any, Path], "list[Refusal]"]
 ROOT = Path(__file__).resolve().parents[5]
 SOURCES = [
     ROOT / "plugins/module_utils/serve_spec.py",
+    ROOT / "plugins/plugin_utils/data_files.py",
+    ROOT / "plugins/plugin_utils/facts_at_hand.py",
     ROOT / "plugins/plugin_utils/plan_inputs.py",
     *sorted((ROOT / "plugins/module_utils/planner").rglob("*.py")),
 ]
@@ -101,10 +103,22 @@ def two(second: dict[str, Any], **first: Any) -> Refusals:
 
 def facts_of_another(world: Any, _tmp: Path) -> list[Refusal]:
     given = world.host("h200", "h200-2").to_dict()
-    found = plan_inputs.collect_facts(
-        ("h200-1",), lambda _host, name: given if name == "plan_host_facts" else None, "", world.shelf
+    found = facts_at_hand.collect_facts(
+        ("h200-1",),
+        lambda _host, name: given if name == "plan_host_facts" else None,
+        "",
+        world.shelf.catalogues.hardware,
+        world.shelf.systems,
     )
     return found.refusals
+
+
+def no_file_of_a_host(world: Any, tmp: Path) -> list[Refusal]:
+    (tmp / "h200-9.json").write_text("{}", encoding="utf-8")
+    catalogue = world.shelf.catalogues.hardware
+    return facts_at_hand.collect_facts(
+        ("h200-1",), lambda _host, _name: None, str(tmp), catalogue, world.shelf.systems
+    ).refusals
 
 
 def ports_meet(world: Any, _tmp: Path) -> list[Refusal]:
@@ -171,8 +185,12 @@ def contradiction(world: Any, _tmp: Path) -> list[Refusal]:
     declared = {"os": "ubuntu-22.04", "arch": "x86_64", "driver": "550.54.15"}
     declared["gpus"] = {"model": "a800-sxm4-80gb", "count": 8}
     variables = {"plan_host_facts": gathered, "declared_hardware": declared}
-    return plan_inputs.collect_facts(
-        ["gpu-01"], lambda _host, name: variables[name], "", world.shelf
+    return facts_at_hand.collect_facts(
+        ["gpu-01"],
+        lambda _host, name: variables[name],
+        "",
+        world.shelf.catalogues.hardware,
+        world.shelf.systems,
     ).refusals
 
 
@@ -258,6 +276,7 @@ ROWS: dict[str, list[Refusals]] = {
     ],
     "mtp-draft-class": [one("a800", model="glm-4.7-flash", speculative=True)],
     "facts-of-another-host": [facts_of_another],
+    "facts-dir-useless": [no_file_of_a_host],
     "context-too-long": [one("h200", model="glm-4.7-fp8", context_length=1_000_000)],
     "port-clash": [ports_meet],
     "speculative-pipeline": [

@@ -1,19 +1,13 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The flag contract of a release against the argument parser of the engine itself.
-
-BAREMETAL_ENGINE_PYTHON names the Python of an installed engine. Where the kernel wheel needs a driver
-that this machine lacks, LD_LIBRARY_PATH must lead to a stand-in for libcuda.so.1.
-"""
+"""The flag contract of a release against the argument parser of the engine itself, on the demo's host."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-from functools import cache
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +15,10 @@ import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.flags.command_line import to_argv
 from ansible_collections.baremetal.sglang.plugins.module_utils.flags.contract import Flag, contract_from
 
-PYTHON = os.environ.get("BAREMETAL_ENGINE_PYTHON", "")
-FLAGS = Path(__file__).parents[2] / "files/flags"
-pytestmark = pytest.mark.skipif(not PYTHON, reason="BAREMETAL_ENGINE_PYTHON is not set")
+from .conftest import ROOT, lab
+
+FLAGS = ROOT / "files/flags"
+PYTHON = "/opt/sglang/current/tiny/env/bin/python"
 
 CONVERTERS = {
     "str": {None, "str", "nullable_str", "parse_cuda_graph_backend_arg"},
@@ -58,28 +53,28 @@ print("CONTRACT" + json.dumps({key: repr(value) for key, value in vars(given).it
 """
 
 
-def engine(*arguments: str) -> str:
-    environment = {**os.environ, "SGLANG_USE_CPU_ENGINE": "1"}
-    done = subprocess.run(
-        [PYTHON, *arguments], env=environment, capture_output=True, text=True, timeout=300, check=False
+def engine(clone: Path, *arguments: str) -> str:
+    return lab(
+        clone, "ssh", "lab-1", shlex.join(["env", "HOME=/tmp", "SGLANG_USE_CPU_ENGINE=1", PYTHON, *arguments])
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
 
 
-@cache
-def real() -> tuple[str, list[dict[str, Any]]]:
-    version, actions = json.loads(engine("-c", ACTIONS).split("CONTRACT", 1)[1])
-    return version, actions
+class Real:
+    """What the engine's parser says of itself, beside the contract of the same release."""
+
+    def __init__(self, clone: Path) -> None:
+        printed = engine(clone, "-c", ACTIONS)
+        self.version, self.actions = json.loads(printed.split("CONTRACT", 1)[1])
+        self.document: dict[str, Any] = json.loads(
+            (FLAGS / f"{self.version}.json").read_text(encoding="utf-8")
+        )
+        self.contract = contract_from(self.document)
+        self.described: dict[str, Flag] = self.contract.flags
 
 
-def described() -> dict[str, Flag]:
-    return contract_from(document()).flags
-
-
-def document() -> dict[str, Any]:
-    data: dict[str, Any] = json.loads((FLAGS / f"{real()[0]}.json").read_text(encoding="utf-8"))
-    return data
+@pytest.fixture(scope="module")
+def real(clone: Path) -> Real:
+    return Real(clone)
 
 
 def spellings(flag: Flag) -> list[str]:
@@ -89,15 +84,15 @@ def spellings(flag: Flag) -> list[str]:
     )
 
 
-def test_every_action_is_described() -> None:
-    assert {action["options"][0][2:] for action in real()[1]} == set(described())
+def test_every_action_is_described(real: Real) -> None:
+    assert {action["options"][0][2:] for action in real.actions} == set(real.described)
 
 
-def test_each_flag_is_as_the_engine_has_it() -> None:
-    entries = document()["flags"]
+def test_each_flag_is_as_the_engine_has_it(real: Real) -> None:
+    entries = real.document["flags"]
     wrong = []
-    for action in real()[1]:
-        flag = described()[action["options"][0][2:]]
+    for action in real.actions:
+        flag = real.described[action["options"][0][2:]]
         entry = entries[flag.name]
         choices = None if flag.choices is None else sorted(map(str, flag.choices))
         expected = None if action["choices"] is None else sorted(map(str, action["choices"]))
@@ -116,20 +111,19 @@ def test_each_flag_is_as_the_engine_has_it() -> None:
     assert wrong == []
 
 
-def test_help_prints_the_same_options() -> None:
+def test_help_prints_the_same_options(clone: Path, real: Real) -> None:
     """The whole way: what a user reads from the launcher."""
-    printed = engine("-m", "sglang.launch_server", "--help")
+    printed = engine(clone, "-m", "sglang.launch_server", "--help")
     shown = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", printed))
-    hidden = {option for action in real()[1] if action["hidden"] for option in action["options"]}
-    contract = {spelling for flag in described().values() for spelling in spellings(flag)}
+    hidden = {option for action in real.actions if action["hidden"] for option in action["options"]}
+    contract = {spelling for flag in real.described.values() for spelling in spellings(flag)}
     assert contract - hidden <= shown
     usage = printed.split("\n\n", 1)[0]
     in_usage = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", usage))
     assert in_usage - contract == ADDED_BY_PLUGINS
 
 
-def test_the_engine_reads_what_is_rendered() -> None:
-    contract = contract_from(document())
+def test_the_engine_reads_what_is_rendered(clone: Path, real: Real) -> None:
     given: list[tuple[str, Any]] = [
         ("tp-size", 2),
         ("enable-metrics", True),
@@ -141,8 +135,8 @@ def test_the_engine_reads_what_is_rendered() -> None:
         ("lora-paths", [{"lora_name": "a", "lora_path": "/b"}]),
         ("max-running-requests", 64),
     ]
-    argv = to_argv(contract, given)
-    parsed = json.loads(engine("-c", PARSE, *argv).split("CONTRACT", 1)[1])
+    argv = to_argv(real.contract, given)
+    parsed = json.loads(engine(clone, "-c", PARSE, *argv).split("CONTRACT", 1)[1])
     assert parsed["tp_size"] == "2"
     assert parsed["enable_metrics"] == "True"
     assert parsed["disable_radix_cache"] == "False"
