@@ -217,6 +217,14 @@ def _header_as_recorded(path: str, entry: Mapping[str, Any]) -> bool:
         return False
 
 
+def amount(count: float) -> str:
+    """Bytes in the unit that fits."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count:.0f} bytes"
+
+
 class Meter:
     """Counts bytes of several threads and says now and then how far the work is."""
 
@@ -244,7 +252,7 @@ class Meter:
         rate = self.rate()
         left = max(self.total - self.done, 0)
         wait = f"{left / rate:.0f} s left" if rate else "waiting"
-        return f"{self.done / 1e9:.2f} of {self.total / 1e9:.2f} GB, {rate / 1e6:.0f} MB/s, {wait}"
+        return f"{amount(self.done)} of {amount(self.total)}, {amount(rate)}/s, {wait}"
 
     def rate(self) -> float:
         return self.moved / max(time.monotonic() - self.started, 0.001)

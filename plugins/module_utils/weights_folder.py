@@ -64,13 +64,22 @@ def write_stamp(folder: str, stamp: Mapping[str, Any]) -> None:
     os.rename(part, os.path.join(folder, STAMP))
 
 
+def is_foreign(dest: str) -> bool:
+    """A folder that somebody else made is never replaced."""
+    if not os.path.lexists(dest):
+        return False
+    ours = (os.path.join(dest, name) for name in (MANIFEST, STAMP))
+    return not any(map(os.path.isfile, ours)) and (not os.path.isdir(dest) or bool(os.listdir(dest)))
+
+
 def look(dest: str, wanted: str = "", full: bool = False) -> dict[str, Any]:
     """Whether a published folder is whole: {state, damage, touched}; reads every byte only when asked to."""
     stamp = read_stamp(dest)
     try:
         manifest, digest = read_manifest(dest)
     except (OSError, ManifestError):
-        return {"state": "absent", "damage": [], "touched": [], "bytes": 0, "files": 0}
+        state = "foreign" if is_foreign(dest) else "absent"
+        return {"state": state, "damage": [], "touched": [], "bytes": 0, "files": 0}
     touched: list[str] = []
     base = {"bytes": manifest["bytes"], "files": len(manifest["files"])}
     if stamp.get("manifest") != digest or (wanted and wanted != digest):
@@ -113,6 +122,10 @@ def open_staging(dest: str) -> str:
     staging = staging_of(dest)
     if os.path.islink(staging):
         raise FolderError(f"{staging} is a link: take it away")
+    if is_foreign(dest):
+        raise FolderError(
+            f"{dest} is there and was not put there by this collection: move it away, or its name"
+        )
     os.makedirs(staging, mode=0o700, exist_ok=True)
     return staging
 

@@ -52,7 +52,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 state:
-  description: V(whole), V(damaged), V(absent), or V(other) where another manifest was published.
+  description: V(whole), V(damaged), V(absent), V(foreign) where somebody else put something, or
+    V(other) where another manifest was published.
   returned: always
   type: str
 damage:
@@ -70,6 +71,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils import weights_folder
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights_files import amount
 
 
 def main() -> None:
@@ -92,16 +94,16 @@ def main() -> None:
         module.fail_json(msg=f"{path} could not be read: {error}")
     seconds = time.monotonic() - started
     lines = [str(item) for item in found["damage"]]
-    words = f"{found['bytes'] / 1e9:.2f} GB in {found['files']} files, {seconds:.1f} s"
+    words = f"{amount(found['bytes'])} in {found['files']} files, {seconds:.1f} s"
     if full and found["files"]:
-        words += f", {found['bytes'] / 1e6 / max(seconds, 0.001):.0f} MB/s"
+        words += f", {amount(found['bytes'] / max(seconds, 0.001))}/s"
     result = {
         "changed": changed,
         "state": found["state"],
         "damage": lines,
         "report": f"{path}: {found['state']}, {words}",
     }
-    if module.params["fail"] and found["state"] != "whole":
+    if module.params["fail"] and found["state"] not in ("whole", "foreign"):
         told = "\n  ".join(lines) or "nothing of this manifest is published there"
         module.fail_json(
             msg=f"{path}: {found['state']}\n  {told}\n  site.yml --tags weights brings what is damaged again",

@@ -32,6 +32,10 @@ options:
     type: list
     elements: dict
     default: []
+  piece_bytes:
+    description: How large a piece is, as M(baremetal.sglang.weights_staged) says.
+    type: int
+    default: 0
 attributes:
   check_mode:
     description: Says that the folder would appear.
@@ -60,6 +64,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils import weights_folder
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights_files import amount
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights_manifest import ManifestError
 
 
@@ -70,6 +75,7 @@ def main() -> None:
             "source": {"type": "path"},
             "source_on_host": {"type": "path"},
             "lacking": {"type": "list", "elements": "dict", "default": []},
+            "piece_bytes": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
     )
@@ -92,8 +98,8 @@ def main() -> None:
     brought = stage.bytes_of(lacking)
     module.exit_json(
         **result,
-        report=f"{dest}: {stage.manifest['bytes'] / 1e9:.2f} GB in {len(stage.manifest['files'])} files, "
-        f"{brought / 1e9:.2f} GB of them brought, verified and published in {seconds:.1f} s",
+        report=f"{dest}: {amount(stage.manifest['bytes'])} in {len(stage.manifest['files'])} files, "
+        f"{amount(brought)} of them brought, verified and published in {seconds:.1f} s",
     )
 
 

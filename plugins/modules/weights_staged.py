@@ -20,12 +20,12 @@ options:
     description: The folder that will appear; files go to the one beside it that ends in C(.partial).
     type: path
     required: true
-  source:
-    description: Folder on the controller that holds the model and its manifest.
+  manifest:
+    description: The manifest on the controller.
     type: path
-  source_on_host:
-    description: Folder on the host that holds the model and its manifest, such as a mounted disk; wins over O(source).
-    type: path
+  manifest_text:
+    description: The manifest itself, where no file holds it.
+    type: str
   manifest_sha256:
     description: The manifest that is meant.
     type: str
@@ -48,7 +48,7 @@ EXAMPLES = r"""
 - name: What has to be brought
   baremetal.sglang.weights_staged:
     dest: /opt/sglang/weights/glm-4.7-tiny/local
-    source: /media/disk/weights/glm-4.7-tiny/local
+    manifest: /media/disk/weights/glm-4.7-tiny/local/.weights.json
     manifest_sha256: 0f5f0b1b1b5f5d0b9b3f5b7f3a0e1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e6f7a8b
   register: staged
 """
@@ -67,6 +67,10 @@ bytes:
   description: How many bytes that is.
   returned: success
   type: int
+piece_bytes:
+  description: How large a piece is.
+  returned: success
+  type: int
 spared:
   description: How many bytes were linked from other revisions.
   returned: success
@@ -74,14 +78,11 @@ spared:
 """
 
 import os
-import shutil
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils import weights_folder
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_manifest import (
-    MANIFEST,
-    ManifestError,
-)
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights_files import amount
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights_manifest import ManifestError
 
 
 def refuse_full_disk(module: AnsibleModule, folder: str, needed: int) -> None:
@@ -89,18 +90,14 @@ def refuse_full_disk(module: AnsibleModule, folder: str, needed: int) -> None:
     free = disk.f_bavail * disk.f_frsize
     if needed > free:
         module.fail_json(
-            msg=f"{folder} has {free / 1e9:.2f} GB free and {needed / 1e9:.2f} GB are needed: "
-            f"free {(needed - free) / 1e9:.2f} GB, or prune weights with playbooks/weights_prune.yml"
+            msg=f"{folder} has {amount(free)} free and {amount(needed)} are needed: "
+            f"free {amount(needed - free)}, or prune weights with playbooks/weights_prune.yml"
         )
 
 
-def opened(module: AnsibleModule, staging: str) -> bool:
-    """Lays the manifest of a folder on this host; else says whether the controller has to send it."""
-    source = module.params["source_on_host"]
-    if source:
-        shutil.copyfile(os.path.join(source, MANIFEST), os.path.join(staging, MANIFEST))
+def manifest_wanted(staging: str, digest: str) -> bool:
     try:
-        return weights_folder.read_manifest(staging)[1] != module.params["manifest_sha256"]
+        return weights_folder.read_manifest(staging)[1] != digest
     except (OSError, ManifestError):
         return True
 
@@ -109,8 +106,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "dest": {"type": "path", "required": True},
-            "source": {"type": "path"},
-            "source_on_host": {"type": "path"},
+            "manifest": {"type": "path"},
+            "manifest_text": {"type": "str"},
             "manifest_sha256": {"type": "str", "required": True},
             "step": {"type": "str", "choices": ["open", "look"], "default": "look"},
         },
@@ -124,9 +121,8 @@ def main() -> None:
     try:
         if module.params["step"] == "open":
             weights_folder.open_staging(dest)
-            wanted = opened(module, staging)
-            if wanted and not module.params["source_on_host"]:
-                weights_folder.hand_over(staging, [])
+            wanted = manifest_wanted(staging, module.params["manifest_sha256"])
+            weights_folder.hand_over(staging, [])
             module.exit_json(**result, manifest_wanted=wanted)
         stage = weights_folder.Staging(dest)
         if stage.digest != module.params["manifest_sha256"]:
@@ -138,13 +134,12 @@ def main() -> None:
         lacking = stage.lacking()
         needed = stage.bytes_of(lacking)
         refuse_full_disk(module, staging, needed)
-        if not module.params["source_on_host"]:
-            weights_folder.hand_over(staging, lacking)
+        weights_folder.hand_over(staging, lacking)
     except (OSError, ManifestError, weights_folder.FolderError) as error:
         module.fail_json(msg=f"{staging}: {error}")
     digests = {entry["path"]: entry["sha256"] for entry in stage.manifest["files"]}
     lacking = [{**item, "sha256": digests[item["path"]]} for item in lacking]
-    module.exit_json(**result, lacking=lacking, bytes=needed, spared=spared)
+    module.exit_json(**result, lacking=lacking, bytes=needed, spared=spared, piece_bytes=stage.piece)
 
 
 if __name__ == "__main__":

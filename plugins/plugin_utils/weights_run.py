@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue import Model
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_files import Meter
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights_files import Meter, amount
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights_manifest import PIECE_BYTES
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights_plan import Wanted
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_fetch import Fetch, FetchFailed
@@ -80,11 +80,11 @@ def _refuse_full_disk(fetches: list[Fetch], errand: Errand) -> None:
     needed = sum(fetch.total - fetch.here() for fetch in fetches)
     free = free_bytes(errand.root)
     if fetches and needed + errand.reserve_bytes > free:
-        each = ", ".join(f"{fetch.wanted.name} {fetch.total / 1e9:.2f} GB" for fetch in fetches)
+        each = ", ".join(f"{fetch.wanted.name} {amount(fetch.total)}" for fetch in fetches)
         short = needed + errand.reserve_bytes - free
         raise FetchFailed(
-            f"weights_dir = {errand.root}: {needed / 1e9:.2f} GB are to be fetched ({each}), {free / 1e9:.2f} GB are "
-            f"free and {errand.reserve_bytes / 1e9:.2f} GB of them stay free: {short / 1e9:.2f} GB are missing. Free "
+            f"weights_dir = {errand.root}: {amount(needed)} are to be fetched ({each}), {amount(free)} are "
+            f"free and {amount(errand.reserve_bytes)} of them stay free: {amount(short)} are missing. Free "
             "them or give another weights_dir. Nothing was fetched."
         )
 
@@ -102,9 +102,7 @@ def _bring(fetches: list[Fetch], errand: Errand) -> list[str]:
             continue
         seconds = max(time.monotonic() - started, 0.001)
         moved = meter.moved - before
-        lines.append(
-            _line(fetch, manifest, f"{moved / 1e9:.2f} GB fetched at {moved / 1e6 / seconds:.0f} MB/s")
-        )
+        lines.append(_line(fetch, manifest, f"{amount(moved)} fetched at {amount(moved / seconds)}/s"))
     if failed:
         raise FetchFailed("\n".join([*lines, *failed]))
     return lines
@@ -114,13 +112,13 @@ def _line(fetch: Fetch, manifest: Mapping[str, Any], how: str = "was here alread
     source = manifest["source"]
     commit = f" at commit {source['commit']}" if source.get("commit") else ""
     return (
-        f"{fetch.wanted.name}: {manifest['bytes'] / 1e9:.2f} GB in {len(manifest['files'])} files, {how}, "
+        f"{fetch.wanted.name}: {amount(manifest['bytes'])} in {len(manifest['files'])} files, {how}, "
         f"from {source['type']} {source['id']}{commit}"
     )
 
 
 def _would(fetch: Fetch) -> str:
-    return f"{fetch.wanted.name}: {(fetch.total - fetch.here()) / 1e9:.2f} GB would be fetched"
+    return f"{fetch.wanted.name}: {amount(fetch.total - fetch.here())} would be fetched"
 
 
 def _write_for_bundle(root: Path, fetches: list[Fetch]) -> None:
