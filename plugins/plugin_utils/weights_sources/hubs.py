@@ -29,7 +29,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.h
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
 
 
-def _translated(error: Exception, name: str, revision: str) -> Exception:
+def _translated(error: Exception, revision: str) -> Exception:
     """What a client's exception means for us; its text may hold addresses, so it is not repeated."""
     response = getattr(error, "response", None)
     code = getattr(response, "status_code", None) or getattr(error, "status_code", None)
@@ -37,17 +37,13 @@ def _translated(error: Exception, name: str, revision: str) -> Exception:
     if code in FOR_NOW or (isinstance(code, int) and code >= 500):
         return Interrupted(f"the hub answered {code}", retry_after(getattr(response, "headers", {})))
     if code in (401, 403) or "Gated" in kind:
-        return SourceError(f"{name}: the hub does not give it to this token ({kind})")
+        return SourceError(f"the hub does not give it to this token ({kind})")
     if "Revision" in kind or code == 404:
-        return SourceError(
-            f"{name}: the hub has no such model, or no revision {revision or 'of the default branch'}"
-        )
+        return SourceError(f"the hub has no such model, or no revision {revision or 'of the default branch'}")
     if "NotExist" in kind or "NotFound" in kind:
-        return SourceError(
-            f"{name}: the hub has no such model, or no revision {revision or 'of the default branch'}"
-        )
+        return SourceError(f"the hub has no such model, or no revision {revision or 'of the default branch'}")
     if "Offline" in kind:
-        return SourceError(f"{name}: the client was told to stay offline ({kind})")
+        return SourceError(f"the client was told to stay offline ({kind})")
     return Interrupted(f"the hub could not be asked ({kind})")
 
 
@@ -65,14 +61,12 @@ class HuggingFace:
                     source.id, revision=source.revision or None, files_metadata=True, timeout=60
                 )
             except Exception as error:
-                raise _translated(error, source.name, source.revision) from None
+                raise _translated(error, source.revision) from None
 
         info = patiently(source.name, patience, ask)
         commit = str(info.sha or "")
         if not COMMIT.match(commit):
-            raise SourceError(
-                f"{source.name}: the hub names no commit for revision {source.revision or 'main'}"
-            )
+            raise SourceError(f"the hub names no commit for revision {source.revision or 'main'}")
         self.origin = {"type": "huggingface", "id": source.id, "commit": commit}
         self.files = [
             RemoteFile(
@@ -114,7 +108,7 @@ class ModelScope:
             try:
                 found = self.client.list_repo_files(self.id, "model", revision=revision, recursive=True)
             except Exception as error:
-                raise _translated(error, self.name, revision) from None
+                raise _translated(error, revision) from None
             return [entry for entry in found if entry.get("Type") != "tree"]
 
         return list(patiently(self.name, self.patience, ask))
@@ -129,7 +123,7 @@ class ModelScope:
         commit = max(dated)[1] if dated else ""
         if not commit or _content(self._list(commit)) != _content(entries):
             raise SourceError(
-                f"{source.name}: revision {source.revision or 'master'} is no commit that the hub names; "
+                f"revision {source.revision or 'master'} is no commit that the hub names; "
                 f"say one in {source.where}.revision"
             )
         return commit
