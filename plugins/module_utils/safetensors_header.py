@@ -90,9 +90,12 @@ def read_raw(stream: BinaryIO, size: int) -> bytes:
     length = int.from_bytes(field, "little")
     if not 2 <= length <= LONGEST_HEADER:
         raise HeaderError(f"says its header has {length} bytes: this is no safetensors file")
+    begin = stream.read(1)
+    if begin not in (b"{", b""):
+        raise HeaderError("has a header that does not begin with {: this is no safetensors file")
     if LENGTH_BYTES + length > size:
         raise HeaderError(f"says its header has {length} bytes and has {size} bytes in all: truncated")
-    return field + stream.read(length)
+    return field + begin + stream.read(length - 1)
 
 
 def read_header(stream: BinaryIO, size: int) -> Header:

@@ -83,17 +83,20 @@ def _shards(contents: Contents) -> list[str]:
     shards = [name for name in contents.names if name.endswith(".safetensors")]
     if not shards:
         return ["*.safetensors: missing, so the folder holds no weights"]
-    owners: dict[str, list[str]] = {}
+    owner: dict[str, str] = {}
+    shared: dict[tuple[str, str], set[str]] = {}
     for shard, header in contents.headers.items():
         for name in header.tensors:
-            owners.setdefault(name, []).append(shard)
+            if name in owner:
+                shared.setdefault((owner[name], shard), set()).add(name)
+            owner.setdefault(name, shard)
     problems = [
-        f"{name}: tensor is in {' and in '.join(places)}"
-        for name, places in owners.items()
-        if len(places) > 1
+        line
+        for (one, other), names in shared.items()
+        for line in _some(f"{other}: holds tensors that are in {one} too", names)
     ]
     if INDEX in contents.names:
-        return problems + _against_index(contents, shards, owners)
+        return problems + _against_index(contents, shards)
     return problems + _complete_row(shards)
 
 
@@ -110,7 +113,7 @@ def _complete_row(shards: list[str]) -> list[str]:
     ]
 
 
-def _against_index(contents: Contents, shards: list[str], owners: Mapping[str, list[str]]) -> list[str]:
+def _against_index(contents: Contents, shards: list[str]) -> list[str]:
     index = contents.documents.get(INDEX)
     if index is None:
         return []

@@ -42,7 +42,12 @@ PLAY = [
                 "instances": {
                     "tiny": {
                         "weights": {"model": "glm-4.7-tiny", "revision": "local", "path": DEST},
-                        "environment": {"id": "e", "path": "/e", "interpreter_from": "host", "interpreter": "p"},
+                        "environment": {
+                            "id": "e",
+                            "path": "/e",
+                            "interpreter_from": "host",
+                            "interpreter": "p",
+                        },
                         "environment_variables": [],
                     }
                 },
@@ -197,7 +202,9 @@ def test_a_cut_off_transfer_is_taken_up_and_two_revisions_share_files(room: Room
 
 def test_a_full_disk_is_said_with_its_numbers_and_nothing_is_lost(room: Room) -> None:
     before = room.on_host(f"sha256sum {DEST}/{SHARD}")
-    room.on_host("mkdir -p /mnt/small && mount -t tmpfs -o size=1m small /mnt/small && mkdir /mnt/small/weights")
+    room.on_host(
+        "mkdir -p /mnt/small && mount -t tmpfs -o size=1m small /mnt/small && mkdir /mnt/small/weights"
+    )
     room.on_host("cp -a /opt/sglang/weights /opt/kept && mount --bind /mnt/small/weights /opt/sglang/weights")
     try:
         done = room.roles("needed main")
