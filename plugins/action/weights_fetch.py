@@ -63,7 +63,9 @@ class ActionModule(ActionBase):
                 policy,
             )
         except RefusedError as error:
-            wanted, refusals = [], [*refusals, *error.refusals]
+            # A slip in a model's sources is told once, not as their absence too.
+            told = " ".join(refusal.where for refusal in refusals)
+            wanted, refusals = [], [*refusals, *(item for item in error.refusals if item.where not in told)]
         if refusals:
             lines = [line for refusal in refusals for line in refusal.lines()]
             return _failed("\n".join([*lines, f"{len(refusals)} refusals, nothing was fetched"]))
