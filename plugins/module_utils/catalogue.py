@@ -115,6 +115,8 @@ class Hardware:
     memory_mib: int
     """Per GPU as the driver reports it; of the whole host when unified; 0 for cpu."""
     unified_memory: bool = False
+    drop_page_cache: bool = False
+    """The page cache counts as used memory to the engine: it is emptied before a load."""
     shared_memory_bytes: int = 0
     """Opt-in limit a block."""
     fp8: bool = False

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import json
 import mmap
 import os
 import time
@@ -15,11 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils import weights_files as files
 from ansible_collections.baremetal.sglang.plugins.module_utils import weights_folder as folder
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_manifest import (
-    MANIFEST,
-    build,
-    to_text,
-)
+from ansible_collections.baremetal.sglang.tests.unit.fixtures.sparse_model import sparse_model
 
 PIECE = 1000
 
@@ -118,39 +113,9 @@ def test_pages_that_a_process_has_mapped_stay(tmp_path: Path) -> None:
         assert resident(path) == before
 
 
-def huge(dest: Path, shards: int = 93, size: int = 3_900_000_000) -> int:
-    """A published model of 360 GB that takes no disk: real headers, the rest are holes."""
-    dest.mkdir(parents=True)
-    entries = []
-    for number in range(shards):
-        count = size // 4
-        header = {"w": {"dtype": "F32", "shape": [count], "data_offsets": [0, count * 4]}}
-        text = json.dumps({**header, "__metadata__": {str(i): "x" * 40 for i in range(1500)}}).encode()
-        raw = len(text).to_bytes(8, "little") + text
-        path = dest / f"model-{number + 1:05d}-of-{shards:05d}.safetensors"
-        path.write_bytes(raw)
-        os.truncate(path, len(raw) + count * 4)
-        pieces = -(-(len(raw) + count * 4) // (16 << 20))
-        digest = hashlib.sha256(raw).hexdigest()
-        entries.append(
-            {
-                "path": path.name,
-                "size": len(raw) + count * 4,
-                "sha256": digest,
-                "pieces": [digest] * pieces,
-                "header": {"bytes": len(raw), "sha256": digest},
-            }
-        )
-    text = to_text(build("m", "r", {"type": "directory", "id": "x"}, entries, {}))
-    (dest / MANIFEST).write_text(text)
-    manifest, digest = folder.read_manifest(str(dest))
-    folder.write_stamp(str(dest), {"manifest": digest, "times": files.times_of(str(dest), manifest)})
-    return int(manifest["bytes"])
-
-
 def test_a_quick_look_at_360_gb(tmp_path: Path) -> None:
     dest = tmp_path / "m" / "r"
-    assert huge(dest) > 360e9
+    assert sparse_model(dest) > 360e9
     started = time.monotonic()
     assert folder.look(str(dest))["state"] == "whole"
     assert time.monotonic() - started < 3
