@@ -1,7 +1,7 @@
 # The commands of this project; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release
+.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -47,6 +47,9 @@ bench-planner: controller ## Measures the planner alone and plan.yml for 100 dec
 
 bench-runtime: controller ## Measures the real engine's environment beside cp -a and pip (30 GB of disk for a while)
 	@python tests/benchmarks/bench_runtime.py $(FOLDER)
+
+bench-weights: controller ## Measures reading and looking at weights, beside sha256sum
+	@python tests/benchmarks/bench_weights.py
 
 lab-up: controller ## Boots the hosts of inventories/lab
 	@tools/lab -i inventories/lab up

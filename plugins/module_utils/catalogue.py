@@ -94,6 +94,8 @@ class Model:
     """{start: id, end: id, processor: class} where the vocabulary fits the class."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Server flags that the model needs everywhere, each {flag: value}."""
+    files: dict[str, list[str]] = field(default_factory=dict)
+    """{take, leave}: patterns beside those of files/policy.yml."""
     kv_dtype: str = "bfloat16"
     licence: str = ""
     """SPDX name where the publisher states one."""
@@ -113,6 +115,8 @@ class Hardware:
     memory_mib: int
     """Per GPU as the driver reports it; of the whole host when unified; 0 for cpu."""
     unified_memory: bool = False
+    drop_page_cache: bool = False
+    """The page cache counts as used memory to the engine: it is emptied before a load."""
     shared_memory_bytes: int = 0
     """Opt-in limit a block."""
     fp8: bool = False

@@ -22,6 +22,7 @@ SETTINGS = (
     "speculative",
     "thinking_budget",
     "arguments",
+    "files",
     "kv_dtype",
     "licence",
     "community",

@@ -133,6 +133,7 @@ def units(plan: Planned) -> list[dict[str, Any]]:
                 ],
                 "limits": {f"Limit{key.upper()}": value for key, value in settings["limits"].items()},
                 "shared_memory": settings["shared_memory"],
+                "drop_page_cache": instance["weights"].get("drop_page_cache", False),
                 "command": " ".join(unit_word(word) for word in words),
                 "port": next(
                     port["port"] for port in instance["ports"] if port["purpose"] in ("api", "health")

@@ -87,6 +87,7 @@ def _weights(case: Case) -> dict[str, Any]:
         "bytes_origin": case.model.weight_bytes_origin,
         "sources": dict(case.model.ids),
         "revisions": dict(case.model.revisions),
+        "drop_page_cache": case.hardware.drop_page_cache,
     }
 
 

@@ -187,7 +187,7 @@ def release_of_one_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tupl
     (tmp_path / "files/releases").mkdir()
     (tmp_path / "files/abi.yml").write_text((ROOT / "files/abi.yml").read_text())
     variant = {"cuda": "cu130", "arch": "x86_64", "platform": "manylinux_2_34", "glibc": "2.34",
-               "locks": {"3.12": "new.txt"}}  # fmt: skip
+               "index": "default", "locks": {"3.12": "new.txt"}}  # fmt: skip
     lock = "".join(f"{name}==1 \\\n    --hash=sha256:{'0' * 64}\n" for name in ("sglang-kernel", "torch"))
     wanted = {tmp_path / "files/locks/new.txt": lock,
               tmp_path / "files/releases/1.yml": yaml.safe_dump({"variants": [variant]})}  # fmt: skip

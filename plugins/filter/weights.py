@@ -1,0 +1,25 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters of the role weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights_offers import OffersError, to_bring
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import plain
+
+
+def weights_to_bring(planned: Any, looked: Any, offers: Any, host: Any) -> list[dict[str, Any]]:
+    try:
+        return to_bring(plain(planned), plain(looked), plain(offers), str(host))
+    except OffersError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"weights_to_bring": weights_to_bring}

@@ -1,0 +1,43 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host lacks of its planned weights, and where on the controller it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+class OffersError(Exception):
+    """Something that a host needs is nowhere; every gap is named."""
+
+
+def to_bring(
+    planned: Iterable[Mapping[str, Any]],
+    looked: Iterable[Mapping[str, Any]],
+    offers: Mapping[str, Any],
+    host: str,
+) -> list[dict[str, Any]]:
+    """Planned weights that are not whole here, each with the offer that mends that."""
+    found, problems = [], []
+    for item, look in zip(planned, looked):
+        name, state = f"{item['model']}/{item['revision']}", look["state"]
+        offer = offers.get(name)
+        # A folder that the plan names by its path and that somebody else made is used as it is.
+        if state == "whole" or (state == "foreign" and item["path"] == item["model"]):
+            continue
+        if offer:
+            found.append({**item, **offer, "damage": list(look.get("damage", ()))})
+            continue
+        now = {"absent": "is not there", "foreign": "was not put there by this collection"}.get(
+            state, f"is {state}"
+        )
+        problems.append(
+            f"REFUSED  {item['path']} on {host} {now}\n"
+            f"  neither weights_dir nor the bundle holds {name}: fetch it with playbooks/weights.yml on a connected "
+            "machine and give -e weights_dir=FOLDER, or a bundle that carries it"
+        )
+    if problems:
+        raise OffersError("\n".join(problems))
+    return found
