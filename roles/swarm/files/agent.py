@@ -220,10 +220,13 @@ class Agent:
         """What an agent before this one had verified. After a new boot nothing is trusted: all is read again."""
         try:
             with open(in_home("resume.data"), "rb") as stream:
-                booted, content = stream.read().split(b"\n", 1)
-            return lt.read_resume_data(content) if booted.decode() == boot() else None
+                noted, content = stream.read().split(b"\n", 1)
+            return lt.read_resume_data(content) if noted == self.notes_hold_for() else None
         except (OSError, ValueError, RuntimeError):
             return None
+
+    def notes_hold_for(self) -> bytes:
+        return f"{boot()} {self.order['folder']}".encode()
 
     def run(self) -> int:
         signal.signal(signal.SIGTERM, self.ask_to_end)
@@ -263,7 +266,7 @@ class Agent:
 
     def hear(self, alert: Any) -> None:
         if isinstance(alert, lt.save_resume_data_alert):
-            write("resume.data", boot().encode() + b"\n" + lt.write_resume_data_buf(alert.params))
+            write("resume.data", self.notes_hold_for() + b"\n" + lt.write_resume_data_buf(alert.params))
         elif isinstance(alert, (lt.file_error_alert, lt.torrent_error_alert, lt.listen_failed_alert)):
             self.problem = self.problem or alert.message()
         elif isinstance(alert, lt.peer_ban_alert):
