@@ -26,7 +26,7 @@ import libtorrent as lt
 
 TICK = 0.25
 STATUS_EVERY = 1.0
-RESUME_EVERY = 10.0
+RESUME_EVERY = 1.0
 CONNECT_EVERY = 0.5
 ORDER_EVERY = 0.5
 # A host that left the source to the others turns back to it when nothing came for so long.
@@ -91,7 +91,8 @@ def settings(order: dict[str, Any]) -> dict[str, Any]:
         "upload_rate_limit": order["rate_limit"],
         "download_rate_limit": order["rate_limit"],
         # Bounds of the memory that is used beside the page cache.
-        "max_queued_disk_bytes": 32 << 20,
+        # Little is kept back before it is written: a piece is passed on, and survives a kill, once it is on disk.
+        "max_queued_disk_bytes": 4 << 20,
         "send_buffer_watermark": 1 << 20,
         "send_buffer_low_watermark": 128 << 10,
         # What a host has asked of the source it does not ask of the others: short queues, no whole pieces at once.
@@ -231,7 +232,9 @@ class Agent:
     def run(self) -> int:
         signal.signal(signal.SIGTERM, self.ask_to_end)
         self.asked_to_end = False
-        told = resumed = connected = ordered = 0.0
+        told = connected = ordered = 0.0
+        # Not at once: notes that say "nothing yet" would hide what lies in the folder from the next agent.
+        resumed = time.monotonic()
         was_complete = False
         while True:
             self.session.wait_for_alert(int(TICK * 1000))
