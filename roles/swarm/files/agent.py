@@ -128,7 +128,10 @@ class Tally:
         self._running: dict[tuple[str, int], int] = {}
 
     def see(self, connection: tuple[str, int], total: int) -> None:
-        self._running[connection] = max(total, self._running.get(connection, 0))
+        before = self._running.get(connection, 0)
+        if total < before:
+            self._ended[connection[0]] = self._ended.get(connection[0], 0) + before
+        self._running[connection] = total
 
     def totals(self) -> dict[str, int]:
         found = dict(self._ended)
