@@ -1,7 +1,7 @@
 # The commands of this project; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights
+.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -41,6 +41,9 @@ build: controller ## The collection as an archive for `ansible-galaxy collection
 
 bench-demo: ## Measures fresh clone to token (download caches warm) and a site.yml with nothing to do
 	@tools/bench-demo
+
+bench-fanout: controller ## Measures a fan-out over shaped links against one copy and rsync (needs root and rsync)
+	@python tests/benchmarks/bench_fanout.py
 
 bench-planner: controller ## Measures the planner alone and plan.yml for 100 declared hosts
 	@python tests/benchmarks/bench_planner.py
