@@ -207,9 +207,7 @@ class Maker:
             return self.run_command(command, environment, (self.handle,))
 
         try:
-            conda_tree.install(
-                run, self.work, self.env, self.asked.dest, self.asked.python, conda, places
-            )
+            conda_tree.install(run, self.work, self.env, self.asked.dest, self.asked.python, conda, places)
         except conda_tree.CondaError as error:
             raise RefusedError(f"{self.asked.dest} was not made, its conda packages fail: {error}") from error
 
