@@ -41,6 +41,8 @@ try:
         finally:
             os.close(handle)
 except OSError as error:
+    while stream.read(1 << 20):  # the sender hears the reason only after it has said everything
+        pass
     print(json.dumps({"problem": "%s: %s" % (error.filename or head["folder"], error.strerror or error)}))
     sys.exit(1)
 print(json.dumps({"problem": ""}))

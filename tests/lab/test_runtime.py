@@ -174,6 +174,7 @@ def test_over_ssh_then_nothing_to_do_then_old_ones_go(room: Room) -> None:
     assert room.ssh(f"ls {ROOT}/envs").stdout == "two\n"
     assert room.ssh(f"{ROOT}/envs/two/bin/python -c 'import sglang'").returncode == 0
     assert room.ssh(f"find {ROOT} -name '*.partial'; ls {ROOT}/store/incoming").stdout == ""
+    assert room.ssh(f"find {ROOT} -perm /0022 ! -type l").stdout == ""
 
 
 def test_a_cut_off_transfer_goes_on_where_it_stopped(room: Room) -> None:

@@ -333,7 +333,9 @@ def _disks(inputs: Inputs, made: Mapping[str, Mapping[str, InstancePlan]]) -> li
             for part, word in ((plan.weights, f"weights of {plan.model}"), (plan.environment, "environment")):
                 path = str(part.get("path") or "")
                 if path.startswith("/opt") and path not in present:
-                    needed[path] = (int(part.get("bytes") or 0), word)
+                    # What it is made of stays in the host's store beside it.
+                    size = int(part.get("bytes") or 0) + int(part.get("download_bytes") or 0)
+                    needed[path] = (size, word)
         refusals += host_checks.disk_problems(facts, needed)
     return refusals
 

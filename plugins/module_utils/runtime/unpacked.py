@@ -102,12 +102,21 @@ class Unpacked:
 
     def seal(self) -> None:
         """Says of what was unpacked since `mend` that it is as it was made."""
+        self._drop_locks()
         seals = self.seals()
         archives = self.archives()
         new = {name: path for name, path in archives.items() if name not in seals}
         if new:
             made = {name: _sealed(path) for name, path in new.items()}
             self._write({**seals, **made})
+
+    def _drop_locks(self) -> None:
+        """uv leaves files that anybody may write; whoever works here holds the store's own lock."""
+        for folder, folders, names in os.walk(self.folder):
+            folders[:] = [name for name in folders if not name.startswith("archive-")]
+            for name in names:
+                if name.endswith(".lock"):
+                    os.unlink(os.path.join(folder, name))
 
     def strangers(self, distributions: set[str]) -> list[str]:
         """Unpacked wheels that no environment needs."""
