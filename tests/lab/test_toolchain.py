@@ -156,7 +156,7 @@ def test_a_toolkit_that_cannot_link_is_refused_in_the_linkers_words(host: Path, 
     target = os.readlink(library)
     library.unlink()
     try:
-        (made,) = play(host, "8.9")
+        (made,) = play(host, "8.9", proofs=["cuda"])
     finally:
         library.symlink_to(target)
     assert made["failed"]
