@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.conda_channel import SolveError, build
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.conda_channel import SolveError, build, digest
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import Indexes
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import WheelCache
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import FetchError
@@ -65,8 +65,10 @@ class ActionModule(ActionBase):
             return {"changed": True, "trees": []}
         try:
             cache = WheelCache(Path(given["cache_dir"]) / "wheels", self._display.display)
+            dest = Path(given["dest"])
+            before = digest(dest)
             trees = build(
-                Path(given["dest"]),
+                dest,
                 [str(item) for item in given["channels"]],
                 environments,
                 Path(given["rattler_lock"]),
@@ -82,7 +84,7 @@ class ActionModule(ActionBase):
             return self._refused(f"the channels have no packages that fit together: {error}")
         except (FetchError, OSError) as error:
             return self._refused(str(error))
-        return {"changed": True, "trees": trees}
+        return {"changed": digest(dest) != before, "trees": trees}
 
     @staticmethod
     def _refused(why: str) -> dict[str, Any]:

@@ -137,6 +137,13 @@ class CondaChannel:
         shutil.rmtree(self.folder / ".cache", ignore_errors=True)
 
 
+def digest(folder: Path) -> str:
+    """One hash of all that a bundle takes of a folder: whether a build made anything new."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.exists() else []
+    text = "".join(f"{_sha256(path)}  {path.relative_to(folder)}\n" for path in files)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def write_project(folder: Path, environments: Sequence[PixiEnvironment]) -> list[Path]:
     """pixi/ of a bundle: the project, its lock, and the script that puts the bundle's place in."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -95,12 +95,12 @@ def host(labs_directory: Path, environment: Path, tmp_path_factory: pytest.TempP
     tool("-i", inventory, "down")
 
 
-def play(inventory: Path, *capabilities: str, check: bool = False, **changed: Any) -> list[dict[str, Any]]:
-    """A run of the module for each capability, with the variables that the plan gives the service."""
+def given(capability: str) -> dict[str, Any]:
+    """What the plan says of a service that compiles all of it."""
     home = f"{ENVIRONMENT}/cuda"
-    arguments = {
+    return {
         "environment": ENVIRONMENT,
-        "capability": "{{ item }}",
+        "capability": capability,
         "proofs": ["triton", "cuda", "tvm-ffi", *(["flashinfer"] if WHOLE else [])],
         "cuda_home": home,
         "variables": {
@@ -114,7 +114,12 @@ def play(inventory: Path, *capabilities: str, check: bool = False, **changed: An
         },
         "cache": "/var/cache/sglang/m",
         "user": "sglang",
-    } | changed
+    }
+
+
+def play(inventory: Path, *capabilities: str, check: bool = False, **changed: Any) -> list[dict[str, Any]]:
+    """A run of the module for each capability, with the variables that the plan gives the service."""
+    arguments = given("{{ item }}") | changed
     tasks = [
         {"ansible.builtin.user": {"name": "sglang", "system": True, "create_home": False}},
         {"ansible.builtin.file": {"path": "/var/cache/sglang", "state": "directory", "owner": "sglang"}},
@@ -150,13 +155,26 @@ def test_a_second_run_and_a_look_do_nothing(host: Path) -> None:
     assert [made["changed"] for made in play(host, "9.0", "8.9", check=True)] == [False, True]
 
 
+def test_the_role_does_nothing_more(host: Path) -> None:
+    book = host.parent / "role.yml"
+    tasks = [
+        {"ansible.builtin.include_role": {"name": "baremetal.sglang.runtime", "tasks_from": "toolchain"}}
+    ]
+    proofs = {"runtime_proofs": [given(capability) for capability in CAPABILITIES]}
+    book.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "vars": proofs, "tasks": tasks}]))
+    done = tool("-i", host, "exec", "--", REPOSITORY / ".venv/bin/ansible-playbook", book, "-i", host,
+                "-e", "ansible_python_interpreter=/usr/bin/python3", cwd=REPOSITORY)  # fmt: skip
+    assert "changed=0" in done.stdout
+    assert done.stdout.count("ok: [h1]") == len(CAPABILITIES)
+
+
 def test_a_toolkit_that_cannot_link_is_refused_in_the_linkers_words(host: Path, environment: Path) -> None:
     """What the wheels look like without the unversioned links."""
     library = environment / "cuda/lib64/libcudart.so"
     target = os.readlink(library)
     library.unlink()
     try:
-        (made,) = play(host, "8.9")
+        (made,) = play(host, "8.9", proofs=["cuda"])
     finally:
         library.symlink_to(target)
     assert made["failed"]
