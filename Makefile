@@ -1,7 +1,7 @@
 # The commands of this project; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner lab-up lab-down oldest
+.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-bundle lab-up lab-down oldest
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -40,6 +40,9 @@ bench-demo: ## Measures fresh clone to token (download caches warm) and a site.y
 
 bench-planner: controller ## Measures the planner alone and plan.yml for 100 declared hosts
 	@python tests/benchmarks/bench_planner.py
+
+bench-bundle: controller ## Measures building and verifying a real bundle beside cp and sha256sum, and a delta
+	@python tests/benchmarks/bench_bundle.py
 
 lab-up: controller ## Boots the hosts of inventories/lab
 	@tools/lab -i inventories/lab up
