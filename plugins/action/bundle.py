@@ -16,6 +16,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content im
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import SignatureError
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_verifier import read_manifest
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.controller_kit import collection_archive
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.deb_folder import DebFolder
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.elf_wheels import AbiError
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import FetchError
 
@@ -34,6 +35,12 @@ SUBOPTIONS = {
         "release": {"type": "str", "default": ""},
     },
     "controllers": TARGET,
+    "debs": {
+        "release": {"type": "str", "required": True},
+        "arch": {"type": "str", "required": True},
+        "packages": {"type": "list", "elements": "str", "default": []},
+        "sources": {"type": "list", "elements": "str", "default": []},
+    },
     "indexes": {"name": {"type": "str", "required": True}, "url": {"type": "str", "required": True}},
     "pythons": {
         "archive": {"type": "path", "default": ""},
@@ -74,6 +81,7 @@ class ActionModule(ActionBase):
                 "uv_lock": {"type": "path", "required": True},
                 "controller_lock": {"type": "path", "default": ""},
                 "controller_setup": {"type": "path", "default": ""},
+                "deb_packages": {"type": "list", "elements": "str", "default": []},
                 "sign_key": {"type": "path", "default": ""},
                 **lists,
             }
@@ -147,6 +155,13 @@ class ActionModule(ActionBase):
             builder.add_tree(Path(given["controller_setup"]), "controller/setup", "controller")
         for entry in given["pythons"]:
             self._add_python(builder, entry)
+        for entry in given["debs"]:
+            if packages := entry["packages"] or given["deb_packages"]:
+                place = DebFolder(
+                    Path(given["cache_dir"]) / "debs", entry["release"], entry["arch"], self._display.display
+                )
+                name = f"debs/{entry['release']}-{entry['arch']}"
+                builder.add_tree(place.fetch(packages, entry["sources"]), name, "debs")
         for entry in given["weights"]:
             builder.add_weights(Path(entry["source"]), entry["model"], entry["revision"])
         for entry in given["trees"]:
