@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.deb_folder import
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.elf_wheels import AbiError
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import FetchError
 
+LIBRARIES = {
+    "jsonschema": "jsonschema",
+    "packaging": "packaging",
+    "pip": "pip",
+    "pyelftools": "elftools",
+    "requests": "requests",
+}
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = {
     "python": {"type": "str", "required": True},
@@ -89,6 +97,13 @@ class ActionModule(ActionBase):
         dest = Path(given["dest"])
         if self._task.check_mode:
             return {"changed": True}
+        if lacking := [name for name, module in LIBRARIES.items() if find_spec(module) is None]:
+            return {
+                "failed": True,
+                "msg": f"REFUSED  the bundle needs the Python package {lacking[0]} beside ansible-core on the controller. "
+                f"In a clone, 'make controller' brings it. Elsewhere: {sys.executable} -m pip install "
+                f"{' '.join(LIBRARIES)}. The bundle was not written.",
+            }
         try:
             builder = BundleBuilder(
                 dest,
@@ -99,14 +114,6 @@ class ActionModule(ActionBase):
             )
             with builder.place.alone():
                 return self._built(builder, given)
-        except ImportError as error:
-            return {
-                "failed": True,
-                "msg": f"REFUSED  the bundle needs the Python package {(error.name or '').partition('.')[0]} beside "
-                "ansible-core on the controller. In a clone, 'make controller' brings it. Elsewhere: "
-                f"{sys.executable} -m pip install jsonschema packaging pip pyelftools requests. "
-                "The bundle was not written.",
-            }
         except REFUSALS as error:
             return {"failed": True, "msg": f"REFUSED  the bundle at {dest} is not complete\n{error}"}
 
