@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,17 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content im
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import SignatureError
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_verifier import read_manifest
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.controller_kit import collection_archive
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.deb_folder import DebFolder
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.elf_wheels import AbiError
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import FetchError
 
+LIBRARIES = {
+    "jsonschema": "jsonschema",
+    "packaging": "packaging",
+    "pip": "pip",
+    "pyelftools": "elftools",
+    "requests": "requests",
+}
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = {
     "python": {"type": "str", "required": True},
@@ -34,6 +43,12 @@ SUBOPTIONS = {
         "release": {"type": "str", "default": ""},
     },
     "controllers": TARGET,
+    "debs": {
+        "release": {"type": "str", "required": True},
+        "arch": {"type": "str", "required": True},
+        "packages": {"type": "list", "elements": "str", "default": []},
+        "sources": {"type": "list", "elements": "str", "default": []},
+    },
     "indexes": {"name": {"type": "str", "required": True}, "url": {"type": "str", "required": True}},
     "pythons": {
         "archive": {"type": "path", "default": ""},
@@ -74,6 +89,7 @@ class ActionModule(ActionBase):
                 "uv_lock": {"type": "path", "required": True},
                 "controller_lock": {"type": "path", "default": ""},
                 "controller_setup": {"type": "path", "default": ""},
+                "deb_packages": {"type": "list", "elements": "str", "default": []},
                 "sign_key": {"type": "path", "default": ""},
                 **lists,
             }
@@ -81,6 +97,13 @@ class ActionModule(ActionBase):
         dest = Path(given["dest"])
         if self._task.check_mode:
             return {"changed": True}
+        if lacking := [name for name, module in LIBRARIES.items() if find_spec(module) is None]:
+            return {
+                "failed": True,
+                "msg": f"REFUSED  the bundle needs the Python package {lacking[0]} beside ansible-core on the controller. "
+                f"In a clone, 'make controller' brings it. Elsewhere: {sys.executable} -m pip install "
+                f"{' '.join(LIBRARIES)}. The bundle was not written.",
+            }
         try:
             builder = BundleBuilder(
                 dest,
@@ -91,14 +114,6 @@ class ActionModule(ActionBase):
             )
             with builder.place.alone():
                 return self._built(builder, given)
-        except ImportError as error:
-            return {
-                "failed": True,
-                "msg": f"REFUSED  the bundle needs the Python package {(error.name or '').partition('.')[0]} beside "
-                "ansible-core on the controller. In a clone, 'make controller' brings it. Elsewhere: "
-                f"{sys.executable} -m pip install jsonschema packaging pip pyelftools requests. "
-                "The bundle was not written.",
-            }
         except REFUSALS as error:
             return {"failed": True, "msg": f"REFUSED  the bundle at {dest} is not complete\n{error}"}
 
@@ -147,6 +162,13 @@ class ActionModule(ActionBase):
             builder.add_tree(Path(given["controller_setup"]), "controller/setup", "controller")
         for entry in given["pythons"]:
             self._add_python(builder, entry)
+        for entry in given["debs"]:
+            if packages := entry["packages"] or given["deb_packages"]:
+                place = DebFolder(
+                    Path(given["cache_dir"]) / "debs", entry["release"], entry["arch"], self._display.display
+                )
+                name = f"debs/{entry['release']}-{entry['arch']}"
+                builder.add_tree(place.fetch(packages, entry["sources"]), name, "debs")
         for entry in given["weights"]:
             builder.add_weights(Path(entry["source"]), entry["model"], entry["revision"])
         for entry in given["trees"]:

@@ -113,6 +113,37 @@ options:
     description: The script that makes a controller from the bundle.
     type: path
     default: ""
+  debs:
+    description:
+      - Releases of Debian or Ubuntu that packages are carried for, with all that these depend on, as C(debs/RELEASE-ARCH)
+        with an index that apt reads. Needs the apt of such a system on the controller.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      release:
+        description: Code name, such as V(bookworm).
+        type: str
+        required: true
+      arch:
+        description: Architecture as dpkg calls it, such as V(amd64).
+        type: str
+        required: true
+      packages:
+        description: Names of packages; those of O(deb_packages) when empty.
+        type: list
+        elements: str
+        default: []
+      sources:
+        description: Lines of a C(sources.list); those of the controller when empty, if it runs the same release.
+        type: list
+        elements: str
+        default: []
+  deb_packages:
+    description: Packages for each of O(debs) that names none.
+    type: list
+    elements: str
+    default: []
   sign_key:
     description: Private key that signs the manifest, or the public half of a key that an agent holds.
     type: path

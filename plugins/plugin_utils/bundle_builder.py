@@ -84,6 +84,7 @@ class BundleBuilder:
         self.named_indexes = indexes or []
         self.base_id = str(base["id"]) if base else ""
         self.base_hashes = {entry["sha256"] for entry in base["files"].values()} if base else set()
+        self.base_sizes = {path: entry["size"] for path, entry in base["files"].items()} if base else {}
         self.requests: list[LockRequest] = []
         self.trees: list[tuple[Path, str, str, Mapping[str, str]]] = []
         self.pieces: dict[str, Piece] = {}
@@ -211,14 +212,18 @@ class BundleBuilder:
         wheels = 0
         if not shared:
             here = {self.cache.wheel(entry.pin, entry.target) for entry in wanted} - {None}
-            sizes = {path.name: path.stat().st_size for path in here if path}
-            sizes |= {wheel.filename: wheel.size for wheel in self.offers}
-            wheels = sum(size for name, size in sizes.items() if not self.place.holds(f"wheels/{name}", size))
+            sizes = {path.name: (path.parent.name, path.stat().st_size) for path in here if path}
+            sizes |= {wheel.filename: (wheel.sha256, wheel.size) for wheel in self.offers}
+            wheels = sum(
+                size
+                for name, (sha256, size) in sizes.items()
+                if self.carries(sha256) and not self.place.holds(f"wheels/{name}", size)
+            )
         others = sum(
-            path.stat().st_size
+            size
             for source, name, _unused, _unused in self.trees
             for path in _files_below(source)
-            if not self.place.holds(_name_below(source, path, name), path.stat().st_size)
+            if not self._likely_there(_name_below(source, path, name), size := path.stat().st_size)
         )
         problems = bundle_content.room_problems(
             [
@@ -229,6 +234,10 @@ class BundleBuilder:
         )
         if problems:
             raise ContentError(f"{told(problems)}. Nothing was fetched.")
+
+    def _likely_there(self, name: str, size: int) -> bool:
+        """Its hash is not known yet: a file of that name and size in the folder or the base is taken to be the same."""
+        return self.place.holds(name, size) or self.base_sizes.get(name) == size
 
     def fill(self) -> None:
         """Fetches what is missing and puts everything in its place."""

@@ -194,6 +194,15 @@ def test_a_small_disk_is_refused_before_the_first_byte(world: World, monkeypatch
     assert any(method == "HEAD" for method, _path, _range in world.market.asked)
 
 
+def test_a_delta_needs_room_for_itself_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = world.bundle("old", ONE)
+    monkeypatch.setattr(bundle_content, "shares_blocks", lambda _example, _folder: False)
+    monkeypatch.setattr(bundle_content, "free_bytes", lambda _folder: 50_000)
+    with pytest.raises(ContentError, match="are needed"):
+        world.run(world.add(world.builder("full"), ONE))
+    assert world.run(world.add(world.builder("delta", base=manifest_of(old)), ONE))
+
+
 def test_a_full_disk_while_building_is_said_and_a_larger_one_is_filled(
     world: World, small_disk: Path
 ) -> None:

@@ -338,6 +338,11 @@ def test_the_schema_knows_every_key(signed: tuple[World, Path, Path]) -> None:
     assert schema["properties"]["schema"]["const"] == bundle_manifest.SCHEMA
 
 
+def test_the_script_of_the_kit_wants_the_same_namespace() -> None:
+    script = (Path(__file__).parents[4] / "roles/bundle/files/setup").read_text()
+    assert f"-n {NAMESPACE} " in script
+
+
 def test_a_lock_of_two_lines_for_one_wheel_is_closed(world: World) -> None:
     """A pin lists the hashes of all machines; one of them is enough."""
     files = [*world.common, next((world.folder / "market/pytorch-cu128/files").glob("*x86_64.whl"))]
