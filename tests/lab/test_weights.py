@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +233,32 @@ def test_what_is_in_use_stays_when_unused_goes(room: Room) -> None:
     assert done.returncode == 0, done.stdout[-3000:]
     assert room.on_host(f"ls {os.path.dirname(DEST)}").split() == ["local", "open", "used"]
     room.on_host("systemctl stop holder; rm -r /opt/sglang/releases")
+
+
+def test_a_bundle_that_was_filled_from_a_folder_without_a_manifest(room: Room, tmp_path: Path) -> None:
+    """Its own list of hashes is enough, sent by the controller or read by the host itself."""
+    folder = tmp_path / "weights/glm-4.7-tiny/local"
+    folder.mkdir(parents=True)
+    listed = {}
+    for name, data in make_files(9).items():
+        (folder / name).write_bytes(data)
+        listed[f"weights/glm-4.7-tiny/local/{name}"] = {"size": len(data), "sha256": sha256(data).hexdigest()}
+    weights = {"glm-4.7-tiny/local": {"folder": "weights/glm-4.7-tiny/local", "files": sorted(listed)}}
+    (tmp_path / "manifest.json").write_text(
+        json.dumps({"files": listed, "weights": weights}), encoding="utf-8"
+    )
+    said = room.brought(weights_dir="", bundle_dir=str(tmp_path))
+    assert "verified and published" in said
+    mounted = room.lab.host("h1").mounted_root() / "mnt/bundle"
+    shutil.copytree(tmp_path, mounted)
+    room.on_host(f"rm {DEST}/tokenizer.json")
+    said = room.brought(weights_dir="", bundle_dir=str(tmp_path), bundle_on_host="/mnt/bundle")
+    assert "verified and published" in said
+    assert "from the controller" not in said
+    (folder / SHARD).write_bytes(b"cut")
+    done = room.roles("needed main", weights_dir="", bundle_dir=str(tmp_path))
+    assert done.returncode != 0
+    assert f"{SHARD}: 3 bytes instead of" in done.stdout
 
 
 def test_somebody_s_own_folder_is_never_replaced(room: Room) -> None:
