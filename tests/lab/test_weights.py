@@ -74,10 +74,15 @@ class Room:
     def __init__(self, inventory: Path, lab: Any, folder: Path) -> None:
         self.inventory, self.lab, self.folder = inventory, lab, folder
 
-    def command(self, play: str | Path, *words: str, **extra: Any) -> subprocess.CompletedProcess[str]:
+    def command(
+        self, play: str | Path, *words: str, limit: str = "h1", **extra: Any
+    ) -> subprocess.CompletedProcess[str]:
         given = {"weights_dir": str(self.folder), **extra}
         return subprocess.run(
-            [str(PLAYBOOK), str(play), "-i", str(self.inventory), "-e", json.dumps(given), *words],
+            [
+                *(str(PLAYBOOK), str(play), "-i", str(self.inventory), "--limit", f"{limit},localhost"),
+                *("-e", json.dumps(given), *words),
+            ],
             cwd=REPOSITORY,
             env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
             stdout=subprocess.PIPE,
@@ -97,8 +102,8 @@ class Room:
         assert done.returncode == 0, done.stdout[-5000:]
         return done.stdout
 
-    def on_host(self, words: str) -> str:
-        return str(self.lab.host("h1").ssh(words).stdout)
+    def on_host(self, words: str, host: str = "h1") -> str:
+        return str(self.lab.host(host).ssh(words).stdout)
 
 
 def fetched(folder: Path, source: Path, seed: int) -> None:
@@ -119,7 +124,10 @@ def room(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roo
     folder = tmp_path_factory.mktemp("weights")
     fetched(folder / "first", folder / "source-1", 7)
     fetched(folder / "second", folder / "source-2", 8)
-    hosts = {"h1": {"ansible_host": "10.77.0.11", "lab": {"kind": "nspawn"}}}
+    hosts = {
+        name: {"ansible_host": f"10.77.0.{number}", "lab": {"kind": "nspawn"}}
+        for name, number in (("h1", 11), ("h2", 12))
+    }
     inventory = write_inventory(
         folder,
         lab_name("weights"),
@@ -215,6 +223,21 @@ def test_a_full_disk_is_said_with_its_numbers_and_nothing_is_lost(room: Room) ->
     assert done.returncode != 0
     assert "1.73 MB are needed" in done.stdout or "GiB are needed" in done.stdout, done.stdout[-2500:]
     assert room.on_host(f"sha256sum {DEST}/{SHARD}") == before
+
+
+def test_a_full_disk_on_one_host_lets_the_other_finish(room: Room) -> None:
+    """The one that is whole goes no further either: an instance of both would not start."""
+    room.on_host(f"rm -rf {DEST}")
+    room.on_host("mkdir -p /opt/sglang/weights && mount -t tmpfs -o size=1m small /opt/sglang/weights", "h2")
+    done = room.roles("needed main", limit="h1,h2")
+    assert done.returncode != 0
+    assert re.search(r"fatal: \[h2\].*1\.73 MB are needed", done.stdout), done.stdout[-3000:]
+    assert re.search(r"fatal: \[h1\].*h2: the weights could not be published there", done.stdout)
+    assert room.on_host(f"ls {DEST}/{SHARD}")
+    room.on_host("umount /opt/sglang/weights", "h2")
+    done = room.roles("needed main", limit="h1,h2")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert room.on_host(f"sha256sum {DEST}/{SHARD}") == room.on_host(f"sha256sum {DEST}/{SHARD}", "h2")
 
 
 def test_what_is_in_use_stays_when_unused_goes(room: Room) -> None:
