@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.baremetal.sglang.plugins.module_utils import plan_application
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights_offers import OffersError, to_bring
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import plain
 
@@ -20,6 +21,10 @@ def weights_to_bring(planned: Any, looked: Any, offers: Any, host: Any) -> list[
         raise AnsibleFilterError(str(error)) from error
 
 
+def planned_weights(plan: Any) -> list[dict[str, Any]]:
+    return plan_application.weights(plain(plan))
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"weights_to_bring": weights_to_bring}
+        return {"planned_weights": planned_weights, "weights_to_bring": weights_to_bring}

@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +74,15 @@ class Room:
     def __init__(self, inventory: Path, lab: Any, folder: Path) -> None:
         self.inventory, self.lab, self.folder = inventory, lab, folder
 
-    def command(self, play: str | Path, *words: str, **extra: Any) -> subprocess.CompletedProcess[str]:
+    def command(
+        self, play: str | Path, *words: str, limit: str = "h1", **extra: Any
+    ) -> subprocess.CompletedProcess[str]:
         given = {"weights_dir": str(self.folder), **extra}
         return subprocess.run(
-            [str(PLAYBOOK), str(play), "-i", str(self.inventory), "-e", json.dumps(given), *words],
+            [
+                *(str(PLAYBOOK), str(play), "-i", str(self.inventory), "--limit", f"{limit},localhost"),
+                *("-e", json.dumps(given), *words),
+            ],
             cwd=REPOSITORY,
             env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
             stdout=subprocess.PIPE,
@@ -95,8 +102,8 @@ class Room:
         assert done.returncode == 0, done.stdout[-5000:]
         return done.stdout
 
-    def on_host(self, words: str) -> str:
-        return str(self.lab.host("h1").ssh(words).stdout)
+    def on_host(self, words: str, host: str = "h1") -> str:
+        return str(self.lab.host(host).ssh(words).stdout)
 
 
 def fetched(folder: Path, source: Path, seed: int) -> None:
@@ -117,7 +124,10 @@ def room(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roo
     folder = tmp_path_factory.mktemp("weights")
     fetched(folder / "first", folder / "source-1", 7)
     fetched(folder / "second", folder / "source-2", 8)
-    hosts = {"h1": {"ansible_host": "10.77.0.11", "lab": {"kind": "nspawn"}}}
+    hosts = {
+        name: {"ansible_host": f"10.77.0.{number}", "lab": {"kind": "nspawn"}}
+        for name, number in (("h1", 11), ("h2", 12))
+    }
     inventory = write_inventory(
         folder,
         lab_name("weights"),
@@ -215,6 +225,21 @@ def test_a_full_disk_is_said_with_its_numbers_and_nothing_is_lost(room: Room) ->
     assert room.on_host(f"sha256sum {DEST}/{SHARD}") == before
 
 
+def test_a_full_disk_on_one_host_lets_the_other_finish(room: Room) -> None:
+    """The one that is whole goes no further either: an instance of both would not start."""
+    room.on_host(f"rm -rf {DEST}")
+    room.on_host("mkdir -p /opt/sglang/weights && mount -t tmpfs -o size=1m small /opt/sglang/weights", "h2")
+    done = room.roles("needed main", limit="h1,h2")
+    assert done.returncode != 0
+    assert re.search(r"fatal: \[h2\].*1\.73 MB are needed", done.stdout), done.stdout[-3000:]
+    assert re.search(r"fatal: \[h1\].*h2: the weights could not be published there", done.stdout)
+    assert room.on_host(f"ls {DEST}/{SHARD}")
+    room.on_host("umount /opt/sglang/weights", "h2")
+    done = room.roles("needed main", limit="h1,h2")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert room.on_host(f"sha256sum {DEST}/{SHARD}") == room.on_host(f"sha256sum {DEST}/{SHARD}", "h2")
+
+
 def test_what_is_in_use_stays_when_unused_goes(room: Room) -> None:
     room.on_host(
         "cd /opt/sglang/weights/glm-4.7-tiny && cp -a local used && cp -a local open && cp -a local idle && "
@@ -231,6 +256,32 @@ def test_what_is_in_use_stays_when_unused_goes(room: Room) -> None:
     assert done.returncode == 0, done.stdout[-3000:]
     assert room.on_host(f"ls {os.path.dirname(DEST)}").split() == ["local", "open", "used"]
     room.on_host("systemctl stop holder; rm -r /opt/sglang/releases")
+
+
+def test_a_bundle_that_was_filled_from_a_folder_without_a_manifest(room: Room, tmp_path: Path) -> None:
+    """Its own list of hashes is enough, sent by the controller or read by the host itself."""
+    folder = tmp_path / "weights/glm-4.7-tiny/local"
+    folder.mkdir(parents=True)
+    listed = {}
+    for name, data in make_files(9).items():
+        (folder / name).write_bytes(data)
+        listed[f"weights/glm-4.7-tiny/local/{name}"] = {"size": len(data), "sha256": sha256(data).hexdigest()}
+    weights = {"glm-4.7-tiny/local": {"folder": "weights/glm-4.7-tiny/local", "files": sorted(listed)}}
+    (tmp_path / "manifest.json").write_text(
+        json.dumps({"files": listed, "weights": weights}), encoding="utf-8"
+    )
+    said = room.brought(weights_dir="", bundle_dir=str(tmp_path))
+    assert "verified and published" in said
+    mounted = room.lab.host("h1").mounted_root() / "mnt/bundle"
+    shutil.copytree(tmp_path, mounted)
+    room.on_host(f"rm {DEST}/tokenizer.json")
+    said = room.brought(weights_dir="", bundle_dir=str(tmp_path), bundle_on_host="/mnt/bundle")
+    assert "verified and published" in said
+    assert "from the controller" not in said
+    (folder / SHARD).write_bytes(b"cut")
+    done = room.roles("needed main", weights_dir="", bundle_dir=str(tmp_path))
+    assert done.returncode != 0
+    assert f"{SHARD}: 3 bytes instead of" in done.stdout
 
 
 def test_somebody_s_own_folder_is_never_replaced(room: Room) -> None:

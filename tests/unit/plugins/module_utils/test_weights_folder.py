@@ -6,6 +6,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -271,3 +274,46 @@ def test_under_sudo_the_login_user_sends_and_root_publishes(
     os.chown(Path(stage.folder) / "two.safetensors", 65534, -1)
     stage.publish()
     assert {path.stat().st_uid for path in [dest, *dest.rglob("*")]} == {0}
+
+
+KILLED_AT = [
+    "take_over",
+    "files.all_damage",
+    "files.times_of",
+    "write_stamp",
+    "_sync_folder",
+    "_appear",
+    "os.rename",
+]
+CHILD = """
+import os, signal, sys
+from ansible_collections.baremetal.sglang.plugins.module_utils import weights_folder as folder
+place, dest = sys.argv[1:]
+owner, _dot, name = place.rpartition(".")
+owner = getattr(folder, owner) if owner else folder
+stage = folder.Staging(dest)
+setattr(owner, name, lambda *_unused, **_more: os.kill(os.getpid(), signal.SIGKILL))
+stage.publish()
+"""
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["first", "replacing"])
+@pytest.mark.parametrize("place", KILLED_AT)
+def test_killed_while_publishing(dest: Path, place: str, before: bool) -> None:
+    """Nothing half-made is ever visible, and the next run ends it."""
+    if before:
+        published(dest, {**CONTENT, "config.json": b"[]"})
+    staged(dest, CONTENT)
+    collections = Path(__file__).resolve().parents[4] / "collections"
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, place, str(dest)],
+        env={**os.environ, "PYTHONPATH": str(collections)},
+        check=False,
+    )
+    # Replacing needs no plain rename where names can change places.
+    assert done.returncode in ((-signal.SIGKILL, 0) if place == "os.rename" else (-signal.SIGKILL,))
+    if done.returncode:
+        assert state(dest, full=True) == ("whole" if before else "absent")
+        folder.Staging(str(dest)).publish()
+    assert (dest / "config.json").read_bytes() == b"{}"
+    assert state(dest, full=True) == "whole"
