@@ -11,6 +11,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,21 @@ def test_all_hosts_get_all_and_a_second_run_does_nothing(play: Play) -> None:
     again = play()
     assert again.returncode == 0 and again.stdout.count("changed=0") == 3, again.stdout
     assert "What will be moved" not in again.stdout
+
+
+def test_an_agent_that_is_killed_goes_on_and_the_run_does_not_notice(play: Play) -> None:
+    play.wipe("h1", "h2", "h3")
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(play, swarm_rate_limit=1_500_000)
+        host = play.lab.host("h2")
+        host.ssh(
+            "until grep -q '\"bytes\": [1-9]' /var/lib/sglang/swarm/*/status.json; do sleep 0.2; done",
+            check=False,
+        )
+        assert host.ssh("pkill -9 -f '[s]warm/agent.py'", check=False).returncode == 0
+        done = running.result()
+    assert done.returncode == 0, done.stdout
+    assert all(play.holds(name) and play.nothing_remains(name) for name in ("h1", "h2", "h3"))
 
 
 def test_a_host_added_later_is_served_by_those_that_published_it(play: Play) -> None:

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT / "collections"))
 
 from ansible_collections.baremetal.sglang.plugins.module_utils import swarm_metainfo
 
-AGENT = Path(os.environ.get("AGENT_UNDER_TEST", ROOT / "roles" / "swarm" / "files" / "agent.py"))
+AGENT = ROOT / "roles" / "swarm" / "files" / "agent.py"
 PORT = 29310
 CHUNK = 4 << 20
 

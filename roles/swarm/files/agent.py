@@ -152,7 +152,8 @@ class Agent:
         self.strangers: dict[str, int] = {}
         self.problem = ""
         self.moved_at_release = 0
-        self.progress_at = self.started
+        self.progress_at = self.came_at = self.started
+        self.came_before = 0
         self.complete_since = 0.0
         self.left_source = False
         with open(in_home("content.torrent"), "rb") as stream:
@@ -251,7 +252,7 @@ class Agent:
                 self.connect()
             if self.shared and now - ordered >= ORDER_EVERY:
                 ordered = now
-                self.leave_what_others_have()
+                self.leave_what_others_have(status.pieces)
                 self.turn_to_the_others(now, status)
             verdict = self.verdict(now, status)
             just_complete = status.is_seeding and not was_complete
@@ -286,7 +287,7 @@ class Agent:
                 self.problem = (
                     self.problem or f"the source is damaged: {name} differs at byte {part.offset} or after"
                 )
-        elif isinstance(alert, lt.peer_blocked_alert):
+        elif isinstance(alert, lt.peer_blocked_alert) and alert.endpoint[0] not in self.order["peers"]:
             address = alert.endpoint[0]
             self.strangers[address] = self.strangers.get(address, 0) + 1
 
@@ -302,13 +303,13 @@ class Agent:
             if peer.flags & peer.seed:
                 self.seen_complete.add(address)
 
-    def leave_what_others_have(self) -> None:
+    def leave_what_others_have(self, held: list[bool]) -> None:
         """A piece of our part that somebody fetched before us comes from them, not from the source again."""
         spread = self.torrent.piece_availability()
         sources = len(self.connected & self.seen_complete)
         elsewhere = [piece for piece in self.ours if spread and spread[piece] > sources]
         self.ours.difference_update(elsewhere)
-        self.ours = {piece for piece in self.ours if not self.torrent.have_piece(piece)}
+        self.ours = {piece for piece in self.ours if not (held and held[piece])}
         if elsewhere:
             self.torrent.prioritize_pieces([(piece, WANTED) for piece in elsewhere])
 
@@ -320,7 +321,9 @@ class Agent:
         sources = set(self.order["sources"])
         others = set(self.order["peers"]) - sources
         enough = bool(others) and not self.ours and others <= self.connected
-        leave = enough and not status.is_seeding and now - self.progress_at < SILENCE
+        if status.total_payload_download != self.came_before:
+            self.came_before, self.came_at = status.total_payload_download, now
+        leave = enough and not status.is_seeding and now - self.came_at < SILENCE
         if leave != self.left_source:
             self.left_source = leave
             self.session.set_ip_filter(self.only(others if leave else self.order["peers"]))
