@@ -260,3 +260,35 @@ def test_a_flipped_byte_is_refused_before_rattler_reads_it(bundle: Bundle, place
     assert made["failed"]
     assert "ninja-1.0-0.tar.bz2: content differs" in made["msg"]
     assert not place.exists()
+
+
+def channel_play(
+    bundle: Bundle, dest: Path, channels: list[str], environments: bool = True
+) -> dict[str, Any]:
+    """The action as role bundle calls it."""
+    entry = {"environment": bundle.names["cu128"], "lock": str(bundle.folder / "locks" / bundle.lock),
+             "python": bundle.minor, "arch": "x86_64", "glibc": "2.34", "level": "12.8", "compiler": True}  # fmt: skip
+    arguments = {"dest": str(dest), "cache_dir": str(CACHE), "channels": channels,
+                 "rattler_lock": str(REPOSITORY / "requirements/rattler.txt"),
+                 "environments": [entry] if environments else []}  # fmt: skip
+    done = subprocess.run(
+        [REPOSITORY / ".venv/bin/ansible", "localhost", "-m", "baremetal.sglang.conda_channel", "-a", json.dumps(arguments)],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "localhost | " in done.stdout, done.stdout + done.stderr
+    answer, _end = json.JSONDecoder().raw_decode(done.stdout.split("localhost | ")[1].partition("=> ")[2])
+    return dict(answer)
+
+
+def test_the_action_says_what_a_bundle_takes_and_when_nothing_is_new(bundle: Bundle, tmp_path: Path) -> None:
+    made = channel_play(bundle, tmp_path / "made", [str(bundle.upstream)])
+    assert made["changed"], made
+    assert {tree["kind"] for tree in made["trees"]} == {"conda", "pixi", "wheel"}
+    assert all(Path(tree["source"]).exists() for tree in made["trees"])
+    assert channel_play(bundle, tmp_path / "made", [str(bundle.upstream)])["changed"] is False
+    assert channel_play(bundle, tmp_path / "none", [], environments=False)["trees"] == []
+
+
+def test_no_channel_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    made = channel_play(bundle, tmp_path, [])
+    assert "REFUSED  a plan says runtime_backend: pixi, and bundle_conda_channels is empty" in made["msg"]
