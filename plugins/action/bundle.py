@@ -89,6 +89,8 @@ class ActionModule(ActionBase):
                 "uv_lock": {"type": "path", "required": True},
                 "controller_lock": {"type": "path", "default": ""},
                 "controller_setup": {"type": "path", "default": ""},
+                "swarm_lock": {"type": "path", "default": ""},
+                "swarm_pythons": {"type": "list", "elements": "str", "default": []},
                 "deb_packages": {"type": "list", "elements": "str", "default": []},
                 "sign_key": {"type": "path", "default": ""},
                 **lists,
@@ -156,6 +158,10 @@ class ActionModule(ActionBase):
         for entry in given["controllers"]:
             builder.add_controller(Path(given["controller_lock"]), **entry)
             builder.add_installer(uv_lock, entry["arch"], entry["glibc"])
+        if given["swarm_lock"]:
+            for arch in sorted({entry["arch"] for entry in given["environments"]}):
+                for python in given["swarm_pythons"]:
+                    builder.add_library(Path(given["swarm_lock"]), python, arch)
         if given["controllers"]:
             archive = collection_archive(ROOT, Path(given["cache_dir"]) / "collection")
             builder.add_tree(archive, f"controller/{archive.name}", "controller")

@@ -10,7 +10,11 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.baremetal.sglang.plugins.module_utils import plan_application
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_offers import OffersError, to_bring
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights_offers import (
+    OffersError,
+    rounds,
+    to_bring,
+)
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import plain
 
 
@@ -25,6 +29,17 @@ def planned_weights(plan: Any) -> list[dict[str, Any]]:
     return plan_application.weights(plain(plan))
 
 
+def weights_rounds(plans: Any, missing: Any) -> list[dict[str, Any]]:
+    """Of a fan-out: the same for every host, so that they go through it together."""
+    by_host = plain(missing)
+    planned = {host: plan_application.weights(plain(plans)[host]) for host in by_host}
+    return rounds(planned, by_host)
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"planned_weights": planned_weights, "weights_to_bring": weights_to_bring}
+        return {
+            "planned_weights": planned_weights,
+            "weights_rounds": weights_rounds,
+            "weights_to_bring": weights_to_bring,
+        }

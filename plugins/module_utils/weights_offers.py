@@ -13,6 +13,26 @@ class OffersError(Exception):
     """Something that a host needs is nowhere; every gap is named."""
 
 
+def rounds(
+    planned: Mapping[str, Iterable[Mapping[str, Any]]], missing: Mapping[str, Iterable[Mapping[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Each model that some host lacks, once for all hosts: who is to have it, and who can give it already.
+
+    Both arguments are by host, in the order in which a first host is chosen.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for host, items in missing.items():
+        for item in items:
+            shared = {key: value for key, value in item.items() if key != "damage"}
+            found.setdefault(item["path"], {**shared, "hosts": [], "seeds": {}})["hosts"].append(host)
+    for host, plan in planned.items():
+        for wanted in plan:
+            entry = found.get(wanted["path"])
+            if entry and host not in entry["hosts"]:
+                entry["seeds"][host] = wanted["path"]
+    return list(found.values())
+
+
 def to_bring(
     planned: Iterable[Mapping[str, Any]],
     looked: Iterable[Mapping[str, Any]],

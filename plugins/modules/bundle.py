@@ -144,6 +144,15 @@ options:
     type: list
     elements: str
     default: []
+  swarm_lock:
+    description: The lock of the library with which hosts pass files on to each other; empty leaves it out.
+    type: path
+    default: ""
+  swarm_pythons:
+    description: Minor versions of the hosts' own Pythons that it is brought for.
+    type: list
+    elements: str
+    default: []
   sign_key:
     description: Private key that signs the manifest, or the public half of a key that an agent holds.
     type: path

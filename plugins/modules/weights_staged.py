@@ -58,6 +58,11 @@ staging:
   description: The folder that is filled.
   returned: always
   type: str
+files:
+  description: All files of the model, each with C(path), C(size) and C(sha256).
+  returned: success
+  type: list
+  elements: dict
 lacking:
   description: Files to bring, each with C(path), C(size), C(sha256) and C(pieces), the numbers of damaged pieces or null for the whole.
   returned: success
@@ -117,7 +122,7 @@ def main() -> None:
     staging = weights_folder.staging_of(dest)
     result = {"changed": True, "staging": staging, "diff": {"before": "", "after": f"{dest}\n"}}
     if module.check_mode:
-        module.exit_json(**result, lacking=[], bytes=0, spared=0)
+        module.exit_json(**result, files=[], lacking=[], bytes=0, spared=0)
     try:
         if module.params["step"] == "open":
             weights_folder.open_staging(dest)
@@ -139,7 +144,10 @@ def main() -> None:
         module.fail_json(msg=f"{staging}: {error}")
     digests = {entry["path"]: entry["sha256"] for entry in stage.manifest["files"]}
     lacking = [{**item, "sha256": digests[item["path"]]} for item in lacking]
-    module.exit_json(**result, lacking=lacking, bytes=needed, spared=spared, piece_bytes=stage.piece)
+    files = [{key: entry[key] for key in ("path", "size", "sha256")} for entry in stage.manifest["files"]]
+    module.exit_json(
+        **result, files=files, lacking=lacking, bytes=needed, spared=spared, piece_bytes=stage.piece
+    )
 
 
 if __name__ == "__main__":

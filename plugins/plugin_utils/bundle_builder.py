@@ -35,6 +35,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import (
 
 # uv runs on the hosts before any of their own settings apply; its wheel is built for an old glibc.
 INSTALLER_PYTHON = "3.12"
+OLDEST_GLIBC = "2.28"
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,10 @@ class BundleBuilder:
 
     def add_controller(self, lock: Path, python: str, arch: str, glibc: str) -> None:
         self.requests.append(LockRequest("controller", lock, Target(python, arch, glibc)))
+
+    def add_library(self, lock: Path, python: str, arch: str) -> None:
+        """What a host's own Python runs beside the environments."""
+        self.requests.append(LockRequest("library", lock, Target(python, arch, OLDEST_GLIBC)))
 
     def add_python(self, archive: Path, minor: str, arch: str, sha256: str = "") -> None:
         name = f"python/{archive.name}"
@@ -264,6 +269,8 @@ class BundleBuilder:
         target = request.target
         if request.kind == "installer":
             (self.installers[target.arch],) = names
+            return
+        if request.kind == "library":
             return
         folder = "controller" if request.kind == "controller" else "locks"
         where = self._register(f"{folder}/{request.lock.name}", request.lock, "lock")

@@ -27,11 +27,9 @@ sys.path.insert(0, str(ROOT / "collections"))
 
 from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.maker import Asked, Maker
 from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store import Store
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import (
-    WheelCache,
-    parse_lock,
-    wheel_tags,
-)
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import Indexes
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import WheelCache
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import Target, parse_lock
 
 LOCK = ROOT / "files" / "locks" / "0.5.23-cu130-x86_64-py3.11.txt"
 NEEDED_GB = 32
@@ -58,11 +56,11 @@ def timed(name: str, work: Callable[[], Any]) -> float:
 def files_of(lock: Path, python: str) -> tuple[list[dict[str, Any]], dict[str, Path]]:
     cache = Path(os.environ.get("BAREMETAL_CACHE", Path.home() / ".cache" / "baremetal-sglang"))
     wheels = WheelCache(cache / "wheels", print)
-    tags = wheel_tags(python, os.uname().machine, "2.35")
+    target, indexes = Target(python, os.uname().machine, "2.35"), Indexes()
     paths = [
         path
-        for source, ranks in ((lock, tags), (ROOT / "requirements" / "uv.txt", tags))
-        for path in wheels.complete(parse_lock(source.read_text(encoding="utf-8")), ranks)
+        for source in (lock, ROOT / "requirements" / "uv.txt")
+        for path in wheels.complete(parse_lock(source.read_text(encoding="utf-8")), target, indexes)
     ]
     listed = [
         {"path": f"wheels/{path.name}", "size": path.stat().st_size, "sha256": path.parent.name}

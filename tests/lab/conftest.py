@@ -96,3 +96,19 @@ def make_lab(images: None, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     yield make
     for lab in made:
         lab.down()
+
+
+@pytest.fixture(scope="session")
+def swarm_wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """libtorrent for the hosts' Python, as a bundle would carry it."""
+    from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import Indexes
+    from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import WheelCache
+    from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import Target, parse_lock
+
+    cache = Path(os.environ.get("BAREMETAL_CACHE_DIR", Path.home() / ".cache/baremetal-sglang")) / "wheels"
+    pins = parse_lock((REPOSITORY / "requirements/swarm.txt").read_text())
+    found = WheelCache(cache, print).complete(pins, Target("3.11", os.uname().machine, "2.36"), Indexes())
+    folder = tmp_path_factory.mktemp("wheels")
+    for path in found:
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder

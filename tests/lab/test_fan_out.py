@@ -34,24 +34,6 @@ PLAY = {
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """libtorrent for the hosts' Python, as a bundle would carry it."""
-    from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import (
-        WheelCache,
-        parse_lock,
-        wheel_tags,
-    )
-
-    cache = Path(os.environ.get("BAREMETAL_CACHE_DIR", Path.home() / ".cache/baremetal-sglang")) / "wheels"
-    pins = parse_lock((REPOSITORY / "requirements/swarm.txt").read_text())
-    found = WheelCache(cache, print).complete(pins, wheel_tags("3.11", os.uname().machine, "2.36"))
-    folder = tmp_path_factory.mktemp("wheels")
-    for path in found:
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
-
-
-@pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("source")
     (folder / "part").mkdir()
@@ -126,8 +108,8 @@ class Play:
 
 
 @pytest.fixture(scope="module")
-def play(lab: Any, wheels: Path, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Play:
-    return Play(lab, wheels, source, tmp_path_factory.mktemp("play"))
+def play(lab: Any, swarm_wheels: Path, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Play:
+    return Play(lab, swarm_wheels, source, tmp_path_factory.mktemp("play"))
 
 
 def test_check_mode_says_what_would_be_moved(play: Play) -> None:

@@ -28,12 +28,9 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.conda_channel imp
     SolveError,
     write_project,
 )
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import (
-    FetchError,
-    WheelCache,
-    parse_lock,
-    wheel_tags,
-)
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import Indexes
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import WheelCache
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import FetchError, Target, parse_lock
 
 from . import conda_packages
 from .conftest import REPOSITORY
@@ -96,12 +93,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         for pin in parse_lock((REPOSITORY / f"requirements/{name}.txt").read_text())
     ]
     cache = WheelCache(CACHE / "wheels", print)
-    tags = wheel_tags(minor, "x86_64", "2.34")
+    target, indexes = Target(minor, "x86_64", "2.34"), Indexes()
     wheels = []
-    for pin, path in zip(pins, cache.complete(pins, tags), strict=True):
+    for pin, path in zip(pins, cache.complete(pins, target, indexes), strict=True):
         shutil.copy(path, folder / "wheels")
         wheels.append(WheelFile(path.name, pin.name, pin.version, path.parent.name))
-    for path in cache.complete(tools, tags):
+    for path in cache.complete(tools, target, indexes):
         shutil.copy(path, folder / "wheels")
     lock = "".join(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n" for wheel in wheels)
     (folder / "locks/small.txt").write_text(lock)

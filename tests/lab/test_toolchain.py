@@ -20,11 +20,9 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.toolchain_tree import lay_out
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import (
-    WheelCache,
-    parse_lock,
-    wheel_tags,
-)
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import Indexes
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import WheelCache
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import Target, parse_lock
 
 from .conftest import REPOSITORY, lab_name, tool, write_inventory
 
@@ -48,7 +46,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     else:
         pins = [pin for pin in parse_lock(LOCK.read_text()) if pin.name in COMPILING]
         assert {pin.name for pin in pins} == COMPILING
-        wheels = WheelCache(CACHE / "wheels", print).complete(pins, wheel_tags("3.11", "x86_64", "2.36"))
+        target = Target("3.11", "x86_64", "2.36")
+        wheels = WheelCache(CACHE / "wheels", print).complete(pins, target, Indexes())
         packages = env / "lib/python3.11/site-packages"
         packages.mkdir(parents=True)
         subprocess.run(

@@ -54,7 +54,7 @@ PLAY = [
                     }
                 },
             },
-            "plan_result": {"plans": {"h1": "{{ plan_of_host }}"}},
+            "plan_result": {"plans": dict.fromkeys(("h1", "h2", "h3"), "{{ plan_of_host }}")},
         },
         "tasks": [
             {
@@ -126,7 +126,7 @@ def room(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roo
     fetched(folder / "second", folder / "source-2", 8)
     hosts = {
         name: {"ansible_host": f"10.77.0.{number}", "lab": {"kind": "nspawn"}}
-        for name, number in (("h1", 11), ("h2", 12))
+        for name, number in (("h1", 11), ("h2", 12), ("h3", 13))
     }
     inventory = write_inventory(
         folder,
@@ -238,6 +238,31 @@ def test_a_full_disk_on_one_host_lets_the_other_finish(room: Room) -> None:
     done = room.roles("needed main", limit="h1,h2")
     assert done.returncode == 0, done.stdout[-3000:]
     assert room.on_host(f"sha256sum {DEST}/{SHARD}") == room.on_host(f"sha256sum {DEST}/{SHARD}", "h2")
+
+
+def test_hosts_bring_it_to_each_other_and_a_late_one_needs_no_source(room: Room, swarm_wheels: Path) -> None:
+    """The controller sends it once, whatever the number of hosts."""
+    for host in ("h1", "h2", "h3"):
+        room.on_host(f"rm -rf {DEST}", host)
+    together = {"weights_transport": "swarm", "swarm_wheels": str(swarm_wheels)}
+    said = room.brought("--check", limit="h1,h2", **together)
+    assert room.on_host(f"ls -d {DEST}* 2>/dev/null || true", "h2") == ""
+    said = room.brought(limit="h1,h2", **together)
+    assert "from the others, port" in said, said[-5000:]
+    assert said.count("verified and published") == 2
+    # The folder on the controller no longer holds the bytes: those that have them give them.
+    poor = room.folder.parent / "poor"
+    shutil.copytree(room.folder, poor)
+    for shard in poor.rglob("*.safetensors"):
+        data = shard.read_bytes()
+        shard.write_bytes(data[:200_000] + bytes(len(data) - 200_000))
+    said = room.brought(limit="h1,h2,h3", weights_dir=str(poor), **together)
+    assert said.count("verified and published") == 1, said[-5000:]
+    whole = room.on_host(f"sha256sum {DEST}/{SHARD}")
+    assert all(room.on_host(f"sha256sum {DEST}/{SHARD}", host) == whole for host in ("h2", "h3"))
+    assert room.on_host(f"stat -c %U:%a {DEST}/{SHARD}", "h3") == "root:444\n"
+    again = room.brought(limit="h1,h2,h3", **together)
+    assert again.count("changed=0") >= 3, again[-3000:]
 
 
 def test_what_is_in_use_stays_when_unused_goes(room: Room) -> None:
