@@ -48,11 +48,11 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.f
     Folder,
     from_bundle,
 )
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.http import Mirror
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.hubs import (
     HuggingFace,
     ModelScope,
 )
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.over_http import Mirror
 
 JOURNAL = ".fetched.jsonl"
 PART = ".part"
@@ -153,6 +153,11 @@ class Fetch:
             return
         raise FetchFailed(f"{self.wanted.name}: no source could give it\n  " + "\n  ".join(self.reasons))
 
+    def _opened(self) -> Repository:
+        if self.repository is None:
+            raise FetchFailed(f"{self.wanted.name}: no source was opened")
+        return self.repository
+
     def _give_up(self, name: str, reason: str) -> None:
         self.reasons.append(f"{name}: {reason}")
         more = f"; next: {self.left[0].name}" if self.left else ""
@@ -218,8 +223,7 @@ class Fetch:
 
     def _origin(self) -> str:
         """Which source at which commit: all there is to know a file by whose hash nobody publishes."""
-        assert self.repository is not None
-        text = json.dumps(self.repository.origin, sort_keys=True)
+        text = json.dumps(self._opened().origin, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _file(self, item: RemoteFile, meter: Meter) -> None:
@@ -243,7 +247,6 @@ class Fetch:
         self._note(item, target, digests)
 
     def _transfer(self, item: RemoteFile, part: Path, meter: Meter, patience: Patience) -> None:
-        assert self.repository is not None
         since = 0
         while True:
             offset = regular_size(str(part)) or 0
@@ -254,7 +257,7 @@ class Fetch:
                 return
             try:
                 with part.open("ab") as stream:
-                    for block in self.repository.read(item.name, offset):
+                    for block in self._opened().read(item.name, offset):
                         if self.stop.is_set():
                             raise _Stopped
                         stream.write(block)
@@ -317,7 +320,6 @@ class Fetch:
 
     def finish(self, model: Model | None) -> dict[str, Any]:
         """Checks that it is a model, and the planned one; then writes the manifest and makes the folder visible."""
-        assert self.repository is not None
         sizes = {item.name: item.size for item in self.files}
 
         def header_of(name: str) -> Any:
@@ -338,7 +340,7 @@ class Fetch:
         manifest = weights_manifest.build(
             self.wanted.model,
             self.wanted.revision,
-            self.repository.origin,
+            self._opened().origin,
             entries,
             weights_check.tensor_summary(contents.headers),
             self.piece,

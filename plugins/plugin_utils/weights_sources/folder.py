@@ -24,7 +24,10 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.c
     RemoteFile,
     SourceError,
 )
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.http import SUMS, SUMS_LINE
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.over_http import (
+    SUMS,
+    SUMS_LINE,
+)
 
 
 class Folder:

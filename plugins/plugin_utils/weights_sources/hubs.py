@@ -19,7 +19,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.c
     patiently,
     token_of,
 )
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.http import (
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.over_http import (
     FOR_NOW,
     HttpTransfer,
     bearer,

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -25,11 +26,9 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.weights_manifest 
 
 PIECE = 1000
 BIG = bytes(range(256)) * 40
-CONTENT: Mapping[str, bytes] = {
-    "config.json": b"{}",
-    "deep/one.safetensors": BIG,
-    "two.safetensors": BIG[::-1],
-}
+CONTENT: Mapping[str, bytes] = MappingProxyType(
+    {"config.json": b"{}", "deep/one.safetensors": BIG, "two.safetensors": BIG[::-1]}
+)
 
 
 def manifest_of(content: Mapping[str, bytes]) -> dict[str, Any]:

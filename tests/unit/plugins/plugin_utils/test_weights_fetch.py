@@ -84,8 +84,8 @@ def run(tmp_path: Path) -> Run:
     return Run(tmp_path / "weights")
 
 
-def lay(folder: Path, files: dict[str, bytes] = FILES) -> Path:
-    for name, data in files.items():
+def lay(folder: Path, files: dict[str, bytes] | None = None) -> Path:
+    for name, data in (files or FILES).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     return folder
