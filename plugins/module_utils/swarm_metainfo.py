@@ -115,7 +115,8 @@ def _tree(files: Iterable[HashedFile]) -> dict[bytes, Bencoded]:
         folder = top
         for part in entry.path.split("/"):
             below = folder.setdefault(part.encode(), {})
-            assert isinstance(below, dict)
+            if not isinstance(below, dict):
+                raise ValueError(f"{entry.path} lies below a file")
             folder = below
         described: dict[bytes, Bencoded] = {b"length": entry.size}
         if entry.root:

@@ -32,9 +32,9 @@ SLOW = 3_000_000
 class Swarm:
     """One source and some receivers; the room is shared, the folders are not."""
 
-    def __init__(self, room: Room, work: Path, sizes: list[tuple[str, int]] = SIZES) -> None:
+    def __init__(self, room: Room, work: Path, sizes: list[tuple[str, int]] | None = None) -> None:
         self.room, self.work, self.source = room, work, work / "source"
-        self.files = make_files(self.source, sizes)
+        self.files = make_files(self.source, sizes or SIZES)
         self.description = describe(self.source, self.files, 1 << 18)
 
     def member(self, index: int, of: int, folder: Path | None = None, **order: Any) -> Member:
