@@ -17,6 +17,6 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        if arguments.get("source_on_host"):
+        if arguments.get("source_on_host") or arguments.get("arrived"):
             return dict(self._execute_module(module_name=MODULE, module_args=arguments, task_vars=task_vars))
         return bring(self, MODULE, arguments, task_vars)

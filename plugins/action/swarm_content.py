@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-
-PROGRESS_SECONDS = 10
+from ansible_collections.baremetal.sglang.plugins.module_utils.streams import STREAM_BYTES, progress
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.sending import SendError, send
 
 
 class ActionModule(ActionBase):
@@ -22,16 +22,35 @@ class ActionModule(ActionBase):
         result = self._half(asked, "probe" if sends else "whole", task_vars)
         if not sends or result.get("failed") or not result.get("lacking") or self._task.check_mode:
             return result
-        source = Path(str(asked["source"]))
-        unfit = [n for n in result["lacking"] if (source / n).is_symlink() or not (source / n).is_file()]
+        source, transfer = Path(str(asked["source"])), result.pop("transfer")
+        names = [name for name, *_unused in transfer["files"]]
+        unfit = [name for name in names if (source / name).is_symlink() or not (source / name).is_file()]
         if unfit:
             return {
                 "failed": True,
                 "msg": f"{source} on the controller lacks, as plain files: {', '.join(unfit[:5])}",
             }
-        self._send(source, str(asked["folder"]), result, (task_vars or {}).get("inventory_hostname", ""))
+        host = str((task_vars or {}).get("inventory_hostname", ""))
+        try:
+            self._send(source, str(asked["folder"]), transfer, host)
+        except (OSError, SendError) as error:
+            return {
+                "failed": True,
+                "msg": f"{host}: {error}. Whole files that arrived are kept: run again to go on.",
+            }
         described = self._half(asked, "describe", task_vars)
         return described | {"changed": True, **{key: result[key] for key in ("lacking", "bytes")}}
+
+    def _send(self, source: Path, folder: str, transfer: dict[str, Any], host: str) -> None:
+        """Small files as few long streams; a large one is the fastest as it is."""
+        small = [entry for entry in transfer["files"] if entry[2] < STREAM_BYTES]
+        send(self, transfer["python"], source, folder, small, host)
+        large = [entry for entry in transfer["files"] if entry[2] >= STREAM_BYTES]
+        total, sent, started = sum(entry[2] for entry in large), 0, time.monotonic()
+        for name, target, size, _unused in large:
+            self._connection.put_file(str(source / name), f"{folder}/{target}")
+            sent += size
+            self._display.display(f"  {host}: {progress(sent, total, time.monotonic() - started)}")
 
     def _half(self, asked: dict[str, Any], step: str, task_vars: dict[str, Any] | None) -> dict[str, Any]:
         return self._execute_module(
@@ -39,18 +58,3 @@ class ActionModule(ActionBase):
             module_args=asked | {"step": step},
             task_vars=task_vars,
         )
-
-    def _send(self, source: Path, folder: str, result: dict[str, Any], host: str) -> None:
-        started = told = time.monotonic()
-        sent = 0
-        for name in result["lacking"]:
-            self._connection.put_file(str(source / name), f"{folder}/{name}")
-            sent += (source / name).stat().st_size
-            now = time.monotonic()
-            if now - told >= PROGRESS_SECONDS:
-                told = now
-                rate = sent / (now - started)
-                self._display.display(
-                    f"  {host}: {sent / 1e9:.2f} of {result['bytes'] / 1e9:.2f} GB over ssh, {rate / 1e6:.0f} MB/s, "
-                    f"{(result['bytes'] - sent) / rate:.0f} s left"
-                )

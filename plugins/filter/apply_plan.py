@@ -11,7 +11,11 @@ from functools import wraps
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.baremetal.sglang.plugins.module_utils import bundle_manifest, plan_application
+from ansible_collections.baremetal.sglang.plugins.module_utils import (
+    bundle_manifest,
+    content_rounds,
+    plan_application,
+)
 
 
 def plain(value: Any) -> Any:
@@ -48,6 +52,8 @@ class FilterModule:
             "bundle_weights": _filter(plan_application.bundle_weights),
             "bundled": _filter(bundle_manifest.bundled),
             "bundled_paths": _filter(bundle_manifest.listed_paths),
+            "content_asked": _filter(content_rounds.asked),
+            "content_rounds": _filter(content_rounds.rounds),
             "planned_content": _filter(plan_application.content),
             "planned_proofs": _filter(plan_application.proofs),
             "planned_units": _filter(plan_application.units),

@@ -15,6 +15,7 @@ FILES: dict[str, Any] = {
         "path": {"type": "str", "required": True},
         "size": {"type": "int", "required": True},
         "sha256": {"type": "str", "required": True},
+        "source_path": {"type": "str", "default": ""},
     },
 }
 COMMON: dict[str, Any] = {

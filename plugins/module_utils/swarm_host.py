@@ -39,6 +39,10 @@ def home_of(state: str, name: str, files: Iterable[Entry]) -> str:
     return os.path.join(state, identity(name, files)[:20])
 
 
+def path_at_source(entry: Entry) -> str:
+    return str(entry.get("source_path") or entry["path"])
+
+
 def unsafe_names(files: Iterable[Entry]) -> list[str]:
     """Names that would leave the folder, hide in it, or stand for two files."""
     problems, seen = [], set()
@@ -49,6 +53,8 @@ def unsafe_names(files: Iterable[Entry]) -> list[str]:
             problems.append(f"the name {path!r} would leave the folder")
         if path in seen:
             problems.append(f"{path} is listed twice")
+        if {"", ".."} & set(path_at_source(entry).split("/")):
+            problems.append(f"the name {path_at_source(entry)!r} would leave the source")
         seen.add(path)
     problems += [
         f"{path} is a file and a folder"
@@ -228,4 +234,4 @@ def copy_in(source: str, folder: str, files: Iterable[Entry]) -> None:
     for entry in files:
         target = os.path.join(folder, entry["path"])
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        shutil.copyfile(os.path.join(source, entry["path"]), target, follow_symlinks=False)
+        shutil.copyfile(os.path.join(source, path_at_source(entry)), target, follow_symlinks=False)

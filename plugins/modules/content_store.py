@@ -45,6 +45,11 @@ options:
   source_on_host:
     description: Folder on the host that holds the files, such as a mounted disk; wins over O(source).
     type: path
+  arrived:
+    description:
+      - Folder on the host into which somebody else brought files as C(SHA256/NAME), such as a fan-out. They are verified and moved
+        into the store; the folder is gone afterwards.
+    type: path
   step:
     description: Used between the controller's half of this task and the host's; leave it alone.
     type: str
@@ -84,6 +89,7 @@ damaged:
   elements: str
 """
 
+import shutil
 import sys
 
 from ansible.module_utils.basic import AnsibleModule
@@ -96,8 +102,9 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store imp
 
 
 def bring(module: AnsibleModule, store: Store) -> dict:
-    files, source = module.params["files"], module.params["source_on_host"]
-    refuse_unfit(store, files)
+    files, source, arrived = (module.params[key] for key in ("files", "source_on_host", "arrived"))
+    if not arrived:
+        refuse_unfit(store, files)
     lacking = store.lacking(files)
     needed = sum(entry["size"] - store.there(entry) for entry in lacking)
     result = {
@@ -124,9 +131,13 @@ def bring(module: AnsibleModule, store: Store) -> dict:
         }
         return result
     with lock.held(store.lock, f"content of {store.folder}"):
+        if arrived:
+            store.move_in(arrived, lacking)
         damaged = store.take(source, lacking) if source else store.adopt(lacking)
+        if arrived and not damaged:
+            shutil.rmtree(arrived, ignore_errors=True)
     if damaged:
-        where = source or "what was sent"
+        where = source or arrived or "what was sent"
         module.fail_json(
             msg=f"{where} is not what the manifest says, nothing was installed from it: {'; '.join(damaged[:10])}. "
             "Good files are kept; mend these in the bundle and run again.",
@@ -151,6 +162,7 @@ def main() -> None:
             },
             "source": {"type": "path"},
             "source_on_host": {"type": "path"},
+            "arrived": {"type": "path"},
             "step": {"type": "str", "choices": ["whole", "probe", "publish"], "default": "whole"},
         },
         supports_check_mode=True,

@@ -37,6 +37,10 @@ options:
         description: SHA-256 of the content.
         type: str
         required: true
+      source_path:
+        description: Its name where it comes from, when that is another one.
+        type: str
+        default: ""
   folder:
     description: Folder on the host that holds the files, or is to hold them.
     type: path

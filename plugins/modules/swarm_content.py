@@ -38,6 +38,10 @@ options:
         description: SHA-256 of the content.
         type: str
         required: true
+      source_path:
+        description: Its name where it comes from, when that is another one.
+        type: str
+        default: ""
   folder:
     description: Folder on the host that holds the files, or is to hold them.
     type: path
@@ -97,6 +101,7 @@ seconds:
 
 import base64
 import os
+import sys
 import time
 
 from ansible.module_utils.basic import AnsibleModule
@@ -130,7 +135,8 @@ def main() -> None:
     asked = module.params
     folder, files, local = asked["folder"], asked["files"], asked["source_on_host"]
     problems = host.unsafe_names(files) or host.links_below(folder, files)
-    problems = problems or (host.links_below(local, files) if local else [])
+    if local and not problems:
+        problems = host.links_below(local, [{"path": host.path_at_source(entry)} for entry in files])
     if problems:
         module.fail_json(msg=f"nothing was brought to {folder}: " + "; ".join(problems))
     lacking = host.absent(folder, files)
@@ -144,7 +150,8 @@ def main() -> None:
         module.exit_json(**result)
     if asked["step"] == "probe" and brings and not local:
         tree.open_to_sender(folder, lacking)
-        module.exit_json(**result)
+        transfer = [[host.path_at_source(entry), entry["path"], entry["size"], 0] for entry in lacking]
+        module.exit_json(transfer={"python": sys.executable, "files": transfer}, **result)
     home = host.home_of(asked["state_directory"], asked["name"], files)
     started = time.monotonic()
     try:

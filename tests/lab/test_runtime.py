@@ -59,14 +59,19 @@ class Room:
 
     def play(self, name: str, *words: str, keep: int = 9, **changes: Any) -> subprocess.CompletedProcess[str]:
         item = self.environment(name, **changes)
-        there = self.ssh(f"test -e {item['path']}/.environment.json", check=False).returncode == 0
+        there = (
+            self.lab.host(self.name.split(",")[0])
+            .ssh(f"test -e {item['path']}/.environment.json", check=False)
+            .returncode
+            == 0
+        )
         said = {
             "bundle_dir": str(self.folder),
             "runtime_missing": [] if there else [item],
             "plan_of_host": {
                 "host_settings": {"paths": PATHS},
                 "keep": {"environments": keep},
-                "instances": {"tiny": {"environment": item}},
+                "instances": {"tiny": {"environment": item, "compiles": {}}},
             },
             **self.more,
         }
@@ -132,6 +137,7 @@ def booted(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     folder = tmp_path_factory.mktemp("runtime")
     hosts = {
         "r1": {"ansible_host": f"{SUBNET}.11", "lab": {"kind": "nspawn", "image": "debian-12"}},
+        "r2": {"ansible_host": f"{SUBNET}.12", "lab": {"kind": "nspawn", "image": "debian-12"}},
         "r13": {"ansible_host": f"{SUBNET}.13", "lab": {"kind": "nspawn", "image": "debian-13"}},
     }
     inventory = write_inventory(folder, lab_name("runtime"), hosts)
@@ -304,3 +310,29 @@ def test_a_python_is_brought_to_a_host_whose_own_is_too_new(newer: Room) -> None
 def test_an_archive_that_is_no_fitting_python(newer: Room) -> None:
     newer.refused("one", r"REFUSED .*is Python 3\.11\.\d+ and the plan wants 3\.12", **BROUGHT, python="3.12")
     assert newer.ssh(f"ls {ROOT}/python").stdout == ""
+
+
+def test_hosts_bring_content_to_each_other_and_a_late_one_takes_it_from_them(
+    room: Room, swarm_wheels: Path
+) -> None:
+    other = Room(room.lab, room.inventory, room.folder, room.files, name="r2")
+    other.ssh(f"rm -rf {ROOT}", check=False)
+    item = room.environment("e1")
+    together = {"runtime_transport": "swarm", "swarm_wheels": str(swarm_wheels), "environment_item": item}
+    both = Room(room.lab, room.inventory, room.folder, room.files, name="r1,r2", more={
+        **together, "runtime_missing": ["{{ environment_item }}"],
+    })  # fmt: skip
+    said = both.works("e1")
+    assert "r2  content" in said and "from the others" in said, said[-4000:]
+    for host in (room, other):
+        assert host.ssh(f"{item['path']}/bin/python -c 'import sglang'").returncode == 0
+        assert host.ssh(f"ls {PATHS['store']}/shared", check=False).returncode != 0, "moved into the store"
+    # The controller no longer has the bytes; the host that has them gives them.
+    other.ssh(f"rm -rf {ROOT}")
+    both.more["runtime_missing"] = "{{ [] if inventory_hostname == 'r1' else [environment_item] }}"
+    both.folder = Path("/nonexistent")
+    said = both.works("e1")
+    assert "r1  content" in said or "r2  content" in said, said[-4000:]
+    assert other.ssh(f"{item['path']}/bin/python -c 'import sglang'").returncode == 0
+    both.more["runtime_missing"] = []
+    assert set(re.findall(r"changed=(\d+)", both.works("e1"))) == {"0"}
