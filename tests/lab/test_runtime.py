@@ -60,7 +60,7 @@ class Room:
     def play(self, name: str, *words: str, keep: int = 9, **changes: Any) -> subprocess.CompletedProcess[str]:
         item = self.environment(name, **changes)
         there = (
-            self.lab.host(self.name.split(",")[0])
+            self.lab.host(self.name.split(",", maxsplit=1)[0])
             .ssh(f"test -e {item['path']}/.environment.json", check=False)
             .returncode
             == 0
