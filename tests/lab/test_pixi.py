@@ -184,19 +184,25 @@ def place() -> Iterator[Path]:
 
 
 def install(bundle: Bundle, dest: Path, conda: dict[str, str] | None = None) -> dict[str, Any]:
-    """One run of the module where there is no network at all; `conda` is what the list says of that folder."""
+    """One run of both modules where there is no network at all; `conda` is what the list says of that folder."""
     listed = {}
     for below in ("wheels", "locks", "pixi"):
         listed |= digests(bundle.folder, below)
     listed |= digests(bundle.folder, "conda") if conda is None else conda
     pins = {pin.name: pin.version for pin in parse_lock((bundle.folder / "locks" / bundle.lock).read_text())}
+    files = [
+        {"path": name, "sha256": digest, "size": (bundle.folder / name).stat().st_size}
+        for name, digest in listed.items()
+    ]
+    content = {
+        "store": f"{dest}-store",
+        "source_on_host": str(bundle.folder),
+        "files": files,
+    }
     arguments = {
         "dest": str(dest),
-        "bundle": str(bundle.folder),
-        "files": [
-            {"path": name, "sha256": digest, "size": (bundle.folder / name).stat().st_size}
-            for name, digest in listed.items()
-        ],
+        "store": content["store"],
+        "files": files,
         "lock": bundle.lock,
         "python": sys.executable,
         "imports": ["packaging", "sqlite3"],
@@ -210,8 +216,11 @@ def install(bundle: Bundle, dest: Path, conda: dict[str, str] | None = None) -> 
     answer = bundle.folder.parent / "answer.json"
     answer.unlink(missing_ok=True)
     book = bundle.folder.parent / "play.yml"
-    tasks = [{"baremetal.sglang.environment": arguments, "register": "made", "ignore_errors": True},
-             {"ansible.builtin.copy": {"content": "{{ made | to_json }}", "dest": str(answer), "mode": "0644"}}]  # fmt: skip
+    said = "{{ (brought if brought is failed else made) | to_json }}"
+    tasks = [{"baremetal.sglang.content_store": content, "register": "brought", "ignore_errors": True},
+             {"baremetal.sglang.environment": arguments, "register": "made", "ignore_errors": True,
+              "when": "brought is not failed"},
+             {"ansible.builtin.copy": {"content": said, "dest": str(answer), "mode": "0644"}}]  # fmt: skip
     book.write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
     done = subprocess.run(
         ["unshare", "-n", REPOSITORY / ".venv/bin/ansible-playbook", book, "-i", "localhost,", "-c", "local",
