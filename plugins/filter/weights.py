@@ -12,6 +12,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.baremetal.sglang.plugins.module_utils import plan_application
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights_offers import (
     OffersError,
+    held,
     rounds,
     to_bring,
 )
@@ -36,10 +37,17 @@ def weights_rounds(plans: Any, missing: Any) -> list[dict[str, Any]]:
     return rounds(planned, by_host)
 
 
+def weights_held(plans: Any, looked: Any) -> dict[str, dict[str, Any]]:
+    """What a late host can get from others, by host that was looked at."""
+    by_host = plain(looked)
+    return held({host: plan_application.weights(plain(plans)[host]) for host in by_host}, by_host)
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "planned_weights": planned_weights,
+            "weights_held": weights_held,
             "weights_rounds": weights_rounds,
             "weights_to_bring": weights_to_bring,
         }

@@ -73,15 +73,15 @@ def is_foreign(dest: str) -> bool:
 
 
 def look(dest: str, wanted: str = "", full: bool = False) -> dict[str, Any]:
-    """Whether a published folder is whole: {state, damage, touched}; reads every byte only when asked to."""
+    """Whether a published folder is whole: {state, manifest, damage, touched}; reads every byte only when asked to."""
     stamp = read_stamp(dest)
     try:
         manifest, digest = read_manifest(dest)
     except (OSError, ManifestError):
         state = "foreign" if is_foreign(dest) else "absent"
-        return {"state": state, "damage": [], "touched": [], "bytes": 0, "files": 0}
+        return {"state": state, "manifest": "", "damage": [], "touched": [], "bytes": 0, "files": 0}
     touched: list[str] = []
-    base = {"bytes": manifest["bytes"], "files": len(manifest["files"])}
+    base = {"manifest": digest, "bytes": manifest["bytes"], "files": len(manifest["files"])}
     if stamp.get("manifest") != digest or (wanted and wanted != digest):
         return {**base, "state": "other", "damage": [], "touched": []}
     if full:

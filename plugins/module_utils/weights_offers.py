@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .weights_manifest import MANIFEST
+
 
 class OffersError(Exception):
     """Something that a host needs is nowhere; every gap is named."""
@@ -31,6 +33,26 @@ def rounds(
             if entry and host not in entry["hosts"]:
                 entry["seeds"][host] = wanted["path"]
     return list(found.values())
+
+
+def held(
+    planned: Mapping[str, Iterable[Mapping[str, Any]]], looked: Mapping[str, Iterable[Mapping[str, Any]]]
+) -> dict[str, dict[str, Any]]:
+    """What hosts have whole and can give to one that comes late, when the controller no longer holds it."""
+    offers: dict[str, dict[str, Any]] = {}
+    for host, items in planned.items():
+        for item, look in zip(items, looked.get(host, ())):
+            if look.get("state") == "whole" and look.get("manifest_sha256"):
+                offer = {
+                    "source": "",
+                    "below_bundle": "",
+                    "manifest": "",
+                    "manifest_text": "",
+                    "manifest_sha256": look["manifest_sha256"],
+                    "manifest_on": {"host": host, "path": f"{item['path']}/{MANIFEST}"},
+                }
+                offers.setdefault(f"{item['model']}/{item['revision']}", offer)
+    return offers
 
 
 def to_bring(

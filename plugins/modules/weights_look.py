@@ -61,6 +61,10 @@ damage:
   returned: always
   type: list
   elements: str
+manifest_sha256:
+  description: Of the manifest that is published there; empty where none is.
+  returned: always
+  type: str
 report:
   description: One line on what was read and how fast.
   returned: always
@@ -100,6 +104,7 @@ def main() -> None:
     result = {
         "changed": changed,
         "state": found["state"],
+        "manifest_sha256": found["manifest"],
         "damage": lines,
         "report": f"{path}: {found['state']}, {words}",
     }

@@ -261,6 +261,14 @@ def test_hosts_bring_it_to_each_other_and_a_late_one_needs_no_source(room: Room,
     whole = room.on_host(f"sha256sum {DEST}/{SHARD}")
     assert all(room.on_host(f"sha256sum {DEST}/{SHARD}", host) == whole for host in ("h2", "h3"))
     assert room.on_host(f"stat -c %U:%a {DEST}/{SHARD}", "h3") == "root:444\n"
+    # Nor need the controller hold it at all, or a file be damaged as a whole.
+    room.on_host(f"rm -rf {DEST}", "h3")
+    room.on_host(
+        f"chmod u+w {DEST}/{SHARD}; printf x | dd of={DEST}/{SHARD} bs=1 seek=400000 conv=notrunc", "h2"
+    )
+    said = room.brought(limit="h1,h2,h3", weights_dir="", **together)
+    assert said.count("verified and published") == 2, said[-5000:]
+    assert all(room.on_host(f"sha256sum {DEST}/{SHARD}", host) == whole for host in ("h2", "h3"))
     again = room.brought(limit="h1,h2,h3", **together)
     assert again.count("changed=0") >= 3, again[-3000:]
 

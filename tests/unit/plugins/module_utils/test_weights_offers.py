@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_offers import rounds
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights_offers import held, rounds, to_bring
 
 AWQ = {"model": "glm-4.7-awq", "revision": "r1", "path": "/w/awq"}
 TINY = {"model": "glm-4.7-tiny", "revision": "r1", "path": "/w/tiny"}
@@ -35,3 +35,17 @@ def test_two_models_are_two_rounds_in_the_order_of_hosts() -> None:
 
 def test_nothing_missing_is_no_round() -> None:
     assert rounds({"h1": [AWQ]}, {"h1": []}) == []
+
+
+def test_a_late_host_is_offered_what_another_has_whole() -> None:
+    planned = {"h1": [AWQ, TINY], "h2": [AWQ]}
+    whole = {"state": "whole", "manifest_sha256": "aa"}
+    offers = held(
+        planned, {"h1": [whole, {"state": "damaged", "manifest_sha256": "bb"}], "h2": [{"state": "absent"}]}
+    )
+    assert sorted(offers) == ["glm-4.7-awq/r1"]
+    (item,) = to_bring([AWQ], [{"state": "absent"}], offers, "h2")
+    assert (item["manifest_sha256"], item["manifest_on"]) == (
+        "aa",
+        {"host": "h1", "path": "/w/awq/.weights.json"},
+    )
