@@ -40,8 +40,10 @@ class DebFolder:
         """The folder with the packages and their index; without sources, those of this machine are used."""
         if not sources and self.release != own_release():
             raise FetchError(
-                f"bundle_debs: {self.release} is not the release of this machine ({own_release() or 'unknown'}): give its "
-                "sources, such as sources: ['deb ADDRESS " + self.release + " main']"
+                f"bundle_debs: {self.release} is not the release of this machine ({own_release() or 'unknown'}), and "
+                f"packages for it are wanted ({', '.join(packages)}): give its sources, bundle_debs: [{{release: "
+                f"{self.release}, arch: {self.arch}, sources: ['deb ADDRESS {self.release} main']}}]; or set "
+                "bundle_debs_planned: false where the hosts have them, or have a mirror"
             )
         self._prepare(sources)
         self.say(f"asking apt for {', '.join(packages)} of {self.release} {self.arch}")
@@ -101,7 +103,8 @@ class DebFolder:
             )
         except FileNotFoundError as error:
             raise FetchError(
-                f"bundle_debs: {tool} is not here: build on Debian or Ubuntu, or leave it out"
+                f"bundle_debs: {tool} is not here, and packages for {self.release} {self.arch} are wanted: build on "
+                "Debian or Ubuntu, or set bundle_debs_planned: false where the hosts have them, or have a mirror"
             ) from error
         if done.returncode:
             said = (done.stderr or done.stdout).strip().splitlines()[-5:]
