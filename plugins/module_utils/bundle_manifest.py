@@ -242,7 +242,9 @@ def _packages(manifest: dict[str, Any], item: dict[str, Any]) -> list[dict[str, 
     if absent or f"{folder}/{INDEX}" not in paths:
         release, _unused, arch = item["archive"].rpartition("-")
         lacks = (
-            f"{folder} of the bundle has not {', '.join(absent)}" if paths else f"the bundle has no {folder}"
+            f"{folder} of the bundle lacks {', '.join(absent or [INDEX])}"
+            if paths
+            else f"the bundle has no {folder}"
         )
         raise BundleError(
             f"packages missing on {host} ({', '.join(looked.missing)}), and {lacks}: build it again with "

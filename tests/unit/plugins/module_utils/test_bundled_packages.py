@@ -120,8 +120,8 @@ def test_the_files_of_the_hosts_own_release() -> None:
     ("wanted", "paths", "said"),
     [
         (lacking("gcc"), (), "the bundle has no debs/bookworm-amd64"),
-        (lacking("gcc", "g++"), HERE, r"has not g\+\+: .*packages: \[g\+\+\].* apt-get install .* gcc g\+\+"),
-        (lacking("gcc"), HERE[1:], "debs/bookworm-amd64 of the bundle"),
+        (lacking("gcc", "g++"), HERE, r"lacks g\+\+: .*packages: \[g\+\+\].* apt-get install .* gcc g\+\+"),
+        (lacking("gcc"), HERE[1:], "debs/bookworm-amd64 of the bundle lacks Packages"),
         (lacking("gcc", archive="noble-arm64"), HERE, r"no debs/noble-arm64: .*release: noble, arch: arm64"),
         (lacking("gcc", kind="rpm"), HERE, "Debian and Ubuntu only: .*dnf install gcc"),
     ],

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -90,7 +91,10 @@ def test_what_dpkg_left_half_done(states: list[State], updates: list[str], found
 
 
 def test_names_of_archives_that_apt_wants() -> None:
-    printed = "'file:/x/repo/./b_1.5_all.deb' b_1.5_all.deb 700 \n'file:/x/repo/./a_1%2bepoch%2b2.0%2bx_all.deb' a_1%3a2.0+x_all.deb 7 SHA256:0\n"
+    printed = (
+        "'file:/x/repo/./b_1.5_all.deb' b_1.5_all.deb 700 \n"
+        "'file:/x/repo/./a_1%2bepoch%2b2.0%2bx_all.deb' a_1%3a2.0+x_all.deb 7 SHA256:0\n"
+    )
     assert archive_names(printed) == ["b_1.5_all.deb", "a_1+epoch+2.0+x_all.deb"]
     assert archive_names("Reading package lists...\n") == []
 
@@ -148,7 +152,6 @@ def test_what_no_bundle_can_bring(looked: Looked, said: list[str]) -> None:
 @pytest.mark.skipif(not shutil.which("apt-get"), reason="needs the apt of Debian or Ubuntu")
 def test_a_private_archive_asks_nothing_but_its_own_index(tmp_path: Path) -> None:
     """The real apt: it resolves from this index alone, and refuses what does not go together with what is installed."""
-    import subprocess
 
     def run(words: Sequence[str]) -> tuple[int, str, str]:
         done = subprocess.run(
