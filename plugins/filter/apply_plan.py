@@ -11,7 +11,11 @@ from functools import wraps
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.baremetal.sglang.plugins.module_utils import bundle_manifest, plan_application
+from ansible_collections.baremetal.sglang.plugins.module_utils import (
+    bundle_debs,
+    bundle_manifest,
+    plan_application,
+)
 
 
 def plain(value: Any) -> Any:
@@ -43,7 +47,7 @@ def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
-            "bundle_debs": _filter(plan_application.bundle_debs),
+            "bundle_debs": _filter(bundle_debs.wanted),
             "bundle_conda": _filter(plan_application.bundle_conda),
             "bundle_environments": _filter(plan_application.bundle_environments),
             "bundle_weights": _filter(plan_application.bundle_weights),

@@ -10,8 +10,6 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .bundle_manifest import BundleError
-
 Planned = Mapping[str, Any]
 ID_LENGTH = 16
 
@@ -179,63 +177,6 @@ def bundle_conda(plans: Iterable[Planned], locks: str) -> list[dict[str, Any]]:
                     "index": entry["index"],
                 }
     return [wanted[key] for key in sorted(wanted)]
-
-
-def bundle_debs(
-    plans: Iterable[Planned], given: Iterable[Mapping[str, Any]], table: Mapping[str, Any], derive: bool
-) -> list[dict[str, Any]]:
-    """Debian packages to carry, by release and architecture: those that plans name, and what was asked for."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for entry in given:
-        key = (entry["release"], entry["arch"])
-        made = found.setdefault(key, {"release": key[0], "arch": key[1], "packages": [], "sources": []})
-        made["packages"] += entry.get("packages") or []
-        made["sources"] += entry.get("sources") or []
-    unnamed = [entry for entry in found.values() if not entry["packages"]]
-    everything: set[str] = set()
-    problems = []
-    for plan in plans:
-        packages, system = plan["host_settings"]["packages"], _system(plan, table)
-        if not packages or not system["deb"]:
-            continue
-        everything |= set(packages)
-        key = (system["codename"], system["arch"])
-        if key in found or (derive and system["codename"]):
-            made = found.setdefault(key, {"release": key[0], "arch": key[1], "packages": [], "sources": []})
-            made["packages"] += packages
-        elif derive and not found:
-            problems.append(
-                f"bundle_debs: the plan of {plan['host']} names packages ({', '.join(packages)}), and the code name of "
-                f"{plan['facts']['os']} is not in files/operating_systems.yml: set bundle_debs: [{{release: CODENAME, "
-                f"arch: {system['arch']}}}], or bundle_debs_planned: false where they are installed already"
-            )
-    if problems:
-        raise BundleError("; ".join(problems))
-    for entry in unnamed:
-        entry["packages"] = entry["packages"] or sorted(everything)
-    return [
-        {
-            **found[key],
-            "packages": sorted(set(found[key]["packages"])),
-            "sources": list(dict.fromkeys(found[key]["sources"])),
-        }
-        for key in sorted(found)
-    ]
-
-
-def _system(plan: Planned, table: Mapping[str, Any]) -> dict[str, Any]:
-    """How Debian calls the release and the architecture of a host."""
-    name, _unused, version = plan["facts"]["os"].partition(" ")
-    alike = [entry for entry in table["operating_systems"].values() if entry["id"] == name]
-    family = table["families"].get(alike[0]["family"] if alike else "", {})
-    arch = plan["facts"]["arch"]
-    return {
-        "deb": family.get("format") == "deb",
-        "codename": next(
-            (entry.get("codename", "") for entry in alike if entry["version_id"] == version), ""
-        ),
-        "arch": family.get("architectures", {}).get(arch, arch),
-    }
 
 
 def bundle_weights(plans: Iterable[Planned], sources: Mapping[str, str]) -> list[dict[str, str]]:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle_debs import wanted as bundle_debs
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle_manifest import (
     BundleError,
     bundled,
     listed_paths,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.plan_application import bundle_debs
 from ansible_collections.baremetal.sglang.tests.unit.files_under_test import FILES
 
 TABLE = yaml.safe_load((FILES / "operating_systems.yml").read_text(encoding="utf-8"))
@@ -92,6 +92,14 @@ def test_an_unknown_release_is_refused_with_what_to_set() -> None:
     ):
         assert words in str(refusal.value)
     assert bundle_debs(plans, [], TABLE, False) == []
+
+
+@pytest.mark.parametrize(
+    "entry", [{"release": "jammy"}, {"release": "jammy", "arch": "amd64", "package": "gcc"}]
+)
+def test_an_entry_that_cannot_be_meant_so(entry: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match=r"bundle_debs: .*(arch|package) in \{'release': 'jammy'"):
+        bundle_debs([plan("debian 12", "gcc")], [entry], TABLE, True)
 
 
 def manifest(*paths: str) -> dict[str, Any]:
