@@ -46,8 +46,9 @@ SUBOPTIONS = {
     "debs": {
         "release": {"type": "str", "required": True},
         "arch": {"type": "str", "required": True},
-        "packages": {"type": "list", "elements": "str", "default": []},
+        "packages": {"type": "list", "elements": "str", "required": True},
         "sources": {"type": "list", "elements": "str", "default": []},
+        "planned": {"type": "bool", "default": False},
     },
     "indexes": {"name": {"type": "str", "required": True}, "url": {"type": "str", "required": True}},
     "pythons": {
@@ -91,7 +92,6 @@ class ActionModule(ActionBase):
                 "controller_setup": {"type": "path", "default": ""},
                 "swarm_lock": {"type": "path", "default": ""},
                 "swarm_pythons": {"type": "list", "elements": "str", "default": []},
-                "deb_packages": {"type": "list", "elements": "str", "default": []},
                 "sign_key": {"type": "path", "default": ""},
                 **lists,
             }
@@ -168,17 +168,30 @@ class ActionModule(ActionBase):
             builder.add_tree(Path(given["controller_setup"]), "controller/setup", "controller")
         for entry in given["pythons"]:
             self._add_python(builder, entry)
-        for entry in given["debs"]:
-            if packages := entry["packages"] or given["deb_packages"]:
-                place = DebFolder(
-                    Path(given["cache_dir"]) / "debs", entry["release"], entry["arch"], self._display.display
-                )
-                name = f"debs/{entry['release']}-{entry['arch']}"
-                builder.add_tree(place.fetch(packages, entry["sources"]), name, "debs")
+        self._add_debs(builder, given)
         for entry in given["weights"]:
             builder.add_weights(Path(entry["source"]), entry["model"], entry["revision"])
         for entry in given["trees"]:
             builder.add_tree(Path(entry["source"]), entry["name"], entry["kind"])
+
+    def _add_debs(self, builder: BundleBuilder, given: dict[str, Any]) -> None:
+        problems = []
+        for entry in given["debs"]:
+            if not entry["packages"]:
+                continue
+            release, arch = entry["release"], entry["arch"]
+            place = DebFolder(Path(given["cache_dir"]) / "debs", release, arch, self._display.display)
+            try:
+                folder = place.fetch(entry["packages"], entry["sources"])
+                builder.add_tree(folder, f"debs/{release}-{arch}", "debs")
+            except FetchError as error:
+                if entry["planned"]:
+                    # The hosts may have them: site.yml looks, and refuses before it changes anything.
+                    self._display.warning(f"The bundle carries no debs/{release}-{arch}. {error}")
+                else:
+                    problems.append(str(error))
+        if problems:
+            raise FetchError("\n".join(problems))
 
     @staticmethod
     def _add_python(builder: BundleBuilder, entry: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.baremetal.sglang.plugins.module_utils import (
+    bundle_debs,
     bundle_manifest,
     content_rounds,
     plan_application,
@@ -47,6 +48,7 @@ def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "bundle_debs": _filter(bundle_debs.wanted),
             "bundle_conda": _filter(plan_application.bundle_conda),
             "bundle_environments": _filter(plan_application.bundle_environments),
             "bundle_weights": _filter(plan_application.bundle_weights),

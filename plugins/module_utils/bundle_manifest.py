@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from . import pixi_project
+from .host_packages import INDEX, Looked, command, without_a_bundle
 from .refusal import did_you_mean
 
 SCHEMA = 2
@@ -157,7 +158,10 @@ def listed_paths(wanted: list[dict[str, Any]]) -> list[str]:
     found = set()
     for entry in wanted:
         item = entry["item"]
-        below = "" if entry["kind"] == "environment" else f"weights/{item['model']}/{item['revision']}/"
+        if entry["kind"] == "packages":
+            below = f"{_archive_folder(item)}/"
+        else:
+            below = "" if entry["kind"] == "environment" else f"weights/{item['model']}/{item['revision']}/"
         found |= {below + file["path"] for file in item["files"]}
     return sorted(found)
 
@@ -182,6 +186,8 @@ def bundled(manifest: dict[str, Any], wanted: list[dict[str, Any]]) -> list[dict
         try:
             if entry["kind"] == "environment":
                 more = _environment(manifest, item)
+            elif entry["kind"] == "packages":
+                more = {"files": _packages(manifest, item)}
             else:
                 more = {"files": _weights(manifest, item["model"], item["revision"])}
             found.append({**entry, "item": {**item, **more}})
@@ -218,6 +224,34 @@ def _environment(manifest: dict[str, Any], item: dict[str, Any]) -> dict[str, An
         if "pixi/pixi.lock" not in paths:
             raise BundleError("the bundle has no pixi/pixi.lock: build it again with runtime_backend: pixi")
     return {"files": _listed(manifest, paths), "python_kit": kit}
+
+
+def _archive_folder(item: dict[str, Any]) -> str:
+    return f"debs/{item['archive']}"
+
+
+def _packages(manifest: dict[str, Any], item: dict[str, Any]) -> list[dict[str, Any]]:
+    """The index and archives of one release, relative to their folder."""
+    host, looked = item["host"], Looked(item["format"], item["archive"], tuple(item["missing"]))
+    if why := without_a_bundle(looked, host):
+        raise BundleError(why)
+    folder = _archive_folder(item)
+    paths = [path for path in manifest["files"] if path.startswith(f"{folder}/")]
+    carried = {path.rsplit("/", 1)[1].split("_")[0] for path in paths if path.endswith(".deb")}
+    absent = [name for name in looked.missing if name not in carried]
+    if absent or f"{folder}/{INDEX}" not in paths:
+        release, _unused, arch = item["archive"].rpartition("-")
+        lacks = (
+            f"{folder} of the bundle lacks {', '.join(absent or [INDEX])}"
+            if paths
+            else f"the bundle has no {folder}"
+        )
+        raise BundleError(
+            f"packages missing on {host} ({', '.join(looked.missing)}), and {lacks}: build it again with "
+            f"bundle_debs: [{{release: {release}, arch: {arch}, packages: [{', '.join(absent or looked.missing)}]}}]; "
+            f"or install on {host}: {command(looked.format, looked.missing)}; or set host_package_source: repository"
+        )
+    return _listed(manifest, paths, folder)
 
 
 def _weights(manifest: dict[str, Any], model: str, revision: str) -> list[dict[str, Any]]:

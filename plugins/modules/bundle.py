@@ -130,20 +130,19 @@ options:
         type: str
         required: true
       packages:
-        description: Names of packages; those of O(deb_packages) when empty.
+        description: Names of packages.
         type: list
         elements: str
-        default: []
+        required: true
       sources:
         description: Lines of a C(sources.list); those of the controller when empty, if it runs the same release.
         type: list
         elements: str
         default: []
-  deb_packages:
-    description: Packages for each of O(debs) that names none.
-    type: list
-    elements: str
-    default: []
+      planned:
+        description: Plans name the packages and nobody asked for the release; what cannot be fetched is a warning then.
+        type: bool
+        default: false
   swarm_lock:
     description: The lock of the library with which hosts pass files on to each other; empty leaves it out.
     type: path

@@ -40,8 +40,10 @@ class DebFolder:
         """The folder with the packages and their index; without sources, those of this machine are used."""
         if not sources and self.release != own_release():
             raise FetchError(
-                f"bundle_debs: {self.release} is not the release of this machine ({own_release() or 'unknown'}): give its "
-                "sources, such as sources: ['deb ADDRESS " + self.release + " main']"
+                f"bundle_debs: {self.release} is not the release of this machine ({own_release() or 'unknown'}), and "
+                f"packages for it are wanted ({', '.join(packages)}): give its sources, bundle_debs: [{{release: "
+                f"{self.release}, arch: {self.arch}, sources: ['deb ADDRESS {self.release} main']}}]; or set "
+                "bundle_debs_planned: false where the hosts have them, or have a mirror"
             )
         self._prepare(sources)
         self.say(f"asking apt for {', '.join(packages)} of {self.release} {self.arch}")
@@ -50,17 +52,19 @@ class DebFolder:
         folder = self.root / "debs"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        archives = sorted((self.root / "cache/archives").glob("*.deb"))
         wanted = self._names(packages)
+        archives = [
+            (path, *path.stem.split("_"))
+            for path in sorted((self.root / "cache/archives").glob("*.deb"))
+            if "=".join(path.stem.split("_")[:2]) in wanted
+        ]
+        described = self._described([fields for _unused, *fields in archives])
         stanzas = []
-        for archive in archives:
-            name, version, arch = archive.stem.split("_")
-            if f"{name}={version}" not in wanted:
-                continue
-            stanza = self._stanza(name, version.replace("%3a", ":"), arch)
+        for path, name, version, arch in archives:
             # A colon in a file name is refused by disks that other systems write.
             plain = f"{name}_{version.replace('%3a', '+epoch+')}_{arch}.deb"
-            shutil.copyfile(archive, folder / plain)
+            shutil.copyfile(path, folder / plain)
+            stanza = described[name, version.replace("%3a", ":"), arch]
             stanzas.append(re.sub(r"(?m)^Filename: .*$", f"Filename: ./{plain}", stanza))
         (folder / "Packages").write_text("\n".join(sorted(stanzas)), encoding="utf-8")
         return folder
@@ -101,7 +105,8 @@ class DebFolder:
             )
         except FileNotFoundError as error:
             raise FetchError(
-                f"bundle_debs: {tool} is not here: build on Debian or Ubuntu, or leave it out"
+                f"bundle_debs: {tool} is not here, and packages for {self.release} {self.arch} are wanted: build on "
+                "Debian or Ubuntu, or set bundle_debs_planned: false where the hosts have them, or have a mirror"
             ) from error
         if done.returncode:
             said = (done.stderr or done.stdout).strip().splitlines()[-5:]
@@ -114,6 +119,17 @@ class DebFolder:
         found = re.findall(r"(?m)^Inst (\S+) \((\S+)", printed)
         return {f"{name.split(':')[0]}={version.replace(':', '%3a')}" for name, version in found}
 
-    def _stanza(self, name: str, version: str, arch: str) -> str:
-        return self._apt("show", "--no-all-versions", f"{name}:{arch if arch != 'all' else self.arch}={version}",
-                         tool="apt-cache").strip() + "\n"  # fmt: skip
+    def _described(self, archives: list[list[str]]) -> dict[tuple[str, str, str], str]:
+        """What the index says of each, by name, version and architecture; asked for all at once, as apt is slow to start."""
+        if not archives:
+            return {}
+        asked = [
+            f"{name}:{arch if arch != 'all' else self.arch}={version.replace('%3a', ':')}"
+            for name, version, arch in archives
+        ]
+        printed = self._apt("show", "--no-all-versions", *asked, tool="apt-cache")
+        found = {}
+        for stanza in printed.strip().split("\n\n"):
+            fields = dict(re.findall(r"(?m)^(Package|Version|Architecture): *(\S+)", stanza))
+            found[fields["Package"], fields["Version"], fields["Architecture"]] = stanza.strip() + "\n"
+        return found
