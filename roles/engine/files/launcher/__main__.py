@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 import checks
 import decisions
@@ -45,7 +45,7 @@ class Stop(Exception):
 
 
 class Launcher:
-    def __init__(self, launch: Dict[str, Any], systemd: speech.Systemd) -> None:
+    def __init__(self, launch: dict[str, Any], systemd: speech.Systemd) -> None:
         self.launch, self.systemd = launch, systemd
         self.address = (launch["address"], launch["port"])
         self.stop = False
@@ -54,7 +54,7 @@ class Launcher:
         self.progress = Progress.from_plan(launch["logs"])
         self.moved = threading.Event()
         self.ready = threading.Event()
-        self.vigil: Optional[Vigil] = None
+        self.vigil: Vigil | None = None
         self.trouble = ""
         self.pid = 0
         self.record_path = os.path.join(launch["state"], RECORD)
@@ -348,7 +348,7 @@ def _boot() -> str:
         return ""
 
 
-def main(arguments: List[str]) -> int:
+def main(arguments: list[str]) -> int:
     systemd = speech.Systemd(speech.notify_address())
     try:
         # `current` may point elsewhere while this one runs.

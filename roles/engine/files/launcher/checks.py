@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import subprocess
-from typing import Any, Dict, List
+from typing import Any
 
 import decisions
 from decisions import Problem
@@ -21,7 +21,7 @@ SMI_SECONDS = 30
 UVM = "/dev/nvidia-uvm"
 
 
-def problems(launch: Dict[str, Any]) -> List[Problem]:
+def problems(launch: dict[str, Any]) -> list[Problem]:
     """All of them, so that one look shows everything."""
     checks = launch["checks"]
     return [
@@ -35,13 +35,13 @@ def problems(launch: Dict[str, Any]) -> List[Problem]:
     ]
 
 
-def program(path: str) -> List[Problem]:
+def program(path: str) -> list[Problem]:
     if os.access(path, os.X_OK):
         return []
     return [Problem(f"there is no {path}: run site.yml --tags runtime")]
 
 
-def driver(planned: str) -> List[Problem]:
+def driver(planned: str) -> list[Problem]:
     if not planned:
         return []
     found = decisions.driver_problem(planned, decisions.driver_version(_text(NVIDIA_VERSION)))
@@ -50,7 +50,7 @@ def driver(planned: str) -> List[Problem]:
     return found
 
 
-def gpus(planned: List[Dict[str, Any]], used_mib: int) -> List[Problem]:
+def gpus(planned: list[dict[str, Any]], used_mib: int) -> list[Problem]:
     if not planned:
         return []
     try:
@@ -76,7 +76,7 @@ def _smi(query: str) -> str:
     ).stdout
 
 
-def weights(folder: str) -> List[Problem]:
+def weights(folder: str) -> list[Problem]:
     """Presence, size and time of every file against the manifest; nothing is read but that."""
     if not os.path.isdir(folder):
         return [Problem(f"there are no weights in {folder}: run site.yml --tags weights")]
@@ -117,7 +117,7 @@ def _look(path: str) -> Any:
         return f"cannot be read ({error.strerror})"
 
 
-def kernel_files(paths: List[str]) -> List[Problem]:
+def kernel_files(paths: list[str]) -> list[Problem]:
     return [
         Problem(f"the kernel file {path} is missing: run site.yml --tags engine")
         for path in paths
@@ -125,7 +125,7 @@ def kernel_files(paths: List[str]) -> List[Problem]:
     ]
 
 
-def port(address: str, number: int) -> List[Problem]:
+def port(address: str, number: int) -> list[Problem]:
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -136,7 +136,7 @@ def port(address: str, number: int) -> List[Problem]:
     return []
 
 
-def space(folders: List[str], needed: int) -> List[Problem]:
+def space(folders: list[str], needed: int) -> list[Problem]:
     found = []
     for folder in folders:
         usable = os.access(folder, os.W_OK | os.X_OK)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Deque, Dict, List, Optional, Tuple
+from typing import Any
 
 STATUS_LIMIT = 700
 REMEMBERED_LINES = 300
@@ -44,7 +44,7 @@ class Phase:
 class Progress:
     """Reads the engine's lines: which phase, how many per cent, and whether it says that it is ready."""
 
-    phases: List[Phase]
+    phases: list[Phase]
     ready: re.Pattern[str]
     status: str = "starting the engine"
     said_ready: bool = False
@@ -52,7 +52,7 @@ class Progress:
     percent: int = -1
 
     @classmethod
-    def from_plan(cls, logs: Dict[str, Any]) -> Progress:
+    def from_plan(cls, logs: dict[str, Any]) -> Progress:
         phases = [
             Phase(re.compile(item["says"]), item["status"], bool(item.get("bar"))) for item in logs["phases"]
         ]
@@ -111,7 +111,7 @@ class Vigil:
     stopped_seconds: float
     last_token: float
     trouble: str = ""
-    stopped: Dict[int, float] = field(default_factory=dict)
+    stopped: dict[int, float] = field(default_factory=dict)
 
     def answered(self, now: float) -> None:
         self.last_token, self.trouble = now, ""
@@ -119,7 +119,7 @@ class Vigil:
     def failed(self, why: str) -> None:
         self.trouble = why
 
-    def members(self, now: float, states: Dict[int, Tuple[str, str]]) -> str:
+    def members(self, now: float, states: dict[int, tuple[str, str]]) -> str:
         """`states`: process -> (its name, its state as in /proc). Why the engine must go down, or nothing."""
         for pid, (name, state) in states.items():
             if state in ("", "Z", "X", "x"):
@@ -142,7 +142,7 @@ class Vigil:
 
 @dataclass
 class LastWords:
-    lines: Deque[Tuple[float, str]] = field(default_factory=lambda: deque(maxlen=REMEMBERED_LINES))
+    lines: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=REMEMBERED_LINES))
 
     def add(self, now: float, line: str) -> None:
         if line.strip():
@@ -177,14 +177,14 @@ def ending(status: int) -> str:
 class Restarts:
     """Failures that are remembered from start to start: how long to wait, and when to stay down."""
 
-    delays: List[float]
+    delays: list[float]
     window_seconds: float
     boot: str = ""
-    failures: List[float] = field(default_factory=list)
+    failures: list[float] = field(default_factory=list)
     reason: str = ""
 
     @classmethod
-    def remembered(cls, plan: Dict[str, Any], record: Any, boot: str, now: float) -> Restarts:
+    def remembered(cls, plan: dict[str, Any], record: Any, boot: str, now: float) -> Restarts:
         """A record of another boot, of one that gave up, or of nonsense counts for nothing."""
         found = cls(list(plan["delays"]), plan["window_seconds"], boot)
         if not isinstance(record, dict) or record.get("boot") != boot or record.get("gave_up"):
@@ -207,7 +207,7 @@ class Restarts:
         """Counts as a failure until it is taken back: who is killed cannot write down that he failed."""
         self.failures.append(now)
 
-    def record(self, gave_up: bool = False) -> Dict[str, Any]:
+    def record(self, gave_up: bool = False) -> dict[str, Any]:
         return {"boot": self.boot, "failures": self.failures, "reason": self.reason, "gave_up": gave_up}
 
     def words(self, reason: str) -> str:
@@ -226,7 +226,7 @@ class Problem:
     """What a killed process held comes free after a moment."""
 
 
-def driver_problem(planned: str, loaded: Optional[str]) -> List[Problem]:
+def driver_problem(planned: str, loaded: str | None) -> list[Problem]:
     if not planned or loaded == planned:
         return []
     if loaded is None:
@@ -234,18 +234,18 @@ def driver_problem(planned: str, loaded: Optional[str]) -> List[Problem]:
     return [Problem(f"the driver is {loaded}, the plan was made for {planned}: run site.yml again")]
 
 
-def driver_version(text: str) -> Optional[str]:
+def driver_version(text: str) -> str | None:
     """Out of /proc/driver/nvidia/version; the words around the number differ between the flavours."""
     found = re.search(r"^NVRM version:.*?\s(\d{3,}\.\d+(?:\.\d+)*)\s", text + " ", re.MULTILINE)
     return found[1] if found else None
 
 
 def gpu_problems(
-    planned: List[Dict[str, Any]], listed: str, apps: str, own: List[int], used_mib: int
-) -> List[Problem]:
+    planned: list[dict[str, Any]], listed: str, apps: str, own: list[int], used_mib: int
+) -> list[Problem]:
     """`listed`: index, uuid, name, memory.used; `apps`: gpu_uuid, pid, used memory; as nvidia-smi prints CSV."""
     rows = {cells[0]: cells for cells in (_cells(line, 4) for line in listed.splitlines()) if cells}
-    users: Dict[str, List[str]] = {}
+    users: dict[str, list[str]] = {}
     for line in apps.splitlines():
         cells = _cells(line, 2)
         if cells and cells[1].isdigit() and int(cells[1]) not in own:
@@ -267,14 +267,14 @@ def gpu_problems(
     return found
 
 
-def _cells(line: str, least: int) -> List[str]:
+def _cells(line: str, least: int) -> list[str]:
     cells = [cell.strip() for cell in line.split(",")]
     return cells if len(cells) >= least else []
 
 
 def weights_problems(
-    folder: str, manifest: Any, times: Dict[str, int], found: Dict[str, Any]
-) -> List[Problem]:
+    folder: str, manifest: Any, times: dict[str, int], found: dict[str, Any]
+) -> list[Problem]:
     """`found`: file -> (size, mtime in ns), or in words why it cannot be read."""
     wrong = []
     for entry in manifest.get("files", ()):
@@ -291,7 +291,7 @@ def weights_problems(
     return [Problem(f"weights in {folder}: {'; '.join(wrong[:3])}{more}: run site.yml --tags weights")]
 
 
-def space_problem(folder: str, free: Optional[int], needed: int) -> List[Problem]:
+def space_problem(folder: str, free: int | None, needed: int) -> list[Problem]:
     if free is None:
         return [Problem(f"{folder} cannot be written to: run site.yml --tags host")]
     if free >= needed:
@@ -301,7 +301,7 @@ def space_problem(folder: str, free: Optional[int], needed: int) -> List[Problem
     ]
 
 
-def all_at_once(problems: List[Problem]) -> str:
+def all_at_once(problems: list[Problem]) -> str:
     words = "; ".join(problem.what for problem in problems)
     return one_line(f"not started: {words}")
 
@@ -309,7 +309,7 @@ def all_at_once(problems: List[Problem]) -> str:
 # --- compiled code ---
 
 
-def superfluous(folders: List[Tuple[str, float]], own: str, keep: int) -> List[str]:
+def superfluous(folders: list[tuple[str, float]], own: str, keep: int) -> list[str]:
     """Of (name, time of last use) all but the newest `keep`, and never the own."""
     others = sorted((item for item in folders if item[0] != own), key=lambda item: -item[1])
     return [name for name, _time in others[max(keep - 1, 0) :]]

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import struct
-from typing import Dict, Iterable, List, Optional, Tuple
+from collections.abc import Iterable
 
 SO_ATTACH_FILTER = 26
 BPF_RETURN_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)
@@ -19,7 +19,7 @@ PIDFD_GETFD = 438
 LISTENING = "0A"
 
 
-def spawn(argv: List[str], environment: Dict[str, str]) -> Tuple[int, int]:
+def spawn(argv: list[str], environment: dict[str, str]) -> tuple[int, int]:
     """The engine's process, and the end of the pipe that all it prints comes out of."""
     reading, writing = os.pipe()
     os.set_inheritable(writing, True)
@@ -41,7 +41,7 @@ def spawn(argv: List[str], environment: Dict[str, str]) -> Tuple[int, int]:
     return pid, reading
 
 
-def ended(pid: int) -> Optional[int]:
+def ended(pid: int) -> int | None:
     """The wait status of a child that has ended."""
     try:
         found, status = os.waitpid(pid, os.WNOHANG)
@@ -50,7 +50,7 @@ def ended(pid: int) -> Optional[int]:
     return status if found else None
 
 
-def stat(pid: int) -> Optional[Tuple[str, int, str]]:
+def stat(pid: int) -> tuple[str, int, str] | None:
     """(state, parent, start time) of a process that is there."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
@@ -68,9 +68,9 @@ def command(pid: int) -> str:
         return ""
 
 
-def tree(root: int) -> List[int]:
+def tree(root: int) -> list[int]:
     """The process and all below it."""
-    children: Dict[int, List[int]] = {}
+    children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             found = stat(int(name))
@@ -86,14 +86,14 @@ class Members:
     """The processes that the engine cannot live without, as they were when it became ready."""
 
     def __init__(self, root: int, mark: str) -> None:
-        self.known: Dict[int, Tuple[str, str]] = {}
+        self.known: dict[int, tuple[str, str]] = {}
         for pid in tree(root):
             found, words = stat(pid), command(pid)
             if found and (pid == root or words.startswith(mark)):
                 name = "the server" if pid == root else words.split()[0]
                 self.known[pid] = (name, found[2])
 
-    def states(self) -> Dict[int, Tuple[str, str]]:
+    def states(self) -> dict[int, tuple[str, str]]:
         """Process -> (name, state); a state of "" where it is another process by now, or none."""
         result = {}
         for pid, (name, begun) in self.known.items():
@@ -140,7 +140,7 @@ def close_the_door(root: int, port: int) -> bool:
     return shut
 
 
-def listening(port: int) -> List[str]:
+def listening(port: int) -> list[str]:
     """The inodes of the sockets that listen on a port."""
     found = []
     for name in ("tcp", "tcp6"):
@@ -152,7 +152,7 @@ def listening(port: int) -> List[str]:
     return found
 
 
-def _descriptors(pid: int, inodes: List[str]) -> List[int]:
+def _descriptors(pid: int, inodes: list[str]) -> list[int]:
     wanted = {f"socket:[{inode}]" for inode in inodes}
     found = []
     with contextlib.suppress(OSError):

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import time
-from typing import Any, Dict, Optional, Tuple
+from typing import Any
 
 from decisions import one_line
 
@@ -22,7 +22,7 @@ class Systemd:
 
     def __init__(self, address: str) -> None:
         self.status_said = ""
-        self.socket: Optional[socket.socket] = None
+        self.socket: socket.socket | None = None
         if address:
             self.address = "\0" + address[1:] if address.startswith("@") else address
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -53,12 +53,12 @@ class NoAnswer(Exception):
 
 
 def ask(
-    address: Tuple[str, int],
+    address: tuple[str, int],
     method: str,
     path: str,
-    body: Optional[Dict[str, Any]] = None,
+    body: dict[str, Any] | None = None,
     seconds: float = 5.0,
-) -> Tuple[int, bytes]:
+) -> tuple[int, bytes]:
     """One HTTP request on a connection of its own; `seconds` is for all of it."""
     end = time.monotonic() + seconds
     content = b"" if body is None else json.dumps(body).encode()
@@ -87,7 +87,7 @@ def ask(
     return parse(received, path)
 
 
-def parse(received: bytes, path: str) -> Tuple[int, bytes]:
+def parse(received: bytes, path: str) -> tuple[int, bytes]:
     first, _unused, rest = received.partition(b"\r\n")
     words = first.split()
     if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
