@@ -137,6 +137,8 @@ def units(plan: Planned) -> list[dict[str, Any]]:
                 "python": python,
                 "confinement": confinement(instance),
                 "launch": launch(plan, name, python),
+                # Two instances may have the same folder name; each has its own code.
+                "compiled_archive": f"{name}-{instance['service']['compiled'].rsplit('/', 1)[1]}.tar.gz",
             }
         )
     return found

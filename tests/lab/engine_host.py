@@ -69,7 +69,13 @@ def make_plan(host: str, **serve: Any) -> dict[str, Any]:
             systems=shelf.systems["operating_systems"],
         ),
         {
-            name: {"model": "glm-4.7-tiny", "hosts": [host], "device": "cpu", "port": port, **serve.get(name, {})}
+            name: {
+                "model": "glm-4.7-tiny",
+                "hosts": [host],
+                "device": "cpu",
+                "port": port,
+                **serve.get(name, {}),
+            }
             for name, port in (("tiny", 30000), ("toy", 30100))
         },
     )
@@ -181,7 +187,9 @@ class EngineHost:
             found = self.show(name, "ActiveState", "MainPID")
             if found["ActiveState"] == state and found["MainPID"] != (main_not or "none"):
                 return time.monotonic() - begun
-            assert time.monotonic() - begun < seconds, self.ssh(f"systemctl status -n 40 sglang-{name}", False)
+            assert time.monotonic() - begun < seconds, self.ssh(
+                f"systemctl status -n 40 sglang-{name}", False
+            )
             time.sleep(0.3)
 
     def until_status(self, name: str, part: str, seconds: float = 60) -> str:
@@ -197,7 +205,9 @@ class EngineHost:
 
     def fresh(self, **how: Any) -> None:
         """The stand-in serves, with no failures remembered."""
-        self.ssh("systemctl stop sglang-toy; rm -f /var/lib/sglang/toy/starts.json; systemctl reset-failed sglang-toy")
+        self.ssh(
+            "systemctl stop sglang-toy; rm -f /var/lib/sglang/toy/starts.json; systemctl reset-failed sglang-toy"
+        )
         self.behave(**how)
 
     def processes(self, name: str) -> dict[int, str]:

@@ -96,7 +96,9 @@ def main() -> None:
     ctypes.CDLL(None).prctl(15, b"sglang", 0, 0, 0)
     say("Load weight begin. avail mem=20.61 GB")
     for percent in (37, 100):
-        print(f"\rMulti-thread loading shards: {percent}% Completed | 2/2", end="", file=sys.stderr, flush=True)
+        print(
+            f"\rMulti-thread loading shards: {percent}% Completed | 2/2", end="", file=sys.stderr, flush=True
+        )
         time.sleep(BEHAVE.get("load_seconds", 0.4) / 2)
     if BEHAVE.get("raise"):
         raise RuntimeError(BEHAVE["raise"])

@@ -11,7 +11,6 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -30,9 +29,7 @@ def host(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Eng
     driver = folder / "driver/usr/lib/x86_64-linux-gnu"
     from .engine_host import REPOSITORY, subprocess
 
-    subprocess.run(
-        ["/usr/bin/python3", REPOSITORY / "molecule/lab/stub_driver/build.py", driver], check=True
-    )
+    subprocess.run(["/usr/bin/python3", REPOSITORY / "molecule/lab/stub_driver/build.py", driver], check=True)
     inventory = write_inventory(
         folder,
         lab_name("engine"),
@@ -89,7 +86,13 @@ def test_it_says_how_far_it_is_and_ready_after_a_token(served: EngineHost) -> No
     said = served.ssh("journalctl -u sglang-tiny -o cat | grep ^launcher:").splitlines()
     print("\n".join(said))
     words = "\n".join(said)
-    for part in ("last checks", "loading 100 %", "cache allocated", "warming up", "serving tiny on 127.0.0.1:30000"):
+    for part in (
+        "last checks",
+        "loading 100 %",
+        "cache allocated",
+        "warming up",
+        "serving tiny on 127.0.0.1:30000",
+    ):
         assert part in words
     assert re.search(r"first token after \d+ s", served.status("tiny"))
 
@@ -177,7 +180,9 @@ def test_an_option_that_the_server_rejects_is_said_in_its_own_words(served: Engi
     done = served.play("engine verify", plan=plan)
     assert done.returncode != 0
     print(served.ssh("systemctl status --no-pager -n 0 sglang-tiny", check=False))
-    assert re.search(r"the server ended with exit status \d+ while [^:]+: \w+Error", done.stdout), done.stdout[-5000:]
+    assert re.search(r"the server ended with exit status \d+ while [^:]+: \w+Error", done.stdout), (
+        done.stdout[-5000:]
+    )
     assert re.search(r"Status: .*\w+Error", served.ssh("systemctl status -n 0 sglang-tiny", check=False)) or (
         "waiting" in served.status("tiny")
     )
@@ -192,7 +197,9 @@ def start(host: EngineHost) -> None:
     host.ssh("systemctl start sglang-toy")
 
 
-@pytest.mark.parametrize("part", ["sglang::scheduler", "sglang::detokenizer", "sglang.launch_server", "launcher"])
+@pytest.mark.parametrize(
+    "part", ["sglang::scheduler", "sglang::detokenizer", "sglang.launch_server", "launcher"]
+)
 def test_kill_9_of_each_kind_leaves_nothing_and_it_serves_again(toy: EngineHost, part: str) -> None:
     start(toy)
     main = toy.show("toy", "MainPID")["MainPID"]
@@ -216,7 +223,7 @@ def test_a_stop_lets_running_requests_finish_and_takes_no_new_ones(toy: EngineHo
     start(toy)
     ask = (
         "python3 -c \"import urllib.request as u;r=u.Request('http://127.0.0.1:30100/generate',"
-        "b'{\\\"sampling_params\\\":{\\\"max_new_tokens\\\":%d}}');print(len(u.urlopen(r,timeout=%d).read()))\""
+        'b\'{\\"sampling_params\\":{\\"max_new_tokens\\":%d}}\');print(len(u.urlopen(r,timeout=%d).read()))"'
     )
     got: list[str] = []
     running = threading.Thread(target=lambda: got.append(toy.ssh(ask % (300, 60), check=False)))
@@ -280,7 +287,8 @@ def test_an_engine_that_never_becomes_ready_is_given_up_in_time(toy: EngineHost)
     toy.behave(never_ready=True)
     assert toy.play("engine", plan=plan).returncode == 0
     said = toy.until_status("toy", "not ready after", 40)
-    assert re.search(r"not ready after \d+ s \(planned: 4\) and no progress for \d+ s, warming up: /health answers 503", said)
+    assert re.search(
+        r"not ready after \d+ s \(planned: 4\) and no progress for \d+ s, warming up: /health answers 503",
+        said,
+    )
     assert toy.play("engine").returncode == 0
-
-

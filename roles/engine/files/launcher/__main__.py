@@ -36,11 +36,11 @@ FIRST_TOKEN_SECONDS = 300.0
 RECORD = "starts.json"
 
 
-class Down(Exception):
+class DownError(Exception):
     """Why the engine must go, in one line."""
 
 
-class Stop(Exception):
+class StopError(Exception):
     """Somebody asked the unit to end."""
 
 
@@ -70,7 +70,7 @@ class Launcher:
         signal.signal(signal.SIGCHLD, lambda _number, _frame: self.wake.set())
         try:
             if self.restarts.exhausted:
-                raise Down(self.restarts.reason or "it was killed each time before it served")
+                raise DownError(self.restarts.reason or "it was killed each time before it served")
             self._back_off()
             self.restarts.begin(time.monotonic())
             self._remember()
@@ -78,9 +78,9 @@ class Launcher:
             self._start()
             self._until_ready()
             self._watch()
-        except Stop:
+        except StopError:
             return self._end()
-        except Down as why:
+        except DownError as why:
             return self._fail(str(why))
         return FAILED
 
@@ -93,7 +93,7 @@ class Launcher:
         self.wake.wait(seconds)
         self.wake.clear()
         if self.stop:
-            raise Stop
+            raise StopError
 
     # --- before ---
 
@@ -120,7 +120,7 @@ class Launcher:
             if not found:
                 return
             if time.monotonic() >= end or not all(problem.passing for problem in found):
-                raise Down(decisions.all_at_once(found))
+                raise DownError(decisions.all_at_once(found))
             self._pause(1.0)
 
     # --- starting ---
@@ -134,7 +134,7 @@ class Launcher:
         try:
             self.pid, pipe = processes.spawn(self.launch["argv"], environment)
         except OSError as error:
-            raise Down(f"{self.launch['argv'][0]} cannot be started: {error.strerror}") from None
+            raise DownError(f"{self.launch['argv'][0]} cannot be started: {error.strerror}") from None
         threading.Thread(target=self._pump, args=(pipe,), daemon=True).start()
         threading.Thread(target=self._look, daemon=True).start()
 
@@ -165,7 +165,7 @@ class Launcher:
                     self.ready.set()
                     self.wake.set()
                     break
-            except speech.NoAnswer as error:
+            except speech.NoAnswerError as error:
                 self.trouble = str(error)
             time.sleep(TICK_SECONDS)
         vigil = self.vigil
@@ -175,7 +175,7 @@ class Launcher:
                 status, _unused = speech.ask(
                     self.address, "GET", self._health(), seconds=watch["probe_limit_seconds"]
                 )
-            except speech.NoAnswer as error:
+            except speech.NoAnswerError as error:
                 vigil.failed(str(error))
                 continue
             if status == 200:
@@ -219,7 +219,7 @@ class Launcher:
                 if abs(total - bytes_moved) >= MOVED_BYTES:
                     bytes_moved, patience.moved = total, now
             if why := patience.at_an_end(now):
-                raise Down(f"{why}, {self.progress.status}{self._because(self.trouble)}")
+                raise DownError(f"{why}, {self.progress.status}{self._because(self.trouble)}")
             if now - extended >= 10:
                 extended = now
                 self.systemd.extend(start["stall_seconds"] + 30)
@@ -230,7 +230,7 @@ class Launcher:
         if status is None:
             return
         time.sleep(0.3)  # its last lines may still be in the pipe
-        raise Down(
+        raise DownError(
             f"the server {decisions.ending(status)} {when}{self._because(self.words.cause(time.monotonic()))}"
         )
 
@@ -242,7 +242,7 @@ class Launcher:
     def _watch(self) -> None:
         launch, vigil = self.launch, self.vigil
         if vigil is None:
-            raise Down("it was ready without a token")
+            raise DownError("it was ready without a token")
         members = processes.Members(self.pid, launch["logs"]["members"])
         begun = time.monotonic()
         where = f"{launch['address']}:{launch['port']}"
@@ -258,9 +258,9 @@ class Launcher:
             self._still_running(f"after {now - begun:.0f} s of service")
             if why := vigil.members(now, members.states()):
                 time.sleep(0.3)
-                raise Down(f"{why}{self._because(self._error(now))}")
+                raise DownError(f"{why}{self._because(self._error(now))}")
             if why := vigil.silence(now):
-                raise Down(f"hung: {why}")
+                raise DownError(f"hung: {why}")
             if now - fed >= FEED_SECONDS:
                 fed = now
                 self.systemd.say("WATCHDOG=1")

@@ -48,7 +48,7 @@ class Systemd:
         self.say(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
 
-class NoAnswer(Exception):
+class NoAnswerError(Exception):
     """In words: what came instead of an answer."""
 
 
@@ -77,13 +77,13 @@ def ask(
                     break
                 received += block
                 if len(received) > 1 << 20:
-                    raise NoAnswer(f"{path}: the answer does not end")
+                    raise NoAnswerError(f"{path}: the answer does not end")
     except (TimeoutError, socket.timeout):
-        raise NoAnswer(f"{path} did not answer within {seconds:.0f} s") from None
+        raise NoAnswerError(f"{path} did not answer within {seconds:.0f} s") from None
     except ConnectionRefusedError:
-        raise NoAnswer("nothing listens on the port") from None
+        raise NoAnswerError("nothing listens on the port") from None
     except OSError as error:
-        raise NoAnswer(f"{path}: {error}") from None
+        raise NoAnswerError(f"{path}: {error}") from None
     return parse(received, path)
 
 
@@ -91,7 +91,7 @@ def parse(received: bytes, path: str) -> tuple[int, bytes]:
     first, _unused, rest = received.partition(b"\r\n")
     words = first.split()
     if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
-        raise NoAnswer(f"{path}: the answer is no HTTP")
+        raise NoAnswerError(f"{path}: the answer is no HTTP")
     return int(words[1]), rest.partition(b"\r\n\r\n")[2]
 
 
