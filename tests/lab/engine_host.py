@@ -173,6 +173,15 @@ class EngineHost:
             check=False,
         )  # fmt: skip
 
+    def tasks(self, tasks: list[dict[str, Any]]) -> str:
+        playbook = self.inventory.with_name("tasks.yml")
+        playbook.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+        done = subprocess.run(
+            [Path(sys.prefix) / "bin/ansible-playbook", "-i", self.inventory, playbook],
+            cwd=REPOSITORY, env={**os.environ, "ANSIBLE_NOCOLOR": "1"}, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
     def show(self, name: str, *properties: str) -> dict[str, str]:
         text = self.ssh(f"systemctl show sglang-{name} --property={','.join(properties)}")
         return dict(line.split("=", 1) for line in text.splitlines())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shlex
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +19,10 @@ from .conftest import lab_name, write_inventory
 from .engine_host import EngineHost, fake_environment, make_plan, publish_weights, real_environment
 
 WEIGHTS = "/opt/sglang/weights/glm-4.7-tiny/local"
-CURL = "curl --silent --show-error --max-time 60 http://127.0.0.1:%d%s"
+LEND = (
+    'import ctypes,os;pid=os.fork() or os._exit(os.system("sleep 1"));'
+    "print(ctypes.CDLL(None).syscall(438,os.pidfd_open(pid),0,0)>=0)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,7 @@ def host(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Eng
 def served(host: EngineHost) -> EngineHost:
     done = host.play("host engine verify")
     assert done.returncode == 0, done.stdout[-6000:]
-    host.until("tiny", "active")
+    host.until("tiny", "active", 300)
     return host
 
 
@@ -69,13 +73,11 @@ def changed(output: str) -> int:
 
 def tokens(host: EngineHost) -> int:
     body = json.dumps({"text": "Hello", "sampling_params": {"max_new_tokens": 4}})
-    answer = host.ssh(
-        CURL % (30000, "/generate") + f" -H 'Content-Type: application/json' -d '{body}'"
-        if host.ssh("which curl", check=False)
-        else f"python3 - <<'END'\nimport urllib.request as u\nr=u.Request('http://127.0.0.1:30000/generate',"
-        f"{body.encode()!r},{{'Content-Type':'application/json'}})\nprint(u.urlopen(r,timeout=60).read().decode())\nEND"
+    code = (
+        "import urllib.request as u;r=u.Request('http://127.0.0.1:30000/generate',"
+        f"{body.encode()!r},{{'Content-Type':'application/json'}});print(u.urlopen(r,timeout=60).read().decode())"
     )
-    return int(json.loads(answer)["meta_info"]["completion_tokens"])
+    return int(json.loads(host.ssh(f"python3 -c {shlex.quote(code)}"))["meta_info"]["completion_tokens"])
 
 
 # --- the real engine ---
@@ -109,16 +111,15 @@ def test_it_is_confined(served: EngineHost) -> None:
     text = served.ssh("systemd-analyze security --no-pager sglang-tiny", check=False)
     found = re.search(r"Overall exposure level for sglang-tiny.service: ([\d.]+)", text)
     assert found, text
-    print(text)
     print(f"exposure of the unit: {found[1]}")
     assert float(found[1]) <= 2.0
     pid = served.show("tiny", "MainPID")["MainPID"]
     inside = f"nsenter -t {pid} -m --"
-    assert served.ssh(f"{inside} ls /dev/shm /root /home 2>&1 | grep -c authorized", check=False) == "0"
+    assert served.ssh(f"{inside} cat /root/.ssh/authorized_keys", check=False) == ""
     writable = served.ssh(
-        f"{inside} find / -xdev -writable -type d -not -path '/proc/*' 2>/dev/null | head -0;"
         f"for place in /opt/sglang /etc /var/lib/sglang/toy /var/cache/sglang/toy /usr /srv /var/lib/sglang/tiny; do "
-        f"{inside} setpriv --reuid sglang --regid sglang --clear-groups touch $place/it 2>/dev/null && echo $place; done",
+        f"{inside} setpriv --reuid sglang --regid sglang --clear-groups touch $place/it 2>/dev/null && echo $place;"
+        f"rm -f $place/it; done",
         check=False,
     )
     assert writable == "/var/lib/sglang/tiny"
@@ -159,7 +160,7 @@ def test_a_stopped_scheduler_is_found_and_tokens_come_again(served: EngineHost) 
     print(f"wedge found and down after {time.monotonic() - begun:.1f} s")
     words = served.ssh("journalctl -u sglang-tiny -o cat | grep '^launcher:' | tail -5")
     assert re.search(r"sglang::scheduler\S* \(process \d+\) has been stopped", words)
-    served.until("tiny", "active", main_not=main)
+    served.until("tiny", "active", 300, main_not=main)
     assert tokens(served) == 4
     assert not before & set(served.processes("tiny"))
 
@@ -169,7 +170,7 @@ def test_a_killed_scheduler_takes_all_down_and_tokens_come_again(served: EngineH
     before = set(served.processes("tiny"))
     served.ssh(f"kill -KILL {served.process('tiny', 'sglang::scheduler')}")
     served.until("tiny", "activating", 30)
-    seconds = served.until("tiny", "active", main_not=main)
+    seconds = served.until("tiny", "active", 300, main_not=main)
     print(f"kill -9 of the scheduler: serving again after {seconds:.0f} s; {served.status('tiny')}")
     assert tokens(served) == 4
     assert not before & set(served.processes("tiny"))
@@ -179,18 +180,26 @@ def test_an_option_that_the_server_rejects_is_said_in_its_own_words(served: Engi
     plan = make_plan("e1", tiny={"options": {"max-total-tokens": 1}})
     done = served.play("engine verify", plan=plan)
     assert done.returncode != 0
-    print(served.ssh("systemctl status --no-pager -n 0 sglang-tiny", check=False))
-    assert re.search(r"the server ended with exit status \d+ while [^:]+: \w+Error", done.stdout), (
-        done.stdout[-5000:]
-    )
-    assert re.search(r"Status: .*\w+Error", served.ssh("systemctl status -n 0 sglang-tiny", check=False)) or (
-        "waiting" in served.status("tiny")
-    )
+    # The first failure, not "timeout", in Ansible's words and in those of systemctl status.
+    said = r"the server (ended|was killed)[^:]*: AssertionError: max_running_request is zero"
+    assert re.search(f"launcher: {said}", done.stdout), done.stdout[-5000:]
+    shown = served.ssh("systemctl status --no-pager -n 0 sglang-tiny", check=False)
+    print(shown)
+    assert re.search(f"Status: .*{said}", shown)
     served.ssh("systemctl stop sglang-tiny")
     assert served.processes("tiny") == {}
 
 
 # --- the stand-in ---
+
+
+def alone(host: EngineHost, **service: Any) -> dict[str, Any]:
+    """A plan with the stand-in only, so that the real engine need not start again."""
+    plan = copy.deepcopy(host.plan)
+    del plan["instances"]["tiny"]
+    for key, value in service.items():
+        plan["instances"]["toy"]["service"][key] |= value
+    return plan
 
 
 def start(host: EngineHost) -> None:
@@ -231,8 +240,12 @@ def test_a_stop_lets_running_requests_finish_and_takes_no_new_ones(toy: EngineHo
     time.sleep(1.5)
     stopping = threading.Thread(target=lambda: toy.ssh("systemctl stop sglang-toy"))
     stopping.start()
-    assert "no new ones are taken" in toy.until_status("toy", "draining", 5)
-    assert toy.ssh(ask % (1, 2), check=False) == ""
+    said = toy.until_status("toy", "draining", 10)
+    # systemd-nspawn itself forbids what closes the door; the unit test of the launcher has it.
+    lent = toy.ssh(f"python3 -c '{LEND}'", check=False) == "True"
+    assert ("no new ones are taken" if lent else "the gateway must send no new ones") in said
+    if lent:
+        assert toy.ssh(ask % (1, 2), check=False) == ""
     running.join()
     stopping.join()
     assert got[0] > "1500"
@@ -263,8 +276,7 @@ def test_a_full_disk_in_the_cache_is_said(toy: EngineHost) -> None:
 
 
 def test_after_the_bound_it_stays_down_and_says_why(toy: EngineHost) -> None:
-    plan = copy.deepcopy(toy.plan)
-    plan["instances"]["toy"]["service"]["restart"]["delays"] = [0, 0.5, 1]
+    plan = alone(toy, restart={"delays": [0, 0.5, 1]})
     said = "error: argument --kv-cache-dtype: invalid choice: 'int3'"
     toy.behave(reject="argument --kv-cache-dtype: invalid choice: 'int3'")
     done = toy.play("engine", plan=plan)
@@ -278,12 +290,29 @@ def test_after_the_bound_it_stays_down_and_says_why(toy: EngineHost) -> None:
     toy.behave()
     start(toy)
     assert json.loads(toy.ssh("cat /var/lib/sglang/toy/starts.json"))["failures"] != []
-    assert toy.play("engine").returncode == 0
+    assert toy.play("engine", plan=alone(toy)).returncode == 0
+
+
+def test_the_percentage_is_seen_and_compiled_code_is_carried(toy: EngineHost) -> None:
+    toy.behave(load_seconds=3)
+    toy.ssh("systemctl start --no-block sglang-toy")
+    toy.until_status("toy", "loading 37 %", 20)
+    toy.until("toy", "active", 30)
+    # From the one instance's folder into an empty one, as playbooks/compiled.yml does it between hosts.
+    compiled = toy.plan["instances"]["toy"]["service"]["compiled"]
+    toy.ssh(f"mkdir -p {compiled}/triton; echo cubin >{compiled}/triton/kernel")
+    tasks = [
+        {"baremetal.sglang.compiled_code": {"folder": compiled, "archive": "/var/tmp/c.tar.gz", "state": "packed"}},
+        {"baremetal.sglang.compiled_code": {"folder": f"{compiled}-other", "archive": "/var/tmp/c.tar.gz",
+                                            "state": "unpacked", "user": "sglang"}},
+    ]  # fmt: skip
+    first, second = toy.tasks(tasks), toy.tasks(tasks[1:])
+    assert (changed(first), changed(second)) == (2, 0), first
+    assert toy.ssh(f"stat -c '%U %a' {compiled}-other/triton/kernel") == "sglang 600"
 
 
 def test_an_engine_that_never_becomes_ready_is_given_up_in_time(toy: EngineHost) -> None:
-    plan = copy.deepcopy(toy.plan)
-    plan["instances"]["toy"]["service"]["start"] = {"seconds": 4, "stall_seconds": 3, "most_seconds": 30}
+    plan = alone(toy, start={"seconds": 4, "stall_seconds": 3, "most_seconds": 30})
     toy.behave(never_ready=True)
     assert toy.play("engine", plan=plan).returncode == 0
     said = toy.until_status("toy", "not ready after", 40)
@@ -291,4 +320,4 @@ def test_an_engine_that_never_becomes_ready_is_given_up_in_time(toy: EngineHost)
         r"not ready after \d+ s \(planned: 4\) and no progress for \d+ s, warming up: /health answers 503",
         said,
     )
-    assert toy.play("engine").returncode == 0
+    assert toy.play("engine", plan=alone(toy)).returncode == 0

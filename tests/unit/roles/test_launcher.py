@@ -431,3 +431,33 @@ def test_a_process_s_end_and_its_tree() -> None:
     assert status == 9
     assert members.states()[pid][1] == ""
     os.close(pipe)
+
+
+SERVER = """
+import socket, sys
+door = socket.create_server(("127.0.0.1", 0))
+print(door.getsockname()[1], flush=True)
+peer, _ = door.accept()
+while data := peer.recv(100):
+    peer.sendall(data)
+"""
+
+
+def test_a_closed_door_lets_those_inside_go_on() -> None:
+    import processes
+
+    pid, pipe = processes.spawn([sys.executable, "-c", SERVER], dict(os.environ))
+    try:
+        address = ("127.0.0.1", int(os.read(pipe, 100)))
+        with socket.create_connection(address) as inside:
+            inside.sendall(b"a")
+            assert inside.recv(1) == b"a"
+            assert processes.close_the_door(pid, address[1])
+            with pytest.raises(TimeoutError):
+                socket.create_connection(address, timeout=1.5)
+            inside.sendall(b"b")
+            assert inside.recv(1) == b"b"
+        assert not processes.close_the_door(pid, 1)
+    finally:
+        processes.kill_tree(pid)
+        os.close(pipe)

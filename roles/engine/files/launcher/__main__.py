@@ -210,7 +210,7 @@ class Launcher:
         while not self.ready.is_set():
             self._pause(TICK_SECONDS)
             now = time.monotonic()
-            self._still_running(f"while {self.progress.status}")
+            self._still_running(f"({self.progress.status})")
             if self.moved.is_set():
                 self.moved.clear()
                 patience.moved = now
@@ -230,9 +230,8 @@ class Launcher:
         if status is None:
             return
         time.sleep(0.3)  # its last lines may still be in the pipe
-        raise DownError(
-            f"the server {decisions.ending(status)} {when}{self._because(self.words.cause(time.monotonic()))}"
-        )
+        cause = self.words.cause(time.monotonic())
+        raise DownError(f"the server {decisions.ending(status, bool(cause))} {when}{self._because(cause)}")
 
     def _because(self, words: str) -> str:
         return f": {words}" if words else ""

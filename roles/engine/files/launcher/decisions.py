@@ -161,11 +161,11 @@ class LastWords:
         return ""
 
 
-def ending(status: int) -> str:
-    """A wait status in words."""
+def ending(status: int, explained: bool = False) -> str:
+    """A wait status in words. The server ends itself with SIGKILL, too, but says why before."""
     if status & 0x7F:
         number = status & 0x7F
-        hint = "; out of memory? see journalctl -k" if number == 9 else ""
+        hint = "; out of memory? see journalctl -k" if number == 9 and not explained else ""
         return f"was killed by signal {number}{hint}"
     return f"ended with exit status {status >> 8}"
 
