@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -141,6 +142,7 @@ class Launcher:
     def _pump(self, pipe: int) -> None:
         """The engine's lines go on to the journal, and are read on their way."""
         rest = b""
+        quiet = re.compile(self.launch["logs"]["quiet"].encode())
         while True:
             block = os.read(pipe, 65536)
             if not block:
@@ -152,7 +154,7 @@ class Launcher:
                 self.words.add(now, text)
                 if not self.ready.is_set() and self.progress.read(text):
                     self.moved.set()
-            _write(b"".join(line + b"\n" for line in lines if line))
+            _write(b"".join(line + b"\n" for line in lines if line and not quiet.search(line)))
         _write(rest)
 
     def _look(self) -> None:
