@@ -53,6 +53,7 @@ class Launcher:
         self.wake = threading.Event()
         self.words = LastWords()
         self.progress = Progress.from_plan(launch["logs"])
+        self.quiet = re.compile(launch["logs"]["quiet"].encode())
         self.moved = threading.Event()
         self.ready = threading.Event()
         self.vigil: Vigil | None = None
@@ -142,7 +143,6 @@ class Launcher:
     def _pump(self, pipe: int) -> None:
         """The engine's lines go on to the journal, and are read on their way."""
         rest = b""
-        quiet = re.compile(self.launch["logs"]["quiet"].encode())
         while True:
             block = os.read(pipe, 65536)
             if not block:
@@ -154,7 +154,7 @@ class Launcher:
                 self.words.add(now, text)
                 if not self.ready.is_set() and self.progress.read(text):
                     self.moved.set()
-            _write(b"".join(line + b"\n" for line in lines if line and not quiet.search(line)))
+            _write(b"".join(line + b"\n" for line in lines if line and not self.quiet.search(line)))
         _write(rest)
 
     def _look(self) -> None:
