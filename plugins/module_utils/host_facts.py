@@ -45,6 +45,8 @@ class Gpu:
     uuid: str = ""
     pci_address: str = ""
     """As sysfs writes it: "000f:01:00.0", where the driver says "0000000F:01:00.0"."""
+    minor: int | None = None
+    """Its device node is /dev/nvidia<minor>; mostly, but not always, the index."""
     pcie_generation: int | None = None
     """At the moment: idle GPUs fall back to 1."""
     pcie_generation_max: int | None = None

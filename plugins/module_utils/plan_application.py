@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .engine_launch import api_port, confinement, launch
+
 Planned = Mapping[str, Any]
 ID_LENGTH = 16
 
@@ -113,7 +115,8 @@ def units(plan: Planned) -> list[dict[str, Any]]:
     found = []
     for name, instance in sorted(plan["instances"].items()):
         python = f"{current}/{name}/env/bin/python"
-        words = [python, "-m", instance["module"], *instance["argv"]]
+        # Isolated: neither the user's site folder nor a variable changes what the launcher is.
+        words = [python, "-I", "-S", "-B", f"{current}/launcher", f"{current}/{name}/launch.json"]
         found.append(
             {
                 "name": name,
@@ -126,19 +129,16 @@ def units(plan: Planned) -> list[dict[str, Any]]:
                 "group": settings["group"],
                 "directory": f"{paths['state']}/{name}",
                 "writable": [f"{paths['state']}/{name}", f"{paths['cache']}/{name}"],
-                # Not LIMIT=$$: systemd does not expand variables in Environment=, only percent signs.
-                "environment": [
-                    unit_word(f"{item['name']}={item['value']}").replace("$$", "$")
-                    for item in instance["environment_variables"]
-                ],
                 "limits": {f"Limit{key.upper()}": value for key, value in settings["limits"].items()},
                 "shared_memory": settings["shared_memory"],
                 "drop_page_cache": instance["weights"].get("drop_page_cache", False),
                 "command": " ".join(unit_word(word) for word in words),
-                "port": next(
-                    port["port"] for port in instance["ports"] if port["purpose"] in ("api", "health")
-                ),
+                "port": api_port(instance)["port"],
                 "python": python,
+                "confinement": confinement(instance),
+                "launch": launch(plan, name, python),
+                # Two instances may have the same folder name; each has its own code.
+                "compiled_archive": f"{name}-{instance['service']['compiled'].rsplit('/', 1)[1]}.tar.gz",
             }
         )
     return found

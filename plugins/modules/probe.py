@@ -97,7 +97,7 @@ def unit_state(module: AnsibleModule) -> dict[str, str]:
         "systemctl",
         "show",
         module.params["unit"],
-        "--property=ActiveState,SubState,NRestarts,Result,LoadState",
+        "--property=ActiveState,SubState,NRestarts,Result,LoadState,StatusText",
     ]
     _unused, out, _unused = module.run_command(command)
     return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
@@ -128,8 +128,11 @@ def healthy(base_url: str) -> bool:
 
 def give_up(module: AnsibleModule, why: str) -> None:
     lines = last_lines(module)
+    status = unit_state(module).get("StatusText", "")
+    says = f" (its status: {status})" if status else ""
     module.fail_json(
-        msg=f"{module.params['unit']}: {why}. Its last lines:\n" + "\n".join(f"  {line}" for line in lines),
+        msg=f"{module.params['unit']}: {why}{says}. Its last lines:\n"
+        + "\n".join(f"  {line}" for line in lines),
         last_lines=lines,
     )
 

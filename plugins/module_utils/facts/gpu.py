@@ -38,6 +38,7 @@ def gpu_of(record: GpuRecord, place: int, products: Mapping[str, str]) -> Gpu:
         compute_capability=capability,
         uuid=text(raw.get("uuid")),
         pci_address=pci_address(raw.get("pci")),
+        minor=number(text(raw.get("minor"))),
         pcie_generation=number(text(raw.get("pcie_generation"))),
         pcie_generation_max=number(text(raw.get("pcie_generation_max"))),
         pcie_width=number(text(raw.get("pcie_width"))),

@@ -26,6 +26,7 @@ Leaf = tuple[str, str]
 NAMES: dict[str, tuple[str, ...]] = {
     "product": ("product name",),
     "uuid": ("uuid", "gpu uuid"),
+    "minor": ("minor number",),
     "pci": ("pci/pci bus id", "pci/bus id"),
     "memory_total": ("fb memory usage/total",),
     "memory_used": ("fb memory usage/used",),

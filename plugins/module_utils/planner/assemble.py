@@ -16,6 +16,7 @@ from .environment import variables
 from .network import Link
 from .plan import InstancePlan, Plan, Port, plain
 from .release_choice import Choice, summary
+from .service import service
 from .settings import dist_port, rank_arguments, revision, weights_path
 
 MODULE = "sglang.launch_server"
@@ -29,6 +30,7 @@ def instance_plan(
     environment = tried.environments[host.host]
     arguments = rank_arguments(case, rank, head.address)
     kernel_files = kernels.to_dict(case)
+    weights = _weights(case)
     return InstancePlan(
         name=instance.name,
         unit=f"sglang-{instance.name}.service",
@@ -37,7 +39,7 @@ def instance_plan(
         engine=instance.engine,
         release=_release(case, choice),
         environment=environment,
-        weights=_weights(case),
+        weights=weights,
         device=case.device,
         gpus=case.parallel.gpus.get(host.host, ()),
         parallel=_parallel(case, rank, links),
@@ -52,6 +54,7 @@ def instance_plan(
         context=tried.context,
         kernels=kernel_files,
         compiles=tried.compiles,
+        service=service(case, host, links, environment, kernel_files, weights, tried.compiles),
         accept=instance.accept,
         warnings=tuple(item for item in tried.advice if item.host in ("", host.host)),
     )

@@ -15,6 +15,7 @@ from ..pixi_project import environment_name
 from .case import Case, Inputs
 from .network import Link
 from .plan import EnvironmentVariable
+from .service import compiled_folder
 from .versions import minor
 
 # What is laid out beside the packages of a lock; an environment made before it is another one.
@@ -89,7 +90,7 @@ def variables(
 ) -> list[EnvironmentVariable]:
     """In the order in which later ones win: policy, hardware, release, fabric, the user."""
     policy = inputs.policy
-    cache = f"{policy['directories']['cache']}/{case.instance.name}"
+    cache = compiled_folder(case, env)
     found: dict[str, EnvironmentVariable] = {}
 
     def put(name: str, value: str, why: str) -> None:

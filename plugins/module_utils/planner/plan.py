@@ -65,6 +65,8 @@ class InstancePlan:
     context: dict[str, Any]
     kernels: dict[str, Any]
     compiles: dict[str, Any]
+    service: dict[str, Any] = field(default_factory=dict)
+    """How the unit starts, is watched and ends, and what it may touch."""
     accept: tuple[str, ...] = ()
     warnings: tuple[Advice, ...] = ()
 

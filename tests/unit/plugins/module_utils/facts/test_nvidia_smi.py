@@ -111,6 +111,7 @@ def test_every_field_of_one_gpu() -> None:
         product="NVIDIA H200",
         memory_mib=143771,
         uuid="GPU-00000000-0000-0000-0000-000000000002",
+        minor=1,
         pci_address="0000:00:07.0",
         pcie_generation=5,
         pcie_generation_max=5,

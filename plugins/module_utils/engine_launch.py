@@ -1,0 +1,62 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the launcher of an instance reads (launch.json), and the words of the unit around it. Decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Planned = Mapping[str, Any]
+# After the limit the launcher kills the tree and says so.
+STOP_MARGIN_SECONDS = 20
+# The launcher gives up by itself, with a better word than "timeout"; systemd is there if it cannot.
+START_MARGIN_SECONDS = 60
+
+
+def launch(plan: Planned, name: str, python: str) -> dict[str, Any]:
+    instance = plan["instances"][name]
+    paths = plan["host_settings"]["paths"]
+    service = instance["service"]
+    port = api_port(instance)
+    return {
+        "instance": name,
+        "serves": instance["served_model_name"],
+        "argv": [python, "-m", instance["module"], *instance["argv"]],
+        "environment": {item["name"]: item["value"] for item in instance["environment_variables"]},
+        "address": port["address"],
+        "port": port["port"],
+        "head": instance["parallel"]["node_rank"] == 0,
+        "weights": instance["weights"]["path"],
+        "state": f"{paths['state']}/{name}",
+        "writable": [f"{paths['state']}/{name}", service["compiled"]],
+        **{
+            key: service[key]
+            for key in (
+                "checks", "start", "watch", "drain_seconds", "restart", "logs", "compiled", "compiled_keep",
+            )
+        },
+    }  # fmt: skip
+
+
+def api_port(instance: Planned) -> Planned:
+    return next(port for port in instance["ports"] if port["purpose"] in ("api", "health"))
+
+
+def confinement(instance: Planned) -> dict[str, Any]:
+    """What the unit's directives print."""
+    service = instance["service"]
+    start = service["start"]
+    return {
+        "devices": service["devices"],
+        "modules": ["nvidia_uvm"] if service["checks"]["driver"] else [],
+        "addresses": ["localhost", *service["addresses"]],
+        "address_families": service["address_families"],
+        "start_seconds": start["seconds"] + start["stall_seconds"] + START_MARGIN_SECONDS,
+        "watchdog_seconds": service["watch"]["watchdog_seconds"],
+        "stop_seconds": service["drain_seconds"] + STOP_MARGIN_SECONDS,
+        # Twice as many as the launcher allows: this bound is for a launcher that cannot count.
+        "start_burst": 2 * len(service["restart"]["delays"]),
+        "start_interval": service["restart"]["window_seconds"],
+    }

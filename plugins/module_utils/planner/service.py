@@ -1,0 +1,92 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the service of one instance starts, is watched and ends, and what it may touch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..host_facts import HostFacts
+from .case import Case
+from .network import Link
+from .plan import plain
+
+# In the words of DeviceAllow=: a node, or char- and a name out of /proc/devices.
+OF_EVERY_GPU = ("/dev/nvidiactl", "char-nvidia-uvm", "char-nvidia-caps*")
+OF_RDMA = ("char-infiniband_verbs", "/dev/infiniband/rdma_cm")
+
+
+def compiled_folder(case: Case, environment: Mapping[str, Any]) -> str:
+    """Where what the engine compiles is kept: code for one environment and one architecture of GPU."""
+    cache = case.inputs.policy["directories"]["cache"]
+    architecture = f"sm{case.capability.replace('.', '')}" if case.device == "cuda" else case.variant.arch
+    return f"{cache}/{case.instance.name}/compiled/{environment['id'] or 'unnamed'}-{architecture}"
+
+
+def service(
+    case: Case,
+    host: HostFacts,
+    links: Mapping[str, Link],
+    environment: Mapping[str, Any],
+    kernel_files: Mapping[str, Any],
+    weights: Mapping[str, Any],
+    compiles: Mapping[str, Any],
+) -> dict[str, Any]:
+    policy = case.inputs.policy["engine"]
+    return {
+        "start": _start(policy["start"], int(weights["bytes"] or 0), bool(compiles.get("proofs"))),
+        "watch": plain(policy["watch"]),
+        "drain_seconds": policy["stop"]["drain_seconds"],
+        "restart": plain(policy["restart"]),
+        "checks": {
+            **plain(policy["checks"]),
+            "driver": host.driver.version if host.driver and case.device == "cuda" else "",
+            "gpus": [_gpu(host, index) for index in case.parallel.gpus.get(host.host, ())]
+            if case.device == "cuda"
+            else [],
+            "kernel_files": [entry["path"] for entry in kernel_files.get("files", ())],
+        },
+        "logs": plain(policy["logs"][case.instance.engine]),
+        "compiled": compiled_folder(case, environment),
+        "compiled_keep": case.inputs.policy["keep"]["compiled"],
+        "devices": _devices(case, host, links[host.host]),
+        "addresses": sorted({link.address for link in links.values()} - {"127.0.0.1", ""}),
+        "address_families": _families(links.values()),
+    }
+
+
+def _start(policy: Mapping[str, Any], size: int, compiling: bool) -> dict[str, int]:
+    seconds = policy["base_seconds"] + size // policy["bytes_per_second"]
+    seconds += policy["compile_seconds"] if compiling else 0
+    return {
+        "seconds": seconds,
+        "stall_seconds": policy["stall_seconds"],
+        "most_seconds": seconds * policy["most_times"],
+    }
+
+
+def _gpu(host: HostFacts, index: int) -> dict[str, Any]:
+    found = next((gpu for gpu in host.gpus if gpu.index == index), None)
+    return {"index": index, "product": found.product if found else ""}
+
+
+def _devices(case: Case, host: HostFacts, link: Link) -> list[str]:
+    """The instance's own GPUs where the driver's numbers are known, else all that the driver has."""
+    if case.device != "cuda":
+        return []
+    mine = case.parallel.gpus.get(host.host, ())
+    minors = {gpu.index: gpu.minor for gpu in host.gpus}
+    known = [minors.get(index) for index in mine]
+    nodes = [f"/dev/nvidia{minor}" for minor in known if minor is not None]
+    if len(nodes) != len(mine) or not nodes:
+        # Older drivers register the name nvidia-frontend.
+        nodes = ["char-nvidia", "char-nvidia-frontend"]
+    return [*OF_EVERY_GPU, *nodes, *(OF_RDMA if link.devices else ())]
+
+
+def _families(links: Any) -> list[str]:
+    """What the ranks talk over; netlink is how they look at the host's interfaces."""
+    six = any(":" in link.address for link in links)
+    return ["AF_UNIX", "AF_INET", *(["AF_INET6"] if six else []), "AF_NETLINK"]

@@ -1,0 +1,369 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The main process of an instance's unit: last checks, start, READY after a real token, watch, drain.
+
+    python -I -S launcher /opt/sglang/releases/<id>/<instance>/launch.json
+
+It ends when the engine does; systemd then kills whatever is left in the unit's control group.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+import checks
+import decisions
+import processes
+import speech
+from decisions import LastWords, Patience, Progress, Restarts, Vigil
+
+# systemd does not start again after this one: RestartPreventExitStatus= in the unit.
+GAVE_UP = 79
+FAILED = 1
+TICK_SECONDS = 0.5
+FEED_SECONDS = 5.0
+MOVED_BYTES = 1 << 20
+FIRST_TOKEN_SECONDS = 300.0
+RECORD = "starts.json"
+
+
+class DownError(Exception):
+    """Why the engine must go, in one line."""
+
+
+class StopError(Exception):
+    """Somebody asked the unit to end."""
+
+
+class Launcher:
+    def __init__(self, launch: dict[str, Any], systemd: speech.Systemd) -> None:
+        self.launch, self.systemd = launch, systemd
+        self.address = (launch["address"], launch["port"])
+        self.stop = False
+        self.wake = threading.Event()
+        self.words = LastWords()
+        self.progress = Progress.from_plan(launch["logs"])
+        self.quiet = re.compile(launch["logs"]["quiet"].encode())
+        self.moved = threading.Event()
+        self.ready = threading.Event()
+        self.vigil: Vigil | None = None
+        self.trouble = ""
+        self.pid = 0
+        self.record_path = os.path.join(launch["state"], RECORD)
+        self.restarts = Restarts.remembered(
+            launch["restart"], _json(self.record_path), _boot(), time.monotonic()
+        )
+
+    # --- the whole life ---
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._asked_to_stop)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: self.wake.set())
+        try:
+            if self.restarts.exhausted:
+                raise DownError(self.restarts.reason or "it was killed each time before it served")
+            self._back_off()
+            self.restarts.begin(time.monotonic())
+            self._remember()
+            self._last_checks()
+            self._start()
+            self._until_ready()
+            self._watch()
+        except StopError:
+            return self._end()
+        except DownError as why:
+            return self._fail(str(why))
+        return FAILED
+
+    def _asked_to_stop(self, _number: int, _frame: object) -> None:
+        self.stop = True
+        self.wake.set()
+
+    def _pause(self, seconds: float) -> None:
+        """Until something happens, but no longer than that; raises when the unit is to end."""
+        self.wake.wait(seconds)
+        self.wake.clear()
+        if self.stop:
+            raise StopError
+
+    # --- before ---
+
+    def _back_off(self) -> None:
+        delay, failures = self.restarts.delay, len(self.restarts.failures)
+        if delay <= 0:
+            return
+        bound = len(self.restarts.delays)
+        said = f"waiting {delay:.0f} s before start {failures + 1} of {bound}; the last one: {self.restarts.reason}"
+        end = time.monotonic() + delay
+        self.systemd.status(said, f"EXTEND_TIMEOUT_USEC={int((delay + 60) * 1e6)}")
+        while time.monotonic() < end:
+            self._pause(end - time.monotonic())
+
+    def _last_checks(self) -> None:
+        self.systemd.status("last checks: driver, GPUs, weights, kernel files, port, disk")
+        compiled = self.launch["compiled"]
+        with contextlib.suppress(OSError):
+            os.makedirs(compiled, mode=0o700, exist_ok=True)
+            os.utime(compiled)
+        end = time.monotonic() + self.launch["checks"]["settle_seconds"]
+        while True:
+            found = checks.problems(self.launch)
+            if not found:
+                return
+            if time.monotonic() >= end or not all(problem.passing for problem in found):
+                raise DownError(decisions.all_at_once(found))
+            self._pause(1.0)
+
+    # --- starting ---
+
+    def _start(self) -> None:
+        environment = dict(self.launch["environment"])
+        for name in ("USER", "LOGNAME"):
+            environment.setdefault(name, os.environ.get(name, ""))
+        environment.setdefault("LANG", "C.UTF-8")
+        self.started = time.monotonic()
+        try:
+            self.pid, pipe = processes.spawn(self.launch["argv"], environment)
+        except OSError as error:
+            raise DownError(f"{self.launch['argv'][0]} cannot be started: {error.strerror}") from None
+        threading.Thread(target=self._pump, args=(pipe,), daemon=True).start()
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def _pump(self, pipe: int) -> None:
+        """The engine's lines go on to the journal, and are read on their way."""
+        rest = b""
+        while True:
+            block = os.read(pipe, 65536)
+            if not block:
+                break
+            *lines, rest = (rest + block.replace(b"\r", b"\n")).split(b"\n")
+            now = time.monotonic()
+            for line in lines:
+                text = line[:2000].decode("utf-8", "replace")
+                self.words.add(now, text)
+                if not self.ready.is_set() and self.progress.read(text):
+                    self.moved.set()
+            _write(b"".join(line + b"\n" for line in lines if line and not self.quiet.search(line)))
+        _write(rest)
+
+    def _look(self) -> None:
+        """In a thread of its own: asks the engine, however long an answer takes."""
+        watch = self.launch["watch"]
+        while not self.ready.is_set():
+            try:
+                if self._first_token():
+                    self.vigil = Vigil(watch["silence_seconds"], watch["stopped_seconds"], time.monotonic())
+                    self.ready.set()
+                    self.wake.set()
+                    break
+            except speech.NoAnswerError as error:
+                self.trouble = str(error)
+            time.sleep(TICK_SECONDS)
+        vigil = self.vigil
+        while vigil is not None:
+            time.sleep(watch["probe_seconds"])
+            try:
+                status, _unused = speech.ask(
+                    self.address, "GET", self._health(), seconds=watch["probe_limit_seconds"]
+                )
+            except speech.NoAnswerError as error:
+                vigil.failed(str(error))
+                continue
+            if status == 200:
+                vigil.answered(time.monotonic())
+            else:
+                vigil.failed(f"{self._health()} answers {status}")
+
+    def _health(self) -> str:
+        """The first rank answers for the engine; the others have no API, only a word that they are there."""
+        return "/health_generate" if self.launch["head"] else "/health"
+
+    def _first_token(self) -> bool:
+        if not self.progress.said_ready:
+            status, _unused = speech.ask(self.address, "GET", "/health", seconds=25.0)
+            if status != 200:
+                self.trouble = f"/health answers {status}"
+                return False
+        if not self.launch["head"]:
+            return True
+        body = {"text": "Hello", "sampling_params": {"max_new_tokens": 1, "temperature": 0}}
+        status, answer = speech.ask(self.address, "POST", "/generate", body, FIRST_TOKEN_SECONDS)
+        if status == 200 and speech.tokens_of(answer) > 0:
+            return True
+        self.trouble = f"/generate answers {status} and no token"
+        return False
+
+    def _until_ready(self) -> None:
+        start = self.launch["start"]
+        patience = Patience(start["seconds"], start["stall_seconds"], start["most_seconds"], self.started)
+        looked = extended = float("-inf")
+        bytes_moved = 0
+        while not self.ready.is_set():
+            self._pause(TICK_SECONDS)
+            now = time.monotonic()
+            self._still_running(f"({self.progress.status})")
+            if self.moved.is_set():
+                self.moved.clear()
+                patience.moved = now
+            if now - looked >= 5:
+                looked, total = now, processes.moved_bytes(self.pid)
+                if abs(total - bytes_moved) >= MOVED_BYTES:
+                    bytes_moved, patience.moved = total, now
+            if why := patience.at_an_end(now):
+                raise DownError(f"{why}, {self.progress.status}{self._because(self.trouble)}")
+            if now - extended >= 10:
+                extended = now
+                self.systemd.extend(start["stall_seconds"] + 30)
+            self.systemd.status(self.progress.status)
+
+    def _still_running(self, when: str) -> None:
+        status = processes.ended(self.pid)
+        if status is None:
+            return
+        time.sleep(0.3)  # its last lines may still be in the pipe
+        cause = self.words.cause(time.monotonic())
+        raise DownError(f"the server {decisions.ending(status, bool(cause))} {when}{self._because(cause)}")
+
+    def _because(self, words: str) -> str:
+        return f": {words}" if words else ""
+
+    # --- serving ---
+
+    def _watch(self) -> None:
+        launch, vigil = self.launch, self.vigil
+        if vigil is None:
+            raise DownError("it was ready without a token")
+        members = processes.Members(self.pid, launch["logs"]["members"])
+        begun = time.monotonic()
+        where = f"{launch['address']}:{launch['port']}"
+        self.systemd.status(
+            f"serving {launch['serves']} on {where}, first token after {begun - self.started:.0f} s",
+            "READY=1",
+        )
+        threading.Thread(target=self._prune, daemon=True).start()
+        fed, good = float("-inf"), False
+        while True:
+            self._pause(1.0)
+            now = time.monotonic()
+            self._still_running(f"after {now - begun:.0f} s of service")
+            if why := vigil.members(now, members.states()):
+                time.sleep(0.3)
+                raise DownError(f"{why}{self._because(self._error(now))}")
+            if why := vigil.silence(now):
+                raise DownError(f"hung: {why}")
+            if now - fed >= FEED_SECONDS:
+                fed = now
+                self.systemd.say("WATCHDOG=1")
+            if not good and now - begun >= launch["restart"]["good_service_seconds"]:
+                good = True
+                self.restarts.failures.clear()
+                self._remember()
+
+    def _error(self, now: float) -> str:
+        found = self.words.cause(now)
+        return found if decisions.EXCEPTION.match(found) else ""
+
+    def _prune(self) -> None:
+        """Compiled code for environments that are long gone."""
+        above, own = os.path.split(self.launch["compiled"])
+        with contextlib.suppress(OSError):
+            folders = [(entry.name, entry.stat().st_mtime) for entry in os.scandir(above) if entry.is_dir()]
+            for name in decisions.superfluous(folders, own, self.launch["compiled_keep"]):
+                shutil.rmtree(os.path.join(above, name), ignore_errors=True)
+
+    # --- the end ---
+
+    def _end(self) -> int:
+        """A wanted end is no failure, whatever the engine makes of it."""
+        self.restarts.failures.clear()
+        self._remember()
+        if self.pid and processes.ended(self.pid) is None:
+            self.systemd.say("STOPPING=1")
+            if self.ready.is_set():
+                self._drain()
+            processes.kill_tree(self.pid)
+        self.systemd.status("stopped")
+        return 0
+
+    def _drain(self) -> None:
+        seconds = self.launch["drain_seconds"]
+        shut = processes.close_the_door(self.pid, self.launch["port"])
+        door = "no new ones are taken" if shut else "the gateway must send no new ones"
+        self.systemd.status(f"draining: running requests have up to {seconds} s, {door}")
+        processes.kill([self.pid], signal.SIGTERM)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.wake.wait(0.2)
+            self.wake.clear()
+            if processes.ended(self.pid) is not None:
+                return
+        self.systemd.status(f"requests still ran after {seconds} s: they are cut off")
+
+    def _fail(self, why: str) -> int:
+        self.restarts.reason = decisions.one_line(why, 500)
+        gave_up = self.restarts.exhausted
+        self._remember(gave_up)
+        self.systemd.status(self.restarts.words(why))
+        if self.pid:
+            processes.kill_tree(self.pid)
+        return GAVE_UP if gave_up else FAILED
+
+    def _remember(self, gave_up: bool = False) -> None:
+        part = self.record_path + ".part"
+        with contextlib.suppress(OSError):
+            with open(part, "w", encoding="utf-8") as stream:
+                json.dump(self.restarts.record(gave_up), stream)
+            os.replace(part, self.record_path)
+
+
+def _write(data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        while data:
+            data = data[os.write(1, data) :]
+
+
+def _json(path: str) -> Any:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return json.load(stream)
+    except (OSError, ValueError):
+        return None
+
+
+def _boot() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""
+
+
+def main(arguments: list[str]) -> int:
+    systemd = speech.Systemd(speech.notify_address())
+    try:
+        # `current` may point elsewhere while this one runs.
+        path = os.path.realpath(arguments[0])
+        with open(path, encoding="utf-8") as stream:
+            launch = json.load(stream)
+        launcher = Launcher(launch, systemd)
+    except (IndexError, OSError, ValueError, KeyError) as error:
+        systemd.status(
+            f"launch.json is not usable ({type(error).__name__}: {error}): run site.yml --tags engine"
+        )
+        return GAVE_UP
+    return launcher.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,463 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the launcher decides, and the small things that it does itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+FOLDER = ROOT / "roles/engine/files/launcher"
+POLICY = yaml.safe_load((ROOT / "files/policy.yml").read_text(encoding="utf-8"))["engine"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def launcher() -> Iterator[None]:
+    """Its files find each other as they do on a host: beside the one that runs."""
+    sys.path.insert(0, str(FOLDER))
+    yield
+    sys.path.remove(str(FOLDER))
+    for name in ("decisions", "checks", "processes", "speech"):
+        sys.modules.pop(name, None)
+
+
+# --- how far a start is ---
+
+REAL_START = [
+    ("[2026-11-21 11:35:39] Init parallel begin.", "joining the ranks"),
+    ("[2026-11-21 11:35:41] Load weight begin. avail mem=20.61 GB", "loading weights"),
+    ("Multi-thread loading shards:   0% Completed | 0/2 [00:00<?, ?it/s]", "loading 0 %"),
+    ("Loading safetensors checkpoint shards:  37% Completed | 17/46 [00:10<00:17,  1.6it/s]", "loading 37 %"),
+    ("Multi-thread loading shards: 100% Completed | 2/2 [00:00<00:00, 596.33it/s]", "loading 100 %"),
+    ("[2026-11-21 11:35:41] Load weight end. elapsed=0.03 s, mem usage=0.00 GB.", "weights loaded"),
+    ("[2026-11-21 11:35:42] KV Cache is allocated. dtype: torch.bfloat16", "cache allocated"),
+    ("Capture target decode CUDA graph begin. This can take up to several minutes.", "capturing graphs"),
+    ("Capturing batches (bs=160 avail_mem=11.9 GB):  50%|#####     | 4/8", "capturing graphs 50 %"),
+    ("[2026-11-21 11:35:42] INFO:     Uvicorn running on http://127.0.0.1:30160", "warming up"),
+]
+
+
+def test_the_lines_of_a_real_start_become_a_status() -> None:
+    from decisions import Progress
+
+    progress = Progress.from_plan(POLICY["logs"]["sglang"])
+    assert progress.status == "starting the engine"
+    for line, status in REAL_START:
+        assert progress.read(line), line
+        assert progress.status == status
+    assert not progress.said_ready
+    assert progress.read("[2026-11-21 11:35:43] The server is fired up and ready to roll!")
+    assert progress.said_ready
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Multi-thread loading shards:  20% Completed",
+        "Load weight begin. avail mem=1 GB",
+        "nothing that is known",
+        'INFO:     127.0.0.1:43714 - "GET /model_info HTTP/1.1" 200 OK',
+    ],
+)
+def test_a_status_never_goes_back(line: str) -> None:
+    from decisions import Progress
+
+    progress = Progress.from_plan(POLICY["logs"]["sglang"])
+    progress.read("Multi-thread loading shards:  37% Completed")
+    assert not progress.read(line)
+    assert progress.status == "loading 37 %"
+
+
+@pytest.mark.parametrize(
+    ("spent", "still", "says"),
+    [
+        (299, 299, ""),
+        (301, 119, ""),
+        (301, 121, "not ready after 301 s (planned: 300) and no progress for 121 s"),
+        (1199, 1, ""),
+        (1201, 1, "not ready after 1201 s, 4 times what was planned"),
+    ],
+)
+def test_patience(spent: float, still: float, says: str) -> None:
+    from decisions import Patience
+
+    patience = Patience(300, 120, 1200, started=1000)
+    patience.moved = 1000 + spent - still
+    assert patience.at_an_end(1000 + spent) == says
+
+
+# --- whether it lives ---
+
+
+def test_silence_is_counted_from_the_last_token() -> None:
+    from decisions import Vigil
+
+    vigil = Vigil(POLICY["watch"]["silence_seconds"], POLICY["watch"]["stopped_seconds"], last_token=100)
+    assert vigil.silence(100 + 41) == ""
+    vigil.failed("/health_generate did not answer within 18 s")
+    assert vigil.silence(100 + 43) == "no token for 43 s (/health_generate did not answer within 18 s)"
+    vigil.answered(143)
+    assert vigil.silence(144) == ""
+
+
+def test_a_wedge_is_found_within_a_minute() -> None:
+    """The silence and a look that was on its way, the tick, and systemd's own limit for the launcher."""
+    watch = POLICY["watch"]
+    assert watch["silence_seconds"] + watch["probe_seconds"] < 60
+    assert watch["probe_seconds"] + 2 * watch["probe_limit_seconds"] > watch["silence_seconds"]
+    assert watch["stopped_seconds"] < 60
+    assert watch["watchdog_seconds"] <= 60
+
+
+@pytest.mark.parametrize(
+    ("states", "says"),
+    [
+        ([(0, "S"), (1, "R"), (30, "D")], ""),
+        ([(0, "T"), (7, "T")], ""),
+        ([(0, "T"), (8, "T")], "sglang::scheduler (process 7) has been stopped for 8 s"),
+        ([(0, "T"), (5, "S"), (6, "T"), (13, "T")], ""),
+        ([(0, "Z")], "sglang::scheduler (process 7) is gone"),
+        ([(0, "")], "sglang::scheduler (process 7) is gone"),
+    ],
+)
+def test_members(states: list[tuple[float, str]], says: str) -> None:
+    from decisions import Vigil
+
+    vigil = Vigil(42, 8, last_token=0)
+    found = ""
+    for now, state in states:
+        found = vigil.members(now, {7: ("sglang::scheduler", state)})
+    assert found == says
+
+
+# --- last words ---
+
+SCHEDULER_FAILED = """\
+[2026-11-21 11:00:00] Scheduler hit an exception: Traceback (most recent call last):
+  File "/x/scheduler.py", line 1, in run_scheduler_process
+    scheduler = Scheduler()
+torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.
+
+[2026-11-21 11:00:01] Received sigquit from a child process. It usually means the child failed.
+Traceback (most recent call last):
+  File "/x/engine.py", line 1, in launch
+RuntimeError: Rank 0 scheduler died during initialization (exit code: -9).
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        (SCHEDULER_FAILED, "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."),
+        ("usage: x\nlaunch_server.py: error: argument --port: invalid int value: 'a'\n",
+         "launch_server.py: error: argument --port: invalid int value: 'a'"),
+        ("Traceback\nRuntimeError: Rank 0 scheduler died\n", "RuntimeError: Rank 0 scheduler died"),
+        ("[2026-11-21 11:00:00] the last line\n\n", "the last line"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_the_cause_is_the_first_error_of_the_end(text: str, cause: str) -> None:
+    from decisions import LastWords
+
+    words = LastWords()
+    words.add(10, "ValueError: of a request an hour ago")
+    for line in text.splitlines():
+        words.add(100, line)
+    assert words.cause(101) == cause
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (256, "ended with exit status 1"),
+        (0, "ended with exit status 0"),
+        (9, "was killed by signal 9; out of memory? see journalctl -k"),
+        (15, "was killed by signal 15"),
+    ],
+)
+def test_ending(status: int, says: str) -> None:
+    from decisions import ending
+
+    assert ending(status) == says
+
+
+# --- starting again ---
+
+
+def test_failures_wait_longer_and_end() -> None:
+    from decisions import Restarts
+
+    record: Any = None
+    delays = []
+    for start in range(9):
+        now = 100.0 * start
+        restarts = Restarts.remembered(POLICY["restart"], record, "boot", now)
+        if restarts.exhausted:
+            break
+        delays.append(restarts.delay)
+        restarts.begin(now)
+        restarts.reason = f"reason {start}"
+        record = json.loads(json.dumps(restarts.record()))
+    assert delays == POLICY["restart"]["delays"]
+    assert restarts.words("out of memory") == "gave up after 5 failed starts: out of memory"
+    # Who starts it then, by hand, has all of them again.
+    assert Restarts.remembered(POLICY["restart"], restarts.record(gave_up=True), "boot", 900).failures == []
+
+
+@pytest.mark.parametrize(
+    ("record", "failures"),
+    [
+        ({"boot": "b", "failures": [1000.0, 4000.0]}, [1000.0, 4000.0]),
+        ({"boot": "b", "failures": [100.0, 4000.0]}, [4000.0]),
+        ({"boot": "other", "failures": [4000.0]}, []),
+        # A clock that is behind the record is another boot's.
+        ({"boot": "b", "failures": [9000.0]}, []),
+        ({"boot": "b", "failures": "nonsense"}, []),
+        ([], []),
+        (None, []),
+    ],
+)
+def test_only_failures_that_count_are_remembered(record: Any, failures: list[float]) -> None:
+    from decisions import Restarts
+
+    assert Restarts.remembered(POLICY["restart"], record, "b", 4500.0).failures == failures
+
+
+# --- last checks ---
+
+LISTED = """\
+0, GPU-aaa, NVIDIA A800-SXM4-80GB, 4
+1, GPU-bbb, NVIDIA A800-SXM4-80GB, 30211
+2, GPU-ccc, NVIDIA A800-SXM4-80GB, 30211
+3, GPU-ddd, NVIDIA GB10, [N/A]
+"""
+APPS = "GPU-bbb, 4711\nGPU-bbb, 4712\n"
+
+
+@pytest.mark.parametrize(
+    ("planned", "says"),
+    [
+        ([(0, "NVIDIA A800-SXM4-80GB")], []),
+        ([(1, "NVIDIA A800-SXM4-80GB")], ["GPU 1 is used by process 4711, 4712: end it"]),
+        (
+            [(2, "NVIDIA A800-SXM4-80GB")],
+            ["GPU 2 has 30211 MiB in use by no process that can be seen: .*reset the GPU"],
+        ),
+        ([(3, "NVIDIA GB10")], []),
+        ([(3, "NVIDIA A800-SXM4-80GB")], ["GPU 3 is a NVIDIA GB10, the plan has a NVIDIA A800-SXM4-80GB"]),
+        ([(7, "")], ["GPU 7 is not there.*"]),
+        ([(1, ""), (2, "")], ["GPU 1 is used.*", "GPU 2 has.*"]),
+    ],
+)
+def test_gpus(planned: list[tuple[int, str]], says: list[str]) -> None:
+    from decisions import gpu_problems
+
+    wanted = [{"index": index, "product": product} for index, product in planned]
+    found = [
+        problem.what for problem in gpu_problems(wanted, LISTED, APPS, [], POLICY["checks"]["gpu_used_mib"])
+    ]
+    assert len(found) == len(says)
+    assert all(re.fullmatch(pattern, text) for pattern, text in zip(says, found, strict=True)), found
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build  (x)\nGCC version: 1\n",
+         "580.159.04"),
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n", "550.54.15"),
+        ("", None),
+    ],
+)  # fmt: skip
+def test_driver(text: str, version: str | None) -> None:
+    from decisions import driver_problem, driver_version
+
+    assert driver_version(text) == version
+    assert driver_problem("", version) == []
+    (problem,) = driver_problem("570.1.2", version)
+    assert ("not loaded" in problem.what) == (version is None)
+    assert driver_problem(version or "", version) == []
+
+
+def test_weights_of_a_manifest(tmp_path: Path) -> None:
+    import checks
+
+    (tmp_path / "a.safetensors").write_bytes(b"1234")
+    (tmp_path / "b.safetensors").write_bytes(b"12")
+    (tmp_path / "d.json").mkdir()
+    names = ("a.safetensors", "b.safetensors", "c.safetensors", "d.json")
+    manifest = {"files": [{"path": name, "size": 4} for name in names]}
+    (tmp_path / ".weights.json").write_text(json.dumps(manifest))
+    (tmp_path / ".published.json").write_text(json.dumps({"times": {"a.safetensors": 1}}))
+    (problem,) = checks.weights(str(tmp_path))
+    assert "a.safetensors was written to after it was verified" in problem.what
+    assert "b.safetensors has 2 bytes, not 4" in problem.what
+    assert "c.safetensors is missing and 1 more" in problem.what
+    (problem,) = checks.weights(str(tmp_path / "nowhere"))
+    assert problem.what.startswith("there are no weights in")
+
+
+def test_a_folder_of_the_user_s_own_needs_a_config(tmp_path: Path) -> None:
+    import checks
+
+    assert "no config.json" in checks.weights(str(tmp_path))[0].what
+    (tmp_path / "config.json").write_text("{}")
+    assert checks.weights(str(tmp_path)) == []
+
+
+def test_port_and_disk(tmp_path: Path) -> None:
+    import checks
+    from decisions import space_problem
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        (problem,) = checks.port("127.0.0.1", number)
+        assert f"port {number} on 127.0.0.1 is taken" in problem.what
+        assert problem.passing
+    assert checks.port("127.0.0.1", number) == []
+    assert checks.space([str(tmp_path)], 1) == []
+    assert "cannot be written to" in checks.space([str(tmp_path / "nowhere")], 1)[0].what
+    (full,) = space_problem("/var/cache/x", 5 << 20, 128 << 20)
+    assert full.what == "the disk of /var/cache/x is full: 5 MiB free, 128 MiB needed: make room"
+
+
+def test_all_problems_in_one_line() -> None:
+    from decisions import Problem, all_at_once
+
+    line = all_at_once([Problem("one\ntwo"), Problem("three " * 300)])
+    assert line.startswith("not started: one two; three")
+    assert "\n" not in line
+    assert len(line) <= 700
+
+
+def test_compiled_code_of_long_gone_environments_goes() -> None:
+    from decisions import superfluous
+
+    folders = [("a", 1.0), ("b", 2.0), ("c", 3.0), ("own", 0.0)]
+    assert superfluous(folders, "own", 3) == ["a"]
+    assert superfluous(folders, "own", 1) == ["c", "b", "a"]
+    assert superfluous([("own", 0.0)], "own", 1) == []
+
+
+# --- what it does itself ---
+
+
+def serve_once(answer: bytes) -> int:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def run() -> None:
+        peer, _unused = listener.accept()
+        peer.recv(65536)
+        peer.sendall(answer)
+        peer.close()
+        listener.close()
+
+    threading.Thread(target=run, daemon=True).start()
+    return int(listener.getsockname()[1])
+
+
+def test_asking() -> None:
+    import speech
+
+    body = (
+        b'HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n{"text": "a", "meta_info": {"completion_tokens": 1}}'
+    )
+    status, answer = speech.ask(("127.0.0.1", serve_once(body)), "POST", "/generate", {"a": 1})
+    assert (status, speech.tokens_of(answer)) == (200, 1)
+    assert speech.ask(("127.0.0.1", serve_once(b"HTTP/1.1 503 no\r\n\r\n")), "GET", "/health")[0] == 503
+    assert speech.tokens_of(b"[]") == 0
+    with pytest.raises(speech.NoAnswerError, match="is no HTTP"):
+        speech.ask(("127.0.0.1", serve_once(b"SSH-2.0-x\r\n")), "GET", "/health")
+    with pytest.raises(speech.NoAnswerError, match="nothing listens"):
+        speech.ask(("127.0.0.1", serve_once(b"") and 1), "GET", "/health", seconds=1)
+
+
+def test_an_answer_that_does_not_come() -> None:
+    import speech
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        pytest.raises(speech.NoAnswerError, match="/health did not answer within 0 s"),
+    ):
+        speech.ask(listener.getsockname()[:2], "GET", "/health", seconds=0.2)
+
+
+def test_systemd_hears_the_status_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    import speech
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        systemd = speech.Systemd(str(tmp_path / "notify"))
+        systemd.status("loading\n37 %")
+        systemd.status("loading 37 %")
+        systemd.status("serving", "READY=1")
+        assert listener.recv(4096) == b"STATUS=loading 37 %"
+        assert listener.recv(4096) == b"STATUS=serving\nREADY=1"
+    assert capfd.readouterr().out == "launcher: loading 37 %\nlauncher: serving\n"
+    speech.Systemd("").status("nobody listens")
+
+
+def test_a_process_s_end_and_its_tree() -> None:
+    import processes
+
+    pid, pipe = processes.spawn(
+        [sys.executable, "-c", "import subprocess,sys,time;print('here',flush=True);"
+         "subprocess.Popen([sys.executable,'-c','import time;time.sleep(60)']);time.sleep(60)"],
+        dict(os.environ),
+    )  # fmt: skip
+    assert os.read(pipe, 4) == b"here"
+    while len(processes.tree(pid)) < 2:
+        pass
+    members = processes.Members(pid, sys.executable)
+    assert len(members.known) == 2
+    assert {name for name, _state in members.states().values()} == {"the server", sys.executable}
+    assert processes.ended(pid) is None
+    processes.kill_tree(pid)
+    status = None
+    while status is None:
+        status = processes.ended(pid)
+    assert status == 9
+    assert members.states()[pid][1] == ""
+    os.close(pipe)
+
+
+SERVER = """
+import socket, sys
+door = socket.create_server(("127.0.0.1", 0))
+print(door.getsockname()[1], flush=True)
+peer, _ = door.accept()
+while data := peer.recv(100):
+    peer.sendall(data)
+"""
+
+
+def test_a_closed_door_lets_those_inside_go_on() -> None:
+    import processes
+
+    pid, pipe = processes.spawn([sys.executable, "-c", SERVER], dict(os.environ))
+    try:
+        address = ("127.0.0.1", int(os.read(pipe, 100)))
+        with socket.create_connection(address) as inside:
+            inside.sendall(b"a")
+            assert inside.recv(1) == b"a"
+            assert processes.close_the_door(pid, address[1])
+            with pytest.raises(TimeoutError):
+                socket.create_connection(address, timeout=1.5)
+            inside.sendall(b"b")
+            assert inside.recv(1) == b"b"
+        assert not processes.close_the_door(pid, 1)
+    finally:
+        processes.kill_tree(pid)
+        os.close(pipe)
