@@ -11,7 +11,11 @@ from functools import wraps
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.baremetal.sglang.plugins.module_utils import bundle_manifest, plan_application
+from ansible_collections.baremetal.sglang.plugins.module_utils import (
+    bundle_manifest,
+    doctor,
+    plan_application,
+)
 
 
 def plain(value: Any) -> Any:
@@ -40,6 +44,15 @@ def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
     return shim
 
 
+def doctor_report(looked: Mapping[str, Any], planned: Mapping[str, Any]) -> dict[str, Any]:
+    return doctor.report(
+        {host: item.get("seen", {}) for host, item in looked.items()},
+        {host: item.get("findings", []) for host, item in looked.items()},
+        planned.get("changes", {}),
+        planned.get("refusals", []),
+    )
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
@@ -48,6 +61,7 @@ class FilterModule:
             "bundle_weights": _filter(plan_application.bundle_weights),
             "bundled": _filter(bundle_manifest.bundled),
             "bundled_paths": _filter(bundle_manifest.listed_paths),
+            "doctor_report": _filter(doctor_report),
             "planned_content": _filter(plan_application.content),
             "planned_proofs": _filter(plan_application.proofs),
             "planned_units": _filter(plan_application.units),
