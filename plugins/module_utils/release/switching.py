@@ -180,12 +180,20 @@ def words(
     found: Found, switch: Switch, before: Mapping[str, Any] | None, after: Mapping[str, Any]
 ) -> list[str]:
     lines = [f"release {found.current or 'none'} -> {switch.to}"] if switch.flip else []
-    lines += [f"  {line}" for line in differences(before, after)]
+    lines += [f"  {line}" for line in _differences(before, after)]
     lines += [f"{unit} stops and goes away: {switch.why[unit]}" for unit in switch.remove]
     lines += [f"{unit} {_verb(switch, unit)}: {switch.why[unit]}" for unit in switch.start]
     going_on = _going_on(found, switch)
     lines += [f"{unit} goes on without a restart" for unit in going_on] if switch.changes else []
     return lines
+
+
+def _differences(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
+    try:
+        return differences(before, after)
+    except (KeyError, TypeError):
+        # A rollback over versions of this collection must not fail for want of words.
+        return ["its plan was made by another version of this collection"]
 
 
 def _verb(switch: Switch, unit: str) -> str:
