@@ -162,12 +162,16 @@ def _weights(release: Release) -> list[dict[str, Any]]:
 
 
 def _strangers(host: Host) -> list[str]:
-    """Units with our kind of name that no release on the host brought."""
+    """Units that start something out of our releases, and that no release on the host brought."""
     known = {
         member.unit for item in folder.listed(host.releases).values() for member in item.members.values()
     }
     files = glob.glob(os.path.join(host.units, "sglang-*.service"))
-    return sorted(os.path.basename(path) for path in files if os.path.basename(path) not in known)
+    return sorted(
+        os.path.basename(path)
+        for path in files
+        if os.path.basename(path) not in known and f"{host.root}/current/" in (_text(path) or "")
+    )
 
 
 def _failed(host: Host, ours: set[str]) -> list[str]:

@@ -20,7 +20,7 @@ from typing import Any
 PATH = "/run/sglang-run.lock"
 BEAT = "/run/sglang-run.beat"
 UPTIME = "/proc/uptime"
-BEAT_SECONDS = 10.0
+BEAT_SECONDS = 15.0
 STALE_SECONDS = 60.0
 
 

@@ -20,6 +20,8 @@ from .facts.installed import parse_properties
 POLL_SECONDS = 0.5
 LAST_LINES = 25
 HEALTH_SECONDS = 30
+# How long a unit that says nothing about its start (Type=exec) may take to be healthy.
+UNSAID_SECONDS = 1800.0
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 PROPERTIES = "ActiveState,SubState,Result,ExecMainStatus,NRestarts,StatusText,Job,LoadState,UnitFileState"
 Clock = Callable[[], float]
@@ -88,6 +90,7 @@ def healthy(base_url: str) -> bool:
 class Watch:
     run: RunCommand
     timeout: float
+    """For all together; with 0 a unit that is starting has the time that its own file gives it."""
     clock: Clock = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     is_healthy: Callable[[str], bool] = healthy
@@ -138,19 +141,27 @@ class Watch:
                 if self.ready(question, before[question.unit]):
                     answers[question.unit] = self.ask(question)
                     waiting.remove(question)
-            if waiting and self.clock() - began > self.timeout:
-                raise self._late(waiting[0])
+            late = next((question for question in waiting if self.is_late(question, began)), None)
+            if late:
+                raise self.too_late(late, self.clock() - began)
             if waiting:
                 self.sleep(POLL_SECONDS)
         return answers
 
-    def _late(self, question: Question) -> NotServingError:
+    def is_late(self, question: Question, began: float) -> bool:
+        waited = self.clock() - began
+        if self.timeout:
+            return waited > self.timeout
+        starting = unit_state(self.run, question.unit).get("ActiveState") == "activating"
+        return waited > UNSAID_SECONDS and not starting
+
+    def too_late(self, question: Question, waited: float) -> NotServingError:
         state = unit_state(self.run, question.unit)
         said = f" ({state['StatusText']})" if state.get("StatusText") else ""
         where = (
             f"no healthy answer from {question.base_url}" if question.command else "its unit is not active"
         )
-        return self.fail(question.unit, f"{where} within {self.timeout:.0f} s{said}")
+        return self.fail(question.unit, f"{where} within {waited:.0f} s{said}")
 
 
 def report(answer: dict[str, Any]) -> list[str]:

@@ -56,9 +56,11 @@ options:
     type: int
     default: 3
   timeout:
-    description: Seconds until a server that is not healthy counts as failed, unless its unit says so earlier.
+    description:
+      - Seconds until a server that is not healthy counts as failed, unless its unit says so earlier.
+      - With V(0) a unit has the start timeout of its own file; one that is active at once gets half an hour.
     type: int
-    default: 1800
+    default: 0
   token_timeout:
     description: Seconds until a healthy server that gives no token counts as failed.
     type: int
@@ -198,10 +200,16 @@ def forced(module: AnsibleModule, found: switching.Found) -> list[str]:
 
 def imagined(module: AnsibleModule, found: switching.Found, name: str) -> switching.Found:
     """In check mode the release may not be there yet: read it from a folder that is not kept."""
+    if name in found.releases and not folder.differs(wanted(module.params)):
+        return found
+    like = found.releases.get(name) or found.releases.get(found.current)
     place = tempfile.mkdtemp(dir=module.tmpdir)
     try:
         path = os.path.join(place, name)
         folder.lay_down(wanted(module.params, path))
+        if like:
+            # What other modules will add is not known yet; what they added before is the best guess.
+            folder.add_strangers(like.folder, path)
         release = folder.read(path)
     finally:
         shutil.rmtree(place)
@@ -264,7 +272,7 @@ def main() -> None:
             "root": {"type": "path", "default": "/opt/sglang"},
             "paths": {"type": "list", "elements": "path", "default": []},
             "keep": {"type": "int", "default": 3},
-            "timeout": {"type": "int", "default": 1800},
+            "timeout": {"type": "int", "default": 0},
             "token_timeout": {"type": "int", "default": 300},
             "prompt": {"type": "str", "default": "Say hi in one short sentence."},
             "max_tokens": {"type": "int", "default": 48, "no_log": False},

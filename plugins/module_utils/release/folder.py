@@ -107,6 +107,16 @@ def lay_down(wanted: Wanted) -> None:
         sync_folder(os.path.dirname(folder))
 
 
+def add_strangers(source: str, target: str) -> None:
+    """Copies folders of an instance that no stamp names, such as trees of kernel files."""
+    for instance in os.listdir(target):
+        inside = os.path.join(source, instance)
+        for name in os.listdir(inside) if os.path.isdir(inside) and instance != UNITS else ():
+            path, copy = os.path.join(inside, name), os.path.join(target, instance, name)
+            if os.path.isdir(path) and not os.path.islink(path) and not os.path.lexists(copy):
+                shutil.copytree(path, copy, symlinks=True)
+
+
 def read(folder: str) -> Release | None:
     """A release as it lies there; None where the folder is none, or was never finished."""
     try:

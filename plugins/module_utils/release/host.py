@@ -45,7 +45,7 @@ class Host:
     run: RunCommand
     root: str = "/opt/sglang"
     units: str = "/etc/systemd/system"
-    timeout: float = 1800.0
+    timeout: float = 0.0
     token_timeout: float = 300.0
     prompt: str = "Say hi in one short sentence."
     max_tokens: int = 48

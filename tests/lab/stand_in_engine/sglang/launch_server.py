@@ -39,7 +39,10 @@ class Server(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        self.answer({"text": f"hello with {TOKENS}", "tokens": 4})
+        tokens = 0 if TOKENS == 3 else 4
+        self.answer(
+            {"text": f"hello with {TOKENS}", "tokens": tokens, "meta_info": {"completion_tokens": tokens}}
+        )
 
     def answer(self, said: dict, status: int = 200) -> None:
         body = json.dumps(said).encode()
@@ -64,6 +67,7 @@ def main() -> None:
     if TOKENS == 1:
         raise ValueError(f"max_total_tokens={TOKENS} is not enough for one request of {NAME}")
     time.sleep(1e6 if TOKENS == 2 else behaviour("start"))
+    print("The server is fired up and ready to roll!", flush=True)
     ThreadingHTTPServer((SAID["--host"], int(SAID["--port"])), Server).serve_forever()
 
 
