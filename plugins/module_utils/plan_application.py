@@ -108,14 +108,12 @@ def members(plan: Planned) -> list[dict[str, Any]]:
             "unit": instance["unit"],
             "serves": instance["served_model_name"],
             "rank": instance["parallel"]["node_rank"],
-            "port": api_port(instance),
+            "port": next(
+                int(port["port"]) for port in instance["ports"] if port["purpose"] in ("api", "health")
+            ),
         }
         for name, instance in sorted(plan["instances"].items())
     ]
-
-
-def api_port(instance: Planned) -> int:
-    return next(int(port["port"]) for port in instance["ports"] if port["purpose"] in ("api", "health"))
 
 
 def unit_word(text: Any) -> str:
@@ -155,7 +153,9 @@ def units(plan: Planned) -> list[dict[str, Any]]:
                 "shared_memory": settings["shared_memory"],
                 "drop_page_cache": instance["weights"].get("drop_page_cache", False),
                 "command": " ".join(unit_word(word) for word in words),
-                "port": api_port(instance),
+                "port": next(
+                    port["port"] for port in instance["ports"] if port["purpose"] in ("api", "health")
+                ),
                 "python": python,
             }
         )
