@@ -15,6 +15,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils import (
     bundle_debs,
     bundle_manifest,
     content_rounds,
+    doctor,
     plan_application,
 )
 
@@ -45,6 +46,15 @@ def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
     return shim
 
 
+def doctor_report(looked: Mapping[str, Any], planned: Mapping[str, Any]) -> dict[str, Any]:
+    return doctor.report(
+        {host: item.get("seen", {}) for host, item in looked.items()},
+        {host: item.get("findings", []) for host, item in looked.items()},
+        planned.get("changes", {}),
+        planned.get("refusals", []),
+    )
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
@@ -56,6 +66,7 @@ class FilterModule:
             "bundled_paths": _filter(bundle_manifest.listed_paths),
             "content_asked": _filter(content_rounds.asked),
             "content_rounds": _filter(content_rounds.rounds),
+            "doctor_report": _filter(doctor_report),
             "planned_content": _filter(plan_application.content),
             "planned_proofs": _filter(plan_application.proofs),
             "planned_units": _filter(plan_application.units),

@@ -16,10 +16,10 @@ Planned = Mapping[str, Any]
 ID_LENGTH = 16
 
 
-def release_id(plan: Planned) -> str:
+def release_id(plan: Planned, files: Mapping[str, str] | None = None) -> str:
     """One name for one served configuration: it changes exactly when something that is applied does."""
     applied = {key: plan[key] for key in ("host_settings", "instances")}
-    text = json.dumps(applied, sort_keys=True, default=str)
+    text = json.dumps([applied, dict(files or {})], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
 
 
@@ -83,21 +83,39 @@ def content(plan: Planned) -> list[dict[str, Any]]:
     ]
 
 
-def release_layout(plan: Planned) -> dict[str, Any]:
-    """The folder of the release, what lies below it, and the link that makes it current."""
+def release_layout(plan: Planned, files: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """All that lies in the folder of the release; `files` are texts by their path below it."""
     paths = plan["host_settings"]["paths"]
-    folder = f"{paths['releases']}/{release_id(plan)}"
-    links = []
+    links = {}
     for name, instance in plan["instances"].items():
-        links.append({"dest": f"{folder}/{name}/env", "src": instance["environment"]["path"]})
-        links.append({"dest": f"{folder}/{name}/weights", "src": instance["weights"]["path"]})
+        links[f"{name}/env"] = instance["environment"]["path"]
+        links[f"{name}/weights"] = instance["weights"]["path"]
+    name = release_id(plan, files)
     return {
-        "id": release_id(plan),
-        "folder": folder,
-        "folders": [folder, *(f"{folder}/{name}" for name in plan["instances"])],
+        "id": name,
+        "root": paths["root"],
+        "folder": f"{paths['releases']}/{name}",
+        "files": dict(files or {}),
         "links": links,
+        "members": members(plan),
         "current": f"{paths['root']}/current",
     }
+
+
+def members(plan: Planned) -> list[dict[str, Any]]:
+    """What has to be known of an instance to start it and to ask it for a token."""
+    return [
+        {
+            "name": name,
+            "unit": instance["unit"],
+            "serves": instance["served_model_name"],
+            "rank": instance["parallel"]["node_rank"],
+            "port": next(
+                int(port["port"]) for port in instance["ports"] if port["purpose"] in ("api", "health")
+            ),
+        }
+        for name, instance in sorted(plan["instances"].items())
+    ]
 
 
 def unit_word(text: Any) -> str:

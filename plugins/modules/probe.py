@@ -80,85 +80,14 @@ report:
   elements: str
 """
 
-import json
-import time
-import urllib.error
-import urllib.request
-
 from ansible.module_utils.basic import AnsibleModule
-
-POLL_SECONDS = 1
-LAST_LINES = 25
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-def unit_state(module: AnsibleModule) -> dict[str, str]:
-    command = [
-        "systemctl",
-        "show",
-        module.params["unit"],
-        "--property=ActiveState,SubState,NRestarts,Result,LoadState,StatusText",
-    ]
-    _unused, out, _unused = module.run_command(command)
-    return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
-
-
-def last_lines(module: AnsibleModule) -> list[str]:
-    command = [
-        "journalctl",
-        "--unit",
-        module.params["unit"],
-        "--lines",
-        str(LAST_LINES),
-        "--output",
-        "cat",
-        "--no-pager",
-    ]
-    _unused, out, _unused = module.run_command(command)
-    return out.splitlines()
-
-
-def healthy(base_url: str) -> bool:
-    try:
-        with DIRECT.open(f"{base_url}/health", timeout=30) as answer:
-            return answer.status == 200
-    except (OSError, urllib.error.URLError):
-        return False
-
-
-def give_up(module: AnsibleModule, why: str) -> None:
-    lines = last_lines(module)
-    status = unit_state(module).get("StatusText", "")
-    says = f" (its status: {status})" if status else ""
-    module.fail_json(
-        msg=f"{module.params['unit']}: {why}{says}. Its last lines:\n"
-        + "\n".join(f"  {line}" for line in lines),
-        last_lines=lines,
-    )
-
-
-def wait(module: AnsibleModule) -> None:
-    restarts = int(unit_state(module).get("NRestarts") or 0)
-    end = time.monotonic() + module.params["timeout"]
-    while not healthy(module.params["base_url"]):
-        state = unit_state(module)
-        if state.get("ActiveState") == "failed" or int(state.get("NRestarts") or 0) > restarts:
-            give_up(module, f"the server ended while it started ({state.get('Result')})")
-        if state.get("ActiveState") == "inactive":
-            give_up(module, "the unit is not running: systemctl start it, or run site.yml --tags engine")
-        if time.monotonic() > end:
-            give_up(
-                module,
-                f"no healthy answer from {module.params['base_url']} within {module.params['timeout']} s",
-            )
-        time.sleep(POLL_SECONDS)
-
-
-def report(answer: dict) -> list[str]:
-    lines = [f"prompt   {answer['prompt']}", f"answer   {answer['answer'] or answer.get('reasoning')}"]
-    tokens = f"tokens   {answer['completion_tokens']} (prompt {answer['prompt_tokens']})"
-    times = f"first token after {answer['ttft_ms']:.0f} ms, {answer['tokens_per_second']:.1f} tokens/s"
-    return [*lines, f"{tokens}, {times}"]
+from ansible_collections.baremetal.sglang.plugins.module_utils.serving import (
+    NotServingError,
+    Question,
+    Watch,
+    report,
+    unit_state,
+)
 
 
 def main() -> None:
@@ -175,22 +104,17 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if module.check_mode and unit_state(module).get("ActiveState") != "active":
-        module.exit_json(
-            changed=False, skipped=True, msg=f"{module.params['unit']} is not there yet: nothing to ask"
-        )
-    wait(module)
-    command = [module.params["python"], module.params["probe"]]
+    given = module.params
+    if module.check_mode and unit_state(module.run_command, given["unit"]).get("ActiveState") != "active":
+        module.exit_json(changed=False, skipped=True, msg=f"{given['unit']} is not there yet: nothing to ask")
+    command = [given["python"], given["probe"]]
     for option in ("base_url", "model", "prompt", "max_tokens", "timeout"):
-        command += [f"--{option.replace('_', '-')}", str(module.params[option])]
-    _unused, out, err = module.run_command(command)
+        command += [f"--{option.replace('_', '-')}", str(given[option])]
+    question = Question(given["unit"], given["base_url"], tuple(command))
     try:
-        answer = json.loads(out)
-    except ValueError:
-        give_up(module, f"the probe gave no result: {(err or out).strip()[-800:]}")
-    if not answer["ok"]:
-        error = answer.get("error") or {}
-        give_up(module, f"no token: {error.get('what', 'unknown')}; {error.get('fix', '')}")
+        answer = Watch(module.run_command, given["timeout"]).all([question])[question.unit]
+    except NotServingError as error:
+        module.fail_json(msg=str(error), last_lines=error.lines)
     module.exit_json(changed=False, answer=answer, report=report(answer))
 
 

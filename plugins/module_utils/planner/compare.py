@@ -48,7 +48,9 @@ def _headline(item: Document) -> str:
 
 
 def _settings(document: Document) -> dict[str, Any]:
-    return dict(document.get("host_settings", {}))
+    settings = dict(document.get("host_settings", {}))
+    folders = settings.pop("directories", ())
+    return {**settings, **{f"folder {item['path']}": f"{item['owner']} {item['mode']}" for item in folders}}
 
 
 def _instance(old: Document, new: Document) -> list[str]:

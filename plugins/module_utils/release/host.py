@@ -1,0 +1,300 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A switch carried out on a host: written down first, done in an order that a power cut may end anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..facts.host_io import RunCommand
+from ..serving import NotServingError, Question, Watch, healthy, unit_state
+from ..weights_folder import look
+from . import folder, switching
+from .folder import Release
+from .switching import Found, Record, Switch, Unfinished, Unit
+
+RECORD = ".switches.json"
+LOCK = ".lock"
+ENABLED = ("enabled", "enabled-runtime")
+
+
+class SwitchError(Exception):
+    """A switch that did not end in tokens, with all that a person needs to know."""
+
+
+@dataclass
+class Outcome:
+    switch: Switch
+    lines: list[str]
+    answers: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    """From the first stop to the last token."""
+
+
+@dataclass
+class Host:
+    run: RunCommand
+    root: str = "/opt/sglang"
+    units: str = "/etc/systemd/system"
+    timeout: float = 0.0
+    token_timeout: float = 300.0
+    prompt: str = "Say hi in one short sentence."
+    max_tokens: int = 48
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    is_healthy: Callable[[str], bool] = healthy
+
+    @property
+    def releases(self) -> str:
+        return os.path.join(self.root, "releases")
+
+    @property
+    def lock(self) -> str:
+        return os.path.join(self.releases, LOCK)
+
+    @property
+    def probe(self) -> str:
+        return os.path.join(self.root, "probe.py")
+
+    def current(self) -> str:
+        try:
+            return os.path.basename(os.readlink(os.path.join(self.root, "current")))
+        except OSError:
+            return ""
+
+    # --- what is there ---
+
+    def found(self) -> Found:
+        releases = folder.listed(self.releases)
+        units = {}
+        for release in releases.values():
+            for member in release.members.values():
+                unit = self.unit(member.unit)
+                if unit:
+                    units[member.unit] = unit
+        return Found(self.current(), releases, units, self.record())
+
+    def unit(self, name: str) -> Unit | None:
+        try:
+            with open(os.path.join(self.units, name), encoding="utf-8") as stream:
+                text = stream.read()
+        except (OSError, ValueError):
+            return None
+        state = unit_state(self.run, name)
+        return Unit(text, state.get("UnitFileState") in ENABLED, state.get("ActiveState", ""))
+
+    def record(self) -> Record:
+        try:
+            with open(os.path.join(self.releases, RECORD), encoding="utf-8") as stream:
+                said = json.load(stream)
+            cut_off = said.get("unfinished")
+            unfinished = Unfinished(**{**cut_off, "units": tuple(cut_off["units"])}) if cut_off else None
+            return Record(tuple(said["served"]), unfinished, dict(said.get("failed") or {}))
+        except (OSError, ValueError, KeyError, TypeError):
+            # A host that was made before switches were written down served what is current.
+            return Record(tuple(filter(None, [self.current()])))
+
+    def keep(self, record: Record) -> None:
+        text = json.dumps(asdict(record), indent=2, sort_keys=True)
+        folder.write(os.path.join(self.releases, RECORD), text + "\n")
+
+    def now(self) -> str:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.clock()))
+
+    # --- prepared ---
+
+    def prepare(self, wanted: folder.Wanted) -> None:
+        """Beside what serves. Where it is what serves, its instances restart at the switch that follows."""
+        name = os.path.basename(wanted.folder)
+        before = folder.read(wanted.folder) if name == self.current() else None
+        if before is None:
+            folder.lay_down(wanted)
+            return
+        record = self.record()
+        cut_off = record.unfinished or Unfinished(name, "", (), self.now())
+        units = {member.unit for member in before.members.values()}
+        self.keep(Record(record.served, _with(cut_off, units), record.failed))
+        folder.lay_down(wanted)
+        after = folder.read(wanted.folder)
+        same = {
+            member.unit
+            for member in (after.members.values() if after else ())
+            if after and before.proofs.get(member.name) == after.proofs[member.name]
+        }
+        units = set(cut_off.units) | (units - same)
+        unfinished = _with(Unfinished(cut_off.to, cut_off.back, (), cut_off.since), units)
+        self.keep(Record(record.served, unfinished if units or record.unfinished else None, record.failed))
+
+    # --- switched ---
+
+    def lacking(self, release: Release, live: Release | None) -> list[str]:
+        """What the release leads to and is gone: `path: what is wrong`."""
+        found = []
+        for name, member in sorted(release.members.items()):
+            environment, weights = release.target(name, "env"), release.target(name, "weights")
+            if not os.access(os.path.join(environment, "bin", "python"), os.X_OK):
+                found.append(f"{environment}: the environment of {name} is gone")
+            if not release.text_of(member.unit):
+                found.append(f"{release.folder}/{folder.UNITS}/{member.unit}: the unit of {name} is gone")
+            if live and name in live.members and live.target(name, "weights") == weights:
+                continue
+            seen = look(weights)
+            if seen["state"] in ("absent", "damaged") or not os.path.isdir(weights):
+                damage = "; ".join(map(str, seen["damage"][:3])) or "not there"
+                found.append(f"{weights}: the weights of {name}: {damage}")
+        return found
+
+    def switch(self, found: Found, decided: Switch) -> Outcome:
+        """To a release that serves tokens, or back to the one before."""
+        lines = self.words(found, decided)
+        if not decided.changes:
+            return Outcome(decided, lines)
+        try:
+            self.stage(found, decided)
+        except OSError as error:
+            for name in decided.write:
+                _unlink(os.path.join(self.units, f".{name}"))
+            raise SwitchError(f"release {decided.to}: {error}. Nothing was stopped or changed.") from error
+        began = self.clock()
+        try:
+            answers = self.carry_out(found, decided, began)
+        except (NotServingError, OSError) as error:
+            raise SwitchError(self.go_back(found, decided, error)) from error
+        self.keep(switching.after_success(found.record, decided.to))
+        return Outcome(decided, lines, answers, round(self.clock() - began, 1))
+
+    def words(self, found: Found, decided: Switch) -> list[str]:
+        live, wanted = found.releases.get(found.current), found.releases[decided.to]
+        return switching.words(found, decided, live.plan if live else None, wanted.plan)
+
+    def stage(self, found: Found, decided: Switch) -> None:
+        """All that can lack room is written before anything stops; then what is about to happen."""
+        for name in decided.write:
+            folder.write(os.path.join(self.units, f".{name}"), found.releases[decided.to].text_of(name))
+        record = found.record
+        cut_off = record.unfinished or Unfinished(decided.to, decided.back, (), self.now())
+        journal = Unfinished(decided.to, decided.back or cut_off.back, (), cut_off.since)
+        units = {*cut_off.units, *decided.touched, *decided.remove}
+        self.keep(Record(record.served, _with(journal, units), record.failed))
+
+    def carry_out(self, found: Found, decided: Switch, began: float) -> dict[str, Any]:
+        """Old units end by their own rules, so files change only when they have stopped."""
+        release = found.releases[decided.to]
+        self.systemctl("stop", *decided.stop)
+        self.systemctl("disable", *decided.remove)
+        for name in decided.remove:
+            os.unlink(os.path.join(self.units, name))
+        for name in decided.write:
+            os.rename(os.path.join(self.units, f".{name}"), os.path.join(self.units, name))
+        folder.sync_folder(self.units)
+        if decided.flip:
+            folder.write_link(os.path.join(self.root, "current"), release.folder)
+        if decided.write or decided.remove:
+            self.systemctl("daemon-reload")
+        self.systemctl("enable", *decided.enable)
+        if decided.start:
+            self.run(["systemctl", "reset-failed", *decided.start])
+            self.systemctl("start", "--no-block", *decided.start)
+        return self.tokens(release, decided, began)
+
+    def tokens(self, release: Release, decided: Switch, since: float) -> dict[str, Any]:
+        asked = [
+            self.question(release, name)
+            for name, member in sorted(release.members.items())
+            if decided.settle or member.unit in decided.start
+        ]
+        watch = Watch(self.run, self.timeout, sleep=self.sleep, is_healthy=self.is_healthy, since=since)
+        return watch.all(asked, fresh=decided.start)
+
+    def question(self, release: Release, name: str) -> Question:
+        member = release.members[name]
+        address = f"http://127.0.0.1:{member.port}"
+        words = [os.path.join(release.folder, name, "env/bin/python"), self.probe, "--base-url", address]
+        words += ["--model", member.serves, "--prompt", self.prompt]
+        words += ["--max-tokens", str(self.max_tokens), "--timeout", str(self.token_timeout)]
+        return Question(member.unit, address, tuple(words) if member.rank == 0 else ())
+
+    def go_back(self, found: Found, decided: Switch, error: Exception) -> str:
+        """What served before serves again, what the new release alone brought is gone; returns the whole story."""
+        failed = {"release": decided.to, "why": str(error), "when": self.now()}
+        story = f"release {decided.to} does not serve: {error}"
+        if not decided.back:
+            self.keep(switching.after_failure(found.record, decided.to, "", failed))
+            return f"{story}\nNo other release has served here, so there is none to go back to."
+        began = self.clock()
+        now = self.found()
+        back = switching.decide(now, decided.back)
+        try:
+            for name in back.write:
+                folder.write(os.path.join(self.units, f".{name}"), now.releases[back.to].text_of(name))
+            self.carry_out(now, back, began)
+        except (NotServingError, OSError) as again:
+            self.keep(Record(now.record.served, now.record.unfinished, failed))
+            return f"{story}\nRelease {decided.back} was put back and does not serve either: {again}"
+        self.keep(switching.after_failure(found.record, decided.to, decided.back, failed))
+        return (
+            f"{story}\nBack on release {decided.back}: {', '.join(back.start) or 'nothing had stopped'} "
+            f"gave a token again after {self.clock() - began:.1f} s."
+        )
+
+    def systemctl(self, verb: str, *words: str) -> None:
+        if not words and verb != "daemon-reload":
+            return
+        status, _unused, err = self.run(["systemctl", verb, *words])
+        if status:
+            raise OSError(f"systemctl {verb} {' '.join(words)}: {str(err).strip()}")
+
+    # --- pruned ---
+
+    def prune(self, keep: int, dry: bool) -> list[str]:
+        going = [os.path.join(self.releases, name) for name in switching.superfluous(self.found(), keep)]
+        going += folder.left_over(self.releases)
+        for path in () if dry else going:
+            away = path if path.endswith(folder.PARTIAL) else path + folder.PARTIAL
+            if away != path:
+                os.rename(path, away)
+            shutil.rmtree(away)
+        return going
+
+    # --- removed ---
+
+    def remains(self, extra: Collection[str]) -> list[str]:
+        """All of ours that is there: unit files, then folders."""
+        names = {os.path.basename(path) for path in glob.glob(os.path.join(self.units, "sglang-*.service*"))}
+        ours = {m.unit for release in folder.listed(self.releases).values() for m in release.members.values()}
+        units = sorted(os.path.join(self.units, name) for name in names if name.removesuffix(".d") in ours)
+        folders = [os.path.join(self.root, name) for name in ("current", "probe.py", "releases")]
+        return units + [path for path in [*folders, *extra] if os.path.lexists(path)]
+
+    def remove(self, paths: Collection[str]) -> None:
+        units = [os.path.basename(path) for path in paths if path.endswith(".service")]
+        for verb in ("stop", "disable"):
+            self.systemctl(verb, *units)
+        for path in paths:
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                _unlink(path)
+        self.systemctl("daemon-reload")
+        if units:
+            self.run(["systemctl", "reset-failed", *units])
+        if os.path.isdir(self.root) and not os.listdir(self.root):
+            os.rmdir(self.root)
+
+
+def _with(journal: Unfinished, units: Collection[str]) -> Unfinished:
+    return Unfinished(journal.to, journal.back, tuple(sorted(units)), journal.since)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -1,0 +1,205 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a switch to a release does to a host: which units stop, change, start, and what to go back to. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..planner.compare import differences
+from .folder import Release
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Written before the first change of a switch and taken away after the last."""
+
+    to: str
+    back: str
+    units: tuple[str, ...]
+    """Whose process may not be what its unit says."""
+    since: str = ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a host remembers about its switches."""
+
+    served: tuple[str, ...] = ()
+    """Releases that gave tokens, the newest last."""
+    unfinished: Unfinished | None = None
+    failed: dict[str, str] = field(default_factory=dict)
+    """The last switch that did not end in tokens: release, why, when."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit file of ours as it lies on the host."""
+
+    text: str
+    enabled: bool
+    state: str
+    """ActiveState of systemd."""
+
+
+@dataclass(frozen=True)
+class Found:
+    current: str
+    releases: Mapping[str, Release]
+    units: Mapping[str, Unit]
+    record: Record
+
+
+@dataclass(frozen=True)
+class Switch:
+    to: str
+    back: str
+    """The release to return to; empty where none has served."""
+    flip: bool = False
+    write: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    stop: tuple[str, ...] = ()
+    start: tuple[str, ...] = ()
+    enable: tuple[str, ...] = ()
+    settle: bool = False
+    """An earlier switch was cut off, so that even an unchanged host has to be proven."""
+    why: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def changes(self) -> bool:
+        return bool(
+            self.flip or self.write or self.remove or self.stop or self.start or self.enable or self.settle
+        )
+
+    @property
+    def touched(self) -> tuple[str, ...]:
+        return tuple(sorted({*self.stop, *self.start}))
+
+
+RUNNING = ("active", "activating", "reloading", "deactivating")
+
+
+def decide(found: Found, to: str, forced: Collection[str] = ()) -> Switch:
+    """`forced` are units that restart whatever their state."""
+    wanted = found.releases[to]
+    live = found.releases.get(found.current)
+    cut_off = found.record.unfinished
+    why = {
+        member.unit: reason
+        for name, member in wanted.members.items()
+        if (reason := _reason(found, live, wanted, name, forced))
+    }
+    units = [member.unit for member in wanted.members.values()]
+    remove = sorted(unit for unit in _known(found) if unit not in units and unit in found.units)
+    write = sorted(unit for unit in units if _text(found, unit) != wanted.text_of(unit))
+    enable = sorted(unit for unit in units if unit not in found.units or not found.units[unit].enabled)
+    start = sorted(why)
+    going = [unit for unit in [*start, *remove] if unit in found.units]
+    stop = sorted(unit for unit in going if found.units[unit].state in RUNNING)
+    return Switch(
+        to=to,
+        back=_back(found, to),
+        flip=found.current != to,
+        write=tuple(write),
+        remove=tuple(remove),
+        stop=tuple(stop),
+        start=tuple(start),
+        enable=tuple(enable),
+        settle=cut_off is not None or to not in found.record.served,
+        why={**why, **dict.fromkeys(remove, "is in the plan no more")},
+    )
+
+
+def _reason(found: Found, live: Release | None, wanted: Release, name: str, forced: Collection[str]) -> str:
+    """Why the instance has to be started anew; empty when it may go on."""
+    unit = wanted.members[name].unit
+    if unit in forced:
+        return "was asked to restart"
+    if unit not in found.units:
+        return "is new"
+    if found.record.unfinished and unit in found.record.unfinished.units:
+        return "an earlier switch was cut off"
+    if live is None or live.proofs.get(name) != wanted.proofs[name]:
+        return "changed" if live and name in live.proofs else "is new"
+    if found.units[unit].text != wanted.text_of(unit):
+        return "its unit file is not the planned one"
+    if found.units[unit].state not in RUNNING:
+        return f"is {found.units[unit].state or 'not running'}"
+    return ""
+
+
+def _text(found: Found, unit: str) -> str | None:
+    return found.units[unit].text if unit in found.units else None
+
+
+def _known(found: Found) -> set[str]:
+    """Units that one of our releases brought; others with a similar name are left alone."""
+    return {member.unit for release in found.releases.values() for member in release.members.values()}
+
+
+def _back(found: Found, to: str) -> str:
+    cut_off = found.record.unfinished
+    candidate = cut_off.back if cut_off else found.current
+    proven = candidate in found.record.served
+    return candidate if candidate != to and proven and candidate in found.releases else ""
+
+
+def previous(found: Found) -> str:
+    """The release that served before the current one, if it is still there."""
+    others = [name for name in found.record.served if name != found.current and name in found.releases]
+    return others[-1] if others else ""
+
+
+def after_success(record: Record, to: str) -> Record:
+    return Record(served=(*(name for name in record.served if name != to), to))
+
+
+def after_failure(record: Record, to: str, back: str, failed: dict[str, str]) -> Record:
+    """What failed is proven no longer; what was gone back to is the newest that is."""
+    served = [name for name in record.served if name not in (to, back)]
+    return Record(served=(*served, back) if back else tuple(served), failed=failed)
+
+
+def superfluous(found: Found, keep: int) -> list[str]:
+    """Releases that may go: all but the newest `keep`, never the current, the one before it, or one in a switch."""
+    cut_off = found.record.unfinished
+    needed = {found.current, previous(found), *((cut_off.to, cut_off.back) if cut_off else ())}
+    rank = {name: number for number, name in enumerate(found.record.served)}
+    ordered = sorted(
+        found.releases.values(),
+        key=lambda item: (item.id in needed, rank.get(item.id, -1), item.made, item.id),
+        reverse=True,
+    )
+    return [item.id for item in ordered[max(keep, 1) :] if item.id not in needed]
+
+
+def words(
+    found: Found, switch: Switch, before: Mapping[str, Any] | None, after: Mapping[str, Any]
+) -> list[str]:
+    lines = [f"release {found.current or 'none'} -> {switch.to}"] if switch.flip else []
+    lines += [f"  {line}" for line in _differences(before, after)]
+    lines += [f"{unit} stops and goes away: {switch.why[unit]}" for unit in switch.remove]
+    lines += [f"{unit} {_verb(switch, unit)}: {switch.why[unit]}" for unit in switch.start]
+    going_on = _going_on(found, switch)
+    lines += [f"{unit} goes on without a restart" for unit in going_on] if switch.changes else []
+    return lines
+
+
+def _differences(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> list[str]:
+    try:
+        return differences(before, after)
+    except (KeyError, TypeError):
+        # A rollback over versions of this collection must not fail for want of words.
+        return ["its plan was made by another version of this collection"]
+
+
+def _verb(switch: Switch, unit: str) -> str:
+    return "restarts" if unit in switch.stop else "starts"
+
+
+def _going_on(found: Found, switch: Switch) -> Iterable[str]:
+    members = found.releases[switch.to].members.values() if switch.to in found.releases else ()
+    return sorted(member.unit for member in members if member.unit not in switch.start)

@@ -1,0 +1,109 @@
+#!/usr/bin/python
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: doctor
+short_description: What a host should serve, what it does, and what to do about the difference
+description:
+  - Compares the host with the plan of its current release. Checks the units and what they serve, the files of the release, the
+    environments, the weights, the driver and the disks.
+  - Changes nothing. The task does not fail where something is wrong; RV(findings) says what.
+version_added: 0.1.0
+author:
+  - The baremetal.sglang maintainers (@baremetal-sglang)
+options:
+  name:
+    description: Name of the host in the answers.
+    type: str
+    required: true
+  quick:
+    description: Looks at the instances only, and gives one line for each.
+    type: bool
+    default: false
+  expected:
+    description: Instances that the inventory serves on this host.
+    type: list
+    elements: str
+    default: []
+  root:
+    description: Folder of the collection on the host.
+    type: path
+    default: /opt/sglang
+  free_gib:
+    description: A disk with less room than this is a problem.
+    type: float
+    default: 5
+attributes:
+  check_mode:
+    description: Changes nothing in any case.
+    support: full
+  diff_mode:
+    description: Changes nothing, so there is nothing to show.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Look
+  baremetal.sglang.doctor:
+    name: "{{ inventory_hostname }}"
+  register: looked
+
+- name: Say what is wrong
+  ansible.builtin.debug:
+    var: looked.findings
+"""
+
+RETURN = r"""
+seen:
+  description: What is on the host.
+  returned: when O(quick=false)
+  type: dict
+findings:
+  description: What differs, each with V(code), V(host), V(subject), V(what), V(fix), and V(severity), which is V(problem) or V(note).
+  returned: when O(quick=false)
+  type: list
+  elements: dict
+instances:
+  description: One entry for each instance, with V(serving) and V(line).
+  returned: when O(quick=true)
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.baremetal.sglang.plugins.module_utils import doctor, doctor_look
+from ansible_collections.baremetal.sglang.plugins.module_utils.release.host import Host
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "quick": {"type": "bool", "default": False},
+            "expected": {"type": "list", "elements": "str", "default": []},
+            "root": {"type": "path", "default": "/opt/sglang"},
+            "free_gib": {"type": "float", "default": 5},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    host = Host(module.run_command, given["root"])
+    try:
+        if given["quick"]:
+            lines = doctor.status(given["name"], doctor_look.units(host), given["expected"])
+            module.exit_json(
+                changed=False, instances=[{"serving": serving, "line": line} for serving, line in lines]
+            )
+        seen = doctor_look.everything(host)
+    except OSError as error:
+        module.fail_json(msg=f"{given['name']} could not be looked at: {error}")
+    findings = doctor.judge(given["name"], seen, given["expected"], doctor.Limits(given["free_gib"]))
+    module.exit_json(changed=False, seen=seen, findings=[item.to_dict() for item in findings])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""As much of the real one as the probe names."""
+
+
+class HTTPError(Exception):
+    pass
+
+
+class Client:
+    def __init__(self, **_options):
+        pass

@@ -1,0 +1,272 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The switch on a folder that stands in for a host, cut off after every single step."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from ansible_collections.baremetal.sglang.plugins.module_utils.release import folder
+from ansible_collections.baremetal.sglang.plugins.module_utils.release.host import Host, SwitchError
+from ansible_collections.baremetal.sglang.plugins.module_utils.release.switching import decide
+
+PORT = 30000
+
+
+class PowerCutError(BaseException):
+    """Nothing may handle it."""
+
+
+class Systemd:
+    """As much of systemd as a switch sees. A process is what its unit and its release said when it began."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.units = root / "opt", root / "units"
+        self.units.mkdir(parents=True)
+        self.read: dict[str, str] = {}
+        """Unit files as of the last daemon-reload."""
+        self.processes: dict[str, str] = {}
+        self.wants: set[str] = set()
+        self.begun: list[str] = []
+        self.refuse: str = ""
+
+    def run(self, args: list[str], **_options: Any) -> tuple[int, str, str]:
+        if args[0] == "journalctl":
+            return 0, "the server's last words\n", ""
+        if args[0] != "systemctl":
+            return 0, json.dumps({"ok": True, "url": args[args.index("--base-url") + 1]}), ""
+        verb, names = args[1], [word for word in args[2:] if not word.startswith("-")]
+        if verb == "show":
+            return 0, self.shown(names[0]), ""
+        for name in names or [""]:
+            getattr(self, verb.replace("-", "_"))(name)
+        return 0, "", ""
+
+    def shown(self, name: str) -> str:
+        state = {"": "inactive", "failed": "failed"}.get(self.processes.get(name, ""), "active")
+        enabled = "enabled" if name in self.wants else "disabled"
+        return (
+            f"ActiveState={state}\nSubState=x\nNRestarts=0\nUnitFileState={enabled}\nJob=\nResult=exit-code\n"
+        )
+
+    def stop(self, name: str) -> None:
+        self.processes.pop(name, None)
+
+    def start(self, name: str) -> None:
+        instance = name[len("sglang-") : -len(".service")]
+        text = self.read.get(name) or (self.units / name).read_text()
+        said = f"{text} {(self.root / 'current' / instance / 'config').read_text()}"
+        self.processes[name] = "failed" if self.refuse and self.refuse in said else said
+        self.begun.append(name)
+
+    def enable(self, name: str) -> None:
+        assert (self.units / name).exists()
+        self.wants.add(name)
+
+    def disable(self, name: str) -> None:
+        self.wants.discard(name)
+
+    def daemon_reload(self, _name: str) -> None:
+        self.read = {
+            path.name: path.read_text() for path in self.units.iterdir() if not path.name.startswith(".")
+        }
+
+    def reset_failed(self, _name: str) -> None:
+        pass
+
+    def boot(self) -> None:
+        self.processes, self.begun = {}, []
+        self.daemon_reload("")
+        for name in sorted(self.wants):
+            if name in self.read:
+                self.start(name)
+
+
+class World:
+    def __init__(self, root: Path) -> None:
+        self.systemd = Systemd(root)
+        self.root = root / "opt"
+        self.host = Host(
+            self.systemd.run,
+            str(self.root),
+            str(self.systemd.units),
+            timeout=1,
+            sleep=lambda _seconds: None,
+            is_healthy=lambda _url: True,
+        )
+        for name in ("env/bin", "weights"):
+            (root / name).mkdir(parents=True)
+        (root / "env/bin/python").write_text("")
+        (root / "env/bin/python").chmod(0o755)
+        self.base = root
+
+    def wanted(self, name: str, **instances: str) -> folder.Wanted:
+        files = {f"{key}/config": value for key, value in instances.items()}
+        files |= {f"units/sglang-{key}.service": f"unit of {key}" for key in instances}
+        plan = {"instances": {}}
+        links = {f"{key}/env": str(self.base / "env") for key in instances}
+        links |= {f"{key}/weights": str(self.base / "weights") for key in instances}
+        members = tuple(
+            folder.Member(key, f"sglang-{key}.service", PORT + number, key, 0)
+            for number, key in enumerate(sorted(instances))
+        )
+        return folder.Wanted(
+            str(self.root / "releases" / name), {**files, "plan.json": json.dumps(plan)}, links, members
+        )
+
+    def serve(self, name: str, **instances: str) -> Any:
+        """As the role does it: laid down, then switched to."""
+        wanted = self.wanted(name, **instances)
+        if folder.differs(wanted):
+            self.host.prepare(wanted)
+        found = self.host.found()
+        return self.host.switch(found, decide(found, name))
+
+    def says(self) -> dict[str, str]:
+        return {name[7:-8]: said.rpartition(" ")[2] for name, said in self.systemd.processes.items()}
+
+    def at_rest(self, name: str) -> bool:
+        record = self.host.record()
+        no_parts = not list(self.root.rglob("*.partial")) and not list(self.systemd.units.glob(".*"))
+        return self.host.current() == name and record.unfinished is None and no_parts
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    # No test can see what is on the disk and what is in memory only.
+    monkeypatch.setattr(os, "fsync", lambda _handle: None)
+    made = World(tmp_path)
+    made.serve("A", same="1", other="1", dropped="1")
+    made.systemd.begun = []
+    return made
+
+
+def test_the_first_and_again(world: World) -> None:
+    assert world.says() == {"same": "1", "other": "1", "dropped": "1"}
+    assert not world.serve("A", same="1", other="1", dropped="1").switch.changes
+
+
+def test_an_upgrade_leaves_what_is_the_same(world: World) -> None:
+    world.serve("B", same="1", other="2", more="1")
+    assert world.says() == {"same": "1", "other": "2", "more": "1"}
+    assert sorted(world.systemd.begun) == ["sglang-more.service", "sglang-other.service"]
+    assert sorted(path.name for path in world.systemd.units.iterdir()) == sorted(
+        f"sglang-{name}.service" for name in ("same", "other", "more")
+    )
+    assert world.at_rest("B")
+
+
+def test_what_fails_is_taken_back(world: World) -> None:
+    world.systemd.refuse = "bad"
+    with pytest.raises(SwitchError) as error:
+        world.serve("B", same="1", other="bad", more="1")
+    said = str(error.value)
+    assert "sglang-other.service: the server ended while it started" in said
+    assert "the server's last words" in said
+    assert "Back on release A" in said
+    assert world.says() == {"same": "1", "other": "1", "dropped": "1"}
+    assert "sglang-same.service" not in world.systemd.begun
+    assert world.at_rest("A")
+    assert world.host.record().failed["release"] == "B"
+
+
+def test_neither_serves(world: World) -> None:
+    world.systemd.refuse = "unit of other"
+    with pytest.raises(
+        SwitchError, match=r"(?s)does not serve: .*Release A was put back and does not serve either"
+    ):
+        world.serve("B", same="1", other="bad")
+    world.systemd.refuse = ""
+    world.serve("A", same="1", other="1", dropped="1")
+    assert world.says() == {"same": "1", "other": "1", "dropped": "1"}
+    assert world.at_rest("A")
+
+
+def test_a_full_disk_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = folder.write
+
+    def full(path: str, text: str, mode: int = 0o644) -> None:
+        if path.startswith(str(world.systemd.units)):
+            raise OSError(28, "No space left on device")
+        real(path, text, mode)
+
+    world.host.prepare(world.wanted("B", same="1", other="2", more="1"))
+    monkeypatch.setattr(folder, "write", full)
+    with pytest.raises(SwitchError, match=r"No space left on device.*Nothing was stopped or changed"):
+        world.serve("B", same="1", other="2", more="1")
+    assert world.says() == {"same": "1", "other": "1", "dropped": "1"}
+    assert world.systemd.begun == []
+    assert world.at_rest("A")
+
+
+def test_what_serves_and_was_edited_is_put_right_and_restarts(world: World) -> None:
+    (world.root / "releases/A/other/config").write_text("edited")
+    world.serve("A", same="1", other="1", dropped="1")
+    assert world.systemd.begun == ["sglang-other.service"]
+    assert world.at_rest("A")
+
+
+def cut_at(step: int, monkeypatch: pytest.MonkeyPatch, systemd: Systemd) -> Callable[[], int]:
+    """The power fails before the given change to the disk or to systemd."""
+    count = 0
+
+    def before(real: Callable[..., Any]) -> Callable[..., Any]:
+        def changed(*words: Any, **options: Any) -> Any:
+            nonlocal count
+            if count == step:
+                raise PowerCutError
+            count += 1
+            return real(*words, **options)
+
+        return changed
+
+    for name in ("rename", "unlink", "symlink", "mkdir"):
+        monkeypatch.setattr(os, name, before(getattr(os, name)))
+    for name in ("stop", "start", "enable", "disable", "daemon_reload"):
+        monkeypatch.setattr(systemd, name, before(getattr(systemd, name)))
+    return lambda: count
+
+
+STEPS = range(90)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("outcome", ["serves", "fails"])
+def test_the_power_fails_at_every_step_and_the_next_run_ends_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: int, outcome: str
+) -> None:
+    world.systemd.refuse = "" if outcome == "serves" else "bad"
+    new = {"same": "1", "other": "2" if outcome == "serves" else "bad", "more": "1"}
+    with monkeypatch.context() as patched:
+        cut_at(step, patched, world.systemd)
+        try:
+            world.serve("B", **new)
+        except (PowerCutError, SwitchError) as error:
+            over = isinstance(error, SwitchError)
+        else:
+            over = True
+    if step == STEPS[-1]:
+        assert over, "more steps than the table has"
+    world.systemd.boot()
+    # Whatever boots is one of the two, never a mixture of unit and release.
+    current = world.host.current()
+    assert current in ("A", "B")
+    expected = {"A": {"same": "1", "other": "1", "dropped": "1"}, "B": new}[current]
+    assert set(world.says().items()) <= set(expected.items()) | {
+        ("other", "unit of other failed"),
+        ("other", "failed"),
+    }
+    if outcome == "serves":
+        world.serve("B", **new)
+        assert world.says() == new
+        assert world.at_rest("B")
+    else:
+        with pytest.raises(SwitchError):
+            world.serve("B", **new)
+        assert world.says() == {"same": "1", "other": "1", "dropped": "1"}
+        assert world.at_rest("A")
