@@ -44,8 +44,8 @@ SERVING = {**unit("a"), **unit("b")}
 PROVEN = Record(("old",))
 
 
-def found(*releases: Release, units: Any = SERVING, record: Record = PROVEN, current: str = "old") -> Found:
-    return Found(current, {item.id: item for item in (OLD, *releases)}, units, record)
+def found(*releases: Release, units: Any = None, record: Record = PROVEN, current: str = "old") -> Found:
+    return Found(current, {item.id: item for item in (OLD, *releases)}, units or SERVING, record)
 
 
 CASES: list[tuple[str, Found, str, dict[str, Any]]] = [
