@@ -49,6 +49,7 @@ class FilterModule:
             "bundled": _filter(bundle_manifest.bundled),
             "bundled_paths": _filter(bundle_manifest.listed_paths),
             "planned_content": _filter(plan_application.content),
+            "planned_kernel_trees": _filter(plan_application.kernel_trees),
             "planned_proofs": _filter(plan_application.proofs),
             "planned_units": _filter(plan_application.units),
             "release_layout": _filter(plan_application.release_layout),

@@ -98,6 +98,20 @@ def release_layout(plan: Planned) -> dict[str, Any]:
     }
 
 
+def kernel_trees(plan: Planned) -> list[dict[str, Any]]:
+    """The kernel tuning files of each instance that brings some, as the module moe_tree takes them."""
+    folder = release_layout(plan)["folder"]
+    return [
+        {
+            **instance["kernels"]["tree"],
+            "path": f"{folder}/{name}/moe",
+            "environment": instance["environment"]["path"],
+        }
+        for name, instance in sorted(plan["instances"].items())
+        if instance["kernels"].get("tree")
+    ]
+
+
 def unit_word(text: Any) -> str:
     """One word of a unit file: systemd expands % and $, and splits at blanks."""
     escaped = str(text).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
@@ -139,6 +153,7 @@ def units(plan: Planned) -> list[dict[str, Any]]:
                     port["port"] for port in instance["ports"] if port["purpose"] in ("api", "health")
                 ),
                 "python": python,
+                "kernels": instance["kernels"].get("log", {}),
             }
         )
     return found

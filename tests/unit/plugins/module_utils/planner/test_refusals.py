@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import Disk, Fault
 from ansible_collections.baremetal.sglang.plugins.module_utils.model_shape import Quantization
+from ansible_collections.baremetal.sglang.plugins.module_utils.moe_tuned import USERS, tuned_from
 from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import Refusal
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import facts_at_hand, plan_inputs
 
@@ -59,6 +60,15 @@ def with_model(change: dict[str, Any], kind: str = "a800", count: int = 1, **wan
         )
 
     return run
+
+
+def unfit_kernel_file(world: Any, _tmp: Path) -> list[Refusal]:
+    name = "E=161,N=384,device_name=NVIDIA_GB10,dtype=fp8_w8a8,per_channel_quant=True.json"
+    tile = {"BLOCK_SIZE_M": 128, "BLOCK_SIZE_N": 256, "BLOCK_SIZE_K": 128, "num_stages": 4}
+    mine = tuned_from(name, {"1": tile}, f"/mine/moe/{name}", USERS, {})
+    facts = world.hosts("spark", 4)
+    serve = {"it": {"model": "glm-4.7-fp8", "hosts": list(facts)}}
+    return list(world.plan(facts, serve, moe_files={name: (mine,)}).refusals)
 
 
 def mixed(world: Any, _tmp: Path) -> list[Refusal]:
@@ -248,6 +258,7 @@ ROWS: dict[str, list[Refusals]] = {
     "instance-name": [serve({"GLM 4.7": {"model": "glm-4.7-tiny", "hosts": ["cpu-1"]}})],
     "int8-needs-flag": [one("a800", model="glm-4.7-int8", options={"quantization": None})],
     "inventory-empty": [lambda world, _tmp: list(world.plan({}, {}).refusals)],
+    "kernel-file-unfit": [unfit_kernel_file],
     "kv-fp8-capability": [
         one(
             "a800",
