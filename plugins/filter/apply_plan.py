@@ -48,6 +48,7 @@ class FilterModule:
             "bundle_weights": _filter(plan_application.bundle_weights),
             "bundled": _filter(bundle_manifest.bundled),
             "bundled_paths": _filter(bundle_manifest.listed_paths),
+            "firewall_table": _filter(plan_application.firewall_table),
             "planned_content": _filter(plan_application.content),
             "planned_kernel_trees": _filter(plan_application.kernel_trees),
             "planned_proofs": _filter(plan_application.proofs),

@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .firewall import table_text
+
 Planned = Mapping[str, Any]
 ID_LENGTH = 16
 
@@ -110,6 +112,11 @@ def kernel_trees(plan: Planned) -> list[dict[str, Any]]:
         for name, instance in sorted(plan["instances"].items())
         if instance["kernels"].get("tree")
     ]
+
+
+def firewall_table(plan: Planned) -> str:
+    """The nftables script of the host; empty where nothing of it must be closed."""
+    return table_text(plan.get("firewall", {}).get("rules", ()))
 
 
 def unit_word(text: Any) -> str:

@@ -234,6 +234,8 @@ def make_inputs(
         moe_releases=shelf.moe_releases,
         flag_rules=shelf.flag_rules,
         systems=shelf.systems.get("operating_systems", {}),
+        families=shelf.systems.get("families", {}),
+        swarm=_swarm(hosts, variable),
         declared=known.declared,
         hosts=hosts,
     )
@@ -301,6 +303,15 @@ def _collection_version() -> str:
         manifest = read(ROOT / "MANIFEST.json", unread) or {}
         return str(manifest.get("collection_info", {}).get("version", ""))
     return ""
+
+
+def _swarm(hosts: tuple[str, ...], variable: Callable[[str, str], Any]) -> dict[str, str]:
+    """Hosts that pass weights on to each other, with the address that role swarm takes."""
+    return {
+        host: str(variable(host, "swarm_address") or variable(host, "ansible_host") or host)
+        for host in hosts
+        if variable(host, "weights_transport") == "swarm"
+    }
 
 
 def _addresses(hosts: tuple[str, ...], variable: Callable[[str, str], Any]) -> dict[str, str]:

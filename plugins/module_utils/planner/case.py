@@ -52,6 +52,10 @@ class Inputs:
     """Release -> its flags; made from the catalogues once."""
     systems: Mapping[str, Any] = field(default_factory=dict)
     """`operating_systems` of files/operating_systems.yml."""
+    families: Mapping[str, Any] = field(default_factory=dict)
+    """`families` of the same file: names of packages."""
+    swarm: Mapping[str, str] = field(default_factory=dict)
+    """Host -> address, of the hosts that pass weights on to each other."""
     hosts: tuple[str, ...] = ()
     """Every host of the inventory; those of `facts` when not given."""
 

@@ -90,6 +90,8 @@ def _instance_lines(plan: InstancePlan) -> list[str]:
     if plan.kernels:
         lines.append(_line("kernels", str(plan.kernels.get("words", ""))))
     lines.append(_line("compiles", _compile_words(plan)))
+    if parallel["nnodes"] > 1:
+        lines.append(_line("network", _network_words(plan)))
     for number, advice in enumerate(plan.warnings, 1):
         lines.append(_line("warns" if number == 1 else "", f"{number}: {advice.what} [{advice.where}]"))
     return [part for line in lines for part in _wrapped(line)]
@@ -144,6 +146,11 @@ def _context_words(plan: InstancePlan) -> str:
     if context.get("full_length_requests"):
         words += f"; {context['full_length_requests']} full-length requests at once"
     return words
+
+
+def _network_words(plan: InstancePlan) -> str:
+    ports = ", ".join(f"{port.port} {port.purpose}" for port in plan.ports)
+    return f"{ports}: open to its {plan.parallel['nnodes']} hosts only"
 
 
 def _compile_words(plan: InstancePlan) -> str:

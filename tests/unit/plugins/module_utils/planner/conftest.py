@@ -116,6 +116,7 @@ class World:
                 "flag_rules": self.shelf.flag_rules,
                 "contracts": self.contracts,
                 "systems": self.shelf.systems["operating_systems"],
+                "families": self.shelf.systems["families"],
                 **changes,
             }
         )

@@ -299,6 +299,7 @@ ROWS: dict[str, list[Refusals]] = {
         one("cpu", model="glm-4.7-tiny", options={"model-checksum": "zai-org/GLM-4.7"}),
         one("cpu", model="glm-4.7-tiny", environment={"HF_HUB_OFFLINE": "0"}),
     ],
+    "nft-missing": [one("h200", 2, {"nft": ""}, model="glm-4.7-fp8")],
     "no-common-network": [no_network],
     "no-compiler": [one("a800-without-toolkit", model="glm-4.7-int8")],
     "no-facts": [
