@@ -57,15 +57,18 @@ def site(lab: Any, serve: Any, *words: str, check: bool = True) -> str:
 
 def again(lab: Any, *words: str, alone: bool = False) -> str:
     """The role once more with the plans of before; `alone`: as if each host served by itself."""
-    plan = "lookup('ansible.builtin.file', '%s/' ~ inventory_hostname ~ '.json') | from_json" % lab.plans
-    tasks = [{"name": "Firewall", "ansible.builtin.include_role": {"name": "baremetal.sglang.firewall"}}]
+    read = "lookup('ansible.builtin.file', plans ~ '/' ~ inventory_hostname ~ '.json') | from_json"
+    without = " | combine({'firewall': {}})" if alone else ""
+    described = {
+        "hosts": "h1:h2",
+        "gather_facts": False,
+        "vars": {"plans": str(lab.plans), "plan_of_host": f"{{{{ {read}{without} }}}}"},
+        "tasks": [
+            {"name": "Firewall", "ansible.builtin.include_role": {"name": "baremetal.sglang.firewall"}}
+        ],
+    }
     book = lab.plans / "again.yml"
-    said = f"{{{{ {plan}{' | combine({"firewall": {}})' if alone else ''} }}}}"
-    book.write_text(
-        yaml.safe_dump(
-            [{"hosts": "h1:h2", "gather_facts": False, "vars": {"firewall_plan": said}, "tasks": tasks}]
-        )
-    )
+    book.write_text(yaml.safe_dump([described], width=1000))
     return play(lab, str(book), *words)
 
 
@@ -88,38 +91,36 @@ def changed(output: str, host: str) -> int:
     return int(line.split("changed=")[1].split()[0])
 
 
-def reaches(lab: Any, host: str, port: int) -> bool:
-    words = f"timeout 2 bash -c '</dev/tcp/{ADDRESSES['h1']}/{port}'"
-    return bool(lab.host(host).ssh(words, check=False).returncode == 0)
+def reached(lab: Any, host: str, ports: tuple[int, ...]) -> list[int]:
+    words = "; ".join(
+        f"(timeout 2 bash -c '</dev/tcp/{ADDRESSES['h1']}/{port}' 2>&- && echo {port}) &" for port in ports
+    )
+    return sorted(map(int, lab.host(host).ssh(words.replace("&;", "&") + " wait").stdout.split()))
 
 
 def seen(lab: Any) -> dict[str, list[int]]:
     """Which of the first host's ports each host can reach, over the network. A planned port is free otherwise."""
-    ports = (API, RENDEZVOUS, OTHER)
+    ports = (OTHER, API, RENDEZVOUS)
     first = lab.host("h1")
-    first.ssh("cat >/run/listen.py", text_input=LISTEN)
     first.ssh(
-        f"systemd-run --quiet --unit listen python3 /run/listen.py {' '.join(map(str, ports))}; "
-        f"timeout 10 sh -c \"until ss -Htln 'sport = :{ports[-1]}' | grep -q .; do sleep 0.1; done\""
+        f"cat >/run/listen.py; systemd-run --quiet --unit listen python3 /run/listen.py {' '.join(map(str, ports))}; "
+        f"timeout 10 sh -c \"until ss -Htln 'sport = :{ports[-1]}' | grep -q .; do sleep 0.1; done\"",
+        text_input=LISTEN,
     )
-    asked = [(host, port) for host in ADDRESSES for port in ports]
     try:
-        with ThreadPoolExecutor(len(asked)) as pool:
-            answers = list(pool.map(lambda pair: reaches(lab, *pair), asked))
+        with ThreadPoolExecutor(len(ADDRESSES)) as pool:
+            answers = pool.map(lambda host: reached(lab, host, ports), ADDRESSES)
+            return dict(zip(ADDRESSES, answers, strict=True))
     finally:
         first.ssh("systemctl stop listen")
-    found: dict[str, list[int]] = {host: [] for host in ADDRESSES}
-    for (host, port), answer in zip(asked, answers, strict=True):
-        found[host] += [port] if answer else []
-    return found
 
 
 CLOSED = {
-    "h1": [API, RENDEZVOUS, OTHER],
-    "h2": [API, RENDEZVOUS, OTHER],
+    "h1": [OTHER, API, RENDEZVOUS],
+    "h2": [OTHER, API, RENDEZVOUS],
     "h3": [OTHER],
 }
-OPEN = {host: [API, RENDEZVOUS, OTHER] for host in CLOSED}
+OPEN = {host: [OTHER, API, RENDEZVOUS] for host in CLOSED}
 
 
 def test_the_life_of_the_table(lab: Any) -> None:
