@@ -49,6 +49,7 @@ class FilterModule:
             "bundled": _filter(bundle_manifest.bundled),
             "bundled_paths": _filter(bundle_manifest.listed_paths),
             "firewall_table": _filter(plan_application.firewall_table),
+            "planned_checksums": _filter(plan_application.checksums),
             "planned_content": _filter(plan_application.content),
             "planned_kernel_trees": _filter(plan_application.kernel_trees),
             "planned_proofs": _filter(plan_application.proofs),

@@ -114,6 +114,21 @@ def kernel_trees(plan: Planned) -> list[dict[str, Any]]:
     ]
 
 
+def checksums(plan: Planned) -> list[dict[str, str]]:
+    """Files of hashes that an engine compares its weights with, made of the manifests beside the weights."""
+    folder = release_layout(plan)["folder"]
+    return [
+        {
+            "manifest": f"{instance['weights']['path']}/.weights.json",
+            "path": f"{folder}/{name}/checksums.json",
+        }
+        for name, instance in sorted(plan["instances"].items())
+        if any(
+            item["flag"] == "model-checksum" and item["origin"] == "plan" for item in instance["arguments"]
+        )
+    ]
+
+
 def firewall_table(plan: Planned) -> str:
     """The nftables script of the host; empty where nothing of it must be closed."""
     return table_text(plan.get("firewall", {}).get("rules", ()))

@@ -71,6 +71,13 @@ def unfit_kernel_file(world: Any, _tmp: Path) -> list[Refusal]:
     return list(world.plan(facts, serve, moe_files={name: (mine,)}).refusals)
 
 
+def own_directory(world: Any, _tmp: Path) -> list[Refusal]:
+    model = replace(world.catalogues.models["glm-4.7-tiny"], key="/data/mine")
+    catalogues = replace(world.catalogues, models={**world.catalogues.models, "/data/mine": model})
+    serve = {"it": {"model": "/data/mine", "hosts": ["cpu-1"], "checksum_at_start": True}}
+    return list(world.plan(world.hosts("cpu"), serve, catalogues=catalogues).refusals)
+
+
 def mixed(world: Any, _tmp: Path) -> list[Refusal]:
     gpus = [{"model": "a800-sxm4-80gb", "count": 1}, {"model": "h200", "count": 1}]
     return list(world.one("a800", host={"gpus": gpus}, model="glm-4.7-flash").refusals)
@@ -300,6 +307,18 @@ ROWS: dict[str, list[Refusals]] = {
         one("cpu", model="glm-4.7-tiny", environment={"HF_HUB_OFFLINE": "0"}),
     ],
     "nft-missing": [one("h200", 2, {"nft": ""}, model="glm-4.7-fp8")],
+    "checksum-flag": [
+        one(
+            "a800",
+            model="glm-4.7-int8",
+            release="0.5.7",
+            checksum_at_start=True,
+            accept=["below-security-floor"],
+        )
+    ],
+    "checksum-without-manifest": [own_directory],
+    "preserved-thinking-flag": [one("a800", model="glm-4.7-int8", preserved_thinking=True)],
+    "preserved-thinking-template": [one("h200", model="glm-4.6-fp8", preserved_thinking=True)],
     "no-common-network": [no_network],
     "no-compiler": [one("a800-without-toolkit", model="glm-4.7-int8")],
     "no-facts": [
