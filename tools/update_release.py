@@ -2,7 +2,7 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Refresh what files/ holds of one engine release: its flags, its locks, and what follows from them.
+"""Refresh what files/ holds of one engine release: flags, kernel tuning files, locks, and what follows from them.
 
     tools/update_release.py 0.5.23             shows the difference and writes it
     tools/update_release.py 0.5.23 --check     shows it, writes nothing, exits 1 when there is one
@@ -10,7 +10,7 @@
     tools/update_release.py 0.5.23 --no-prove  leaves out the ABI proof, which fetches gigabytes
 
 files/releases/VERSION.yml says which variants to resolve, with which constraints. A version without
-such a file gets only its flags; write the file beside a neighbour's and run this again. Packages come
+such a file gets only the first two; write the file beside a neighbour's and run this again. Packages come
 from the index that pip and uv are configured with on this machine. files/cuda.yml holds what every release
 of a CUDA tag is held to. Before anything is written, the kernel wheels of each lock are proven to fit its
 torch; what does not fit is told, nothing is written, and the exit status is 3.
@@ -37,6 +37,7 @@ sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tools")]
 
 import release_lock
 import yaml
+from ansible_collections.baremetal.sglang.plugins.module_utils import moe_release
 from ansible_collections.baremetal.sglang.plugins.module_utils.flags.contract import render
 from ansible_collections.baremetal.sglang.plugins.module_utils.flags.parse_wheel import parse_wheel
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.elf_wheels import SymbolTables, prove_wheels
@@ -77,6 +78,18 @@ def sources_of(wheel: Path) -> dict[str, str]:
 def contract_text(version: str, wheel: Path) -> str:
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     return render(version, {"name": wheel.name, "sha256": digest}, parse_wheel(sources_of(wheel)))
+
+
+def kernel_files_text(version: str, wheel: Path) -> str:
+    with zipfile.ZipFile(wheel) as archive:
+        names = [
+            name
+            for name in archive.namelist()
+            if name.endswith(f"/{moe_release.MODULE}")
+            or ("/configs/triton_" in name and name.endswith(".json"))
+        ]
+        files = {name: archive.read(name).decode("utf-8") for name in names}
+    return moe_release.render(moe_release.read_wheel(version, files))
 
 
 def resolve(version: str, variant: Mapping[str, Any], python: str, keep: list[str]) -> dict[str, Any]:
@@ -135,6 +148,7 @@ def wanted_files(version: str, only: str, upgrade: bool) -> dict[Path, str]:
     with tempfile.TemporaryDirectory() as name:
         wheel = fetch_wheel(version, Path(name))
         wanted[ROOT / f"files/flags/{version}.json"] = contract_text(version, wheel)
+        wanted[ROOT / f"files/moe/releases/{version}.json"] = kernel_files_text(version, wheel)
     path = ROOT / f"files/releases/{version}.yml"
     if not path.exists():
         print(f"{path.relative_to(ROOT)} is not there: only the flags are made", file=sys.stderr)
@@ -230,7 +244,7 @@ def main() -> int:
         print("\n".join(changed) if changed else f"{options.version}: nothing differs")
         prove = not options.no_prove and any(path.suffix == ".txt" for path in wanted)
         problems = unproven(options.version, wanted) if prove else []
-    except (ResolveError, release_lock.NoWheelError, FetchError) as error:
+    except (ResolveError, moe_release.UnreadableReleaseError, release_lock.NoWheelError, FetchError) as error:
         print(f"FAILED  {error}", file=sys.stderr)
         return 2
     if problems:

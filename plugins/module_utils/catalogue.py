@@ -92,6 +92,8 @@ class Model:
     """{algorithm: EAGLE, num_steps: 3, eagle_topk: 1, num_draft_tokens: 4, draft_architecture: ...}."""
     thinking_budget: dict[str, Any] = field(default_factory=dict)
     """{start: id, end: id, processor: class} where the vocabulary fits the class."""
+    preserved_thinking: dict[str, Any] = field(default_factory=dict)
+    """What the chat template must be told to keep earlier thoughts; empty where it cannot."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Server flags that the model needs everywhere, each {flag: value}."""
     files: dict[str, list[str]] = field(default_factory=dict)

@@ -171,6 +171,8 @@ class HostFacts:
     listening: tuple[dict[str, Any], ...] = ()
     """Taken ports, each {port, address, process, pid}."""
     toolkit: Toolkit = field(default_factory=Toolkit)
+    nft: str | None = None
+    """Path of the program nft, "" when it is not there, None when nobody looked."""
     installed: dict[str, Any] = field(default_factory=dict)
     """What of ours is there: {environments: [...], weights: [...], releases: [...], current, instances: [...]};
     an instance is {name, unit, state, sub_state, result, port, ports, release}."""

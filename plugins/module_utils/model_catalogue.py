@@ -21,6 +21,7 @@ SETTINGS = (
     "trust_remote_code",
     "speculative",
     "thinking_budget",
+    "preserved_thinking",
     "arguments",
     "files",
     "kv_dtype",

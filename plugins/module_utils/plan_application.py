@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .engine_launch import api_port, confinement, launch
+from .firewall import table_text
 
 Planned = Mapping[str, Any]
 ID_LENGTH = 16
@@ -118,6 +119,40 @@ def members(plan: Planned) -> list[dict[str, Any]]:
     ]
 
 
+def kernel_trees(plan: Planned, files: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """The kernel tuning files of each instance that brings some, as the module moe_tree takes them."""
+    folder = release_layout(plan, files)["folder"]
+    return [
+        {
+            **instance["kernels"]["tree"],
+            "path": f"{folder}/{name}/moe",
+            "environment": instance["environment"]["path"],
+        }
+        for name, instance in sorted(plan["instances"].items())
+        if instance["kernels"].get("tree")
+    ]
+
+
+def checksums(plan: Planned, files: Mapping[str, str] | None = None) -> list[dict[str, str]]:
+    """Files of hashes that an engine compares its weights with, made of the manifests beside the weights."""
+    folder = release_layout(plan, files)["folder"]
+    return [
+        {
+            "manifest": f"{instance['weights']['path']}/.weights.json",
+            "path": f"{folder}/{name}/checksums.json",
+        }
+        for name, instance in sorted(plan["instances"].items())
+        if any(
+            item["flag"] == "model-checksum" and item["origin"] == "plan" for item in instance["arguments"]
+        )
+    ]
+
+
+def firewall_table(plan: Planned) -> str:
+    """The nftables script of the host; empty where nothing of it must be closed."""
+    return table_text(plan.get("firewall", {}).get("rules", ()))
+
+
 def unit_word(text: Any) -> str:
     """One word of a unit file: systemd expands % and $, and splits at blanks."""
     escaped = str(text).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
@@ -157,6 +192,7 @@ def units(plan: Planned) -> list[dict[str, Any]]:
                 "launch": launch(plan, name, python),
                 # Two instances may have the same folder name; each has its own code.
                 "compiled_archive": f"{name}-{instance['service']['compiled'].rsplit('/', 1)[1]}.tar.gz",
+                "kernels": instance["kernels"].get("log", {}),
             }
         )
     return found

@@ -43,6 +43,10 @@ class Instance:
     speculative: bool | None = None
     """MTP/EAGLE with the model's own settings; None lets the planner choose."""
     thinking_budget: bool = False
+    preserved_thinking: bool = False
+    """Earlier thoughts stay in the prompt unless a request says otherwise."""
+    checksum_at_start: bool = False
+    """The engine itself compares every weight file with its hash before it loads."""
     served_model_name: str = ""
     """Name that the API answers to; the instance's own name when empty."""
     dist_port: int | None = None
@@ -126,6 +130,8 @@ _KINDS: dict[str, _Kind] = {
     "memory_fraction": _Kind("a number between 0 and 1", _is_fraction, float),
     "speculative": _TRUTH,
     "thinking_budget": _TRUTH,
+    "preserved_thinking": _TRUTH,
+    "checksum_at_start": _TRUTH,
     "served_model_name": _TEXT,
     "dist_port": _PORT,
     "options": _Kind(

@@ -143,3 +143,13 @@ def bundle_entry(bundle: Mapping[str, Any], model: str, revision: str) -> dict[s
         return {}
     skip = len(entry["folder"]) + 1
     return {name[skip:]: bundle["files"][name] for name in entry["files"]}
+
+
+def engine_checksums(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The form that the engine's --model-checksum reads; what it does not load needs no reading."""
+    return {
+        "files": {
+            str(item["path"]): {"sha256": str(item["sha256"]), "size": int(item["size"])}
+            for item in document["files"]
+        }
+    }

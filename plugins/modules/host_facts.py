@@ -180,6 +180,9 @@ facts:
     toolkit:
       description: CUDA home and versions of nvcc, ptxas, the C++ compiler and ninja. Empty when absent.
       type: dict
+    nft:
+      description: Path of the program nft, empty when it is not there.
+      type: str
     installed:
       description: Environments, weights, releases and instances of this collection.
       type: dict

@@ -23,6 +23,9 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.model_catalogue i
     load_models,
     model_of_config,
 )
+from ansible_collections.baremetal.sglang.plugins.module_utils.moe_release import MoeRelease, release_from
+from ansible_collections.baremetal.sglang.plugins.module_utils.moe_tuned import OURS as OURS_TUNED
+from ansible_collections.baremetal.sglang.plugins.module_utils.moe_tuned import USERS, Tuned, tuned_from
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan, PlanResult
@@ -44,7 +47,8 @@ class Shelf:
     systems: dict[str, Any]
     flag_rules: Rules
     lock_hashes: dict[str, str]
-    moe_files: dict[str, Any]
+    moe_files: dict[str, tuple[Tuned, ...]]
+    moe_releases: dict[str, MoeRelease]
     refusals: list[Refusal] = field(default_factory=list)
 
 
@@ -99,6 +103,7 @@ def load_shelf(catalogue_dirs: Iterable[str]) -> Shelf:
         flag_rules=rules_from(rules) if rules else Rules(),
         lock_hashes=_lock_hashes(directories),
         moe_files=_moe_files(directories, refusals),
+        moe_releases=_moe_releases(directories, refusals),
         refusals=refusals,
     )
 
@@ -116,15 +121,35 @@ def _lock_hashes(directories: Iterable[Path]) -> dict[str, str]:
     }
 
 
-def _moe_files(directories: Iterable[Path], refusals: list[Refusal]) -> dict[str, Any]:
-    """Kernel tuning files by name; `files/moe/index.yml` says where each was measured."""
-    found: dict[str, Any] = {}
+def _moe_files(directories: Iterable[Path], refusals: list[Refusal]) -> dict[str, tuple[Tuned, ...]]:
+    """Kernel tuning files by the name that the engine asks for; index.yml beside them says what is known.
+
+    A file in a folder triton_X_Y_Z is for that version of Triton alone.
+    """
+    found: dict[str, tuple[Tuned, ...]] = {}
     for directory in directories:
         index = directory / "moe/index.yml"
         known = (read(index, refusals) or {}) if index.exists() else {}
+        ours = directory == OURS
         for path in sorted((directory / "moe").rglob("E=*.json")):
-            source = str(path.relative_to(ROOT)) if directory == OURS else str(path)
-            found[path.name] = {"source": source, "measured": "", **known.get(path.name, {})}
+            source = str(path.relative_to(ROOT)) if ours else str(path)
+            folder = path.parent.name
+            triton = folder[len("triton_") :].replace("_", ".") if folder.startswith("triton_") else ""
+            tiles = read(path, refusals)
+            item = tuned_from(
+                path.name, tiles, source, OURS_TUNED if ours else USERS, known.get(path.name, {}), triton
+            )
+            found[path.name] = (*found.get(path.name, ()), item)
+    return found
+
+
+def _moe_releases(directories: Iterable[Path], refusals: list[Refusal]) -> dict[str, MoeRelease]:
+    found = {}
+    for directory in directories:
+        for path in sorted((directory / "moe/releases").glob("[0-9]*.json")):
+            document = read(path, refusals)
+            if document:
+                found[path.stem] = release_from(document)
     return found
 
 
@@ -206,8 +231,11 @@ def make_inputs(
         python_kits=tuple(given["python_kits"] or ()),
         addresses=_addresses(hosts, variable),
         moe_files=shelf.moe_files,
+        moe_releases=shelf.moe_releases,
         flag_rules=shelf.flag_rules,
         systems=shelf.systems.get("operating_systems", {}),
+        families=shelf.systems.get("families", {}),
+        swarm=_swarm(hosts, variable),
         declared=known.declared,
         hosts=hosts,
     )
@@ -275,6 +303,15 @@ def _collection_version() -> str:
         manifest = read(ROOT / "MANIFEST.json", unread) or {}
         return str(manifest.get("collection_info", {}).get("version", ""))
     return ""
+
+
+def _swarm(hosts: tuple[str, ...], variable: Callable[[str, str], Any]) -> dict[str, str]:
+    """Hosts that pass weights on to each other, with the address that role swarm takes."""
+    return {
+        host: str(variable(host, "swarm_address") or variable(host, "ansible_host") or host)
+        for host in hosts
+        if variable(host, "weights_transport") == "swarm"
+    }
 
 
 def _addresses(hosts: tuple[str, ...], variable: Callable[[str, str], Any]) -> dict[str, str]:

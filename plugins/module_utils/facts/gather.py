@@ -54,6 +54,7 @@ def gather(io: HostIo, wanted: Wanted) -> HostFacts:
     no_rdma: tuple[RdmaDevice, ...] = ()
     no_python: tuple[Python, ...] = ()
     no_number: int | None = None
+    no_path: str | None = None
     nothing: dict[str, Any] = {}
     nvidia = part("GPUs", lambda: nvidia_facts(io, wanted.products), NvidiaFacts())
     room, disk_faults = part("disks", lambda: disks(io, list(wanted.paths)), no_disks)
@@ -82,6 +83,7 @@ def gather(io: HostIo, wanted: Wanted) -> HostFacts:
         disks=room,
         listening=ports,
         toolkit=part("compilers", lambda: toolkit(io), Toolkit()),
+        nft=part("firewall", lambda: io.program("nft"), no_path),
         installed=part("installed", lambda: installed(io, ports), nothing),
     )
     faults += nvidia.faults + disk_faults

@@ -13,6 +13,7 @@ from . import kernels
 from .attempt import Attempt
 from .case import Case, Inputs
 from .environment import variables
+from .firewall import firewall, network
 from .network import Link
 from .plan import InstancePlan, Plan, Port, plain
 from .release_choice import Choice, summary
@@ -55,6 +56,7 @@ def instance_plan(
         kernels=kernel_files,
         compiles=tried.compiles,
         service=service(case, host, links, environment, kernel_files, weights, tried.compiles),
+        network=network([link.address for link in links.values()]),
         accept=instance.accept,
         warnings=tuple(item for item in tried.advice if item.host in ("", host.host)),
     )
@@ -114,6 +116,9 @@ def _ports(case: Case, rank: int, head: Link) -> list[Port]:
     if case.parallel.nodes > 1:
         if rank == 0:
             ports.append(Port(dist_port(case), "rendezvous", head.address))
+            if case.value("enable-dp-attention"):
+                span = int(case.inputs.policy["ports"]["dp_attention"])
+                ports += [Port(dist_port(case) + n, "dp-attention", head.address) for n in range(1, span + 1)]
         offset = int(case.inputs.policy["ports"]["group_offset"])
         ports.append(Port(case.instance.port + offset, "group", head.address))
     return ports
@@ -127,6 +132,7 @@ def host_plan(inputs: Inputs, facts: HostFacts, instances: Mapping[str, Instance
         host_settings=_host_settings(inputs, facts, instances),
         instances=dict(sorted(instances.items())),
         keep=plain(inputs.policy["keep"]),
+        firewall=firewall(inputs, facts.host, instances),
     )
 
 

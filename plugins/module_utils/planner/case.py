@@ -13,6 +13,8 @@ from ..catalogue import Catalogues, Hardware, Model, Release, Variant
 from ..flags.check import Rules
 from ..flags.contract import Contract
 from ..host_facts import HostFacts
+from ..moe_release import MoeRelease
+from ..moe_tuned import Tuned
 from ..serve_spec import Instance
 from .flag_names import FlagNames
 from .plan import Argument
@@ -40,14 +42,20 @@ class Inputs:
     """Host -> address that the inventory says, used when the facts name none."""
     declared: Mapping[str, HostFacts] = field(default_factory=dict)
     """Declared hardware of hosts whose facts were gathered too."""
-    moe_files: Mapping[str, Any] = field(default_factory=dict)
-    """Kernel tuning files that the collection brings: path below files/moe -> what is known of it."""
+    moe_files: Mapping[str, tuple[Tuned, ...]] = field(default_factory=dict)
+    """Kernel tuning files that the collection and its user bring, by the name that the engine asks for."""
+    moe_releases: Mapping[str, MoeRelease] = field(default_factory=dict)
+    """Version -> the tuning files of its wheel, and how it looks for them."""
     flag_rules: Rules = field(default_factory=Rules)
     """files/flags/rules.json: flags that the collection sets itself."""
     contracts: Mapping[str, Contract] = field(default_factory=dict)
     """Release -> its flags; made from the catalogues once."""
     systems: Mapping[str, Any] = field(default_factory=dict)
     """`operating_systems` of files/operating_systems.yml."""
+    families: Mapping[str, Any] = field(default_factory=dict)
+    """`families` of the same file: names of packages."""
+    swarm: Mapping[str, str] = field(default_factory=dict)
+    """Host -> address, of the hosts that pass weights on to each other."""
     hosts: tuple[str, ...] = ()
     """Every host of the inventory; those of `facts` when not given."""
 

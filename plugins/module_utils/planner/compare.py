@@ -36,6 +36,7 @@ def differences(before: Document | None, after: Document | None) -> list[str]:
     for name in sorted(set(old) & set(new)):
         lines += [f"{name}: {line}" for line in _instance(old[name], new[name])]
     lines += _mapping("host", _settings(before), _settings(after))
+    lines += _mapping("firewall port", _firewall(before), _firewall(after))
     return lines
 
 
@@ -53,6 +54,11 @@ def _settings(document: Document) -> dict[str, Any]:
     return {**settings, **{f"folder {item['path']}": f"{item['owner']} {item['mode']}" for item in folders}}
 
 
+def _firewall(document: Document) -> dict[str, Any]:
+    rules = document.get("firewall", {}).get("rules", ())
+    return {str(rule["port"]): f"from {_listed(rule['sources']) or 'the host alone'}" for rule in rules}
+
+
 def _instance(old: Document, new: Document) -> list[str]:
     lines = []
     if (before := _release(old)) != (after := _release(new)):
@@ -66,6 +72,11 @@ def _instance(old: Document, new: Document) -> list[str]:
     lines += _flags(_by_flag(old), _by_flag(new))
     lines += _mapping("variable", _variables(old), _variables(new))
     lines += _mapping("port", _ports(old), _ports(new))
+    lines += _change(
+        "addresses",
+        _listed(old.get("network", {}).get("allow")),
+        _listed(new.get("network", {}).get("allow")),
+    )
     lines += _change("kernel file", _kernel(old), _kernel(new))
     lines += _mapping("compiler", _compiler(old), _compiler(new))
     return lines
@@ -93,7 +104,9 @@ def _ports(item: Document) -> dict[str, Any]:
 
 def _kernel(item: Document) -> str:
     kernels = item.get("kernels", {})
-    return " from ".join(str(kernels[key]) for key in ("moe_file", "source") if kernels.get(key))
+    words = " from ".join(str(kernels[key]) for key in ("moe_file", "source") if kernels.get(key))
+    files = kernels.get("tree", {}).get("files", ())
+    return " ".join([words, *(f"({item['sha256'][:8]})" for item in files[:1])])
 
 
 def _compiler(item: Document) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from . import hosts as host_checks
 from .assemble import host_plan, instance_plan
 from .attempt import Attempt, Setting, attempt
 from .case import Inputs
+from .firewall import firewall, missing_nft, open_swarm
 from .network import links
 from .plan import InstancePlan, PlanResult
 from .release_choice import Candidate, Choice, Rejection, choose, matches_pin, newest_first
@@ -60,10 +61,13 @@ def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
         for host, plan in plans.items():
             made.setdefault(host, {})[instance.name] = plan
     refusals += [*host_checks.port_clashes(made), *_disks(inputs, made)]
+    for host, found in made.items():
+        refusals += missing_nft(inputs, inputs.facts[host], firewall(inputs, host, found))
     refusals = _once(refusals)
     if refusals:
         return PlanResult({}, tuple(refusals), tuple(_once(advice)))
     hosts = {host: host_plan(inputs, inputs.facts[host], found) for host, found in sorted(made.items())}
+    advice += open_swarm(inputs)
     return PlanResult(hosts, (), tuple(_once(advice)))
 
 

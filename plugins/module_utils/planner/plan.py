@@ -37,7 +37,7 @@ class EnvironmentVariable:
 class Port:
     port: int
     purpose: str
-    """api, health, rendezvous."""
+    """api, health, rendezvous, group, dp-attention."""
     address: str
 
 
@@ -67,6 +67,8 @@ class InstancePlan:
     compiles: dict[str, Any]
     service: dict[str, Any] = field(default_factory=dict)
     """How the unit starts, is watched and ends, and what it may touch."""
+    network: dict[str, list[str]] = field(default_factory=dict)
+    """Addresses and kinds of socket that the unit may use: {allow, families}."""
     accept: tuple[str, ...] = ()
     warnings: tuple[Advice, ...] = ()
 
@@ -87,6 +89,8 @@ class Plan:
     instances: dict[str, InstancePlan] = field(default_factory=dict)
     keep: dict[str, int] = field(default_factory=dict)
     """How much of what is old stays; not part of what a release is."""
+    firewall: dict[str, Any] = field(default_factory=dict)
+    """{rules: [{port, what, sources}]}; empty where nothing listens for other hosts. Not part of what a release is."""
     schema: int = SCHEMA
     warnings: tuple[Advice, ...] = ()
 

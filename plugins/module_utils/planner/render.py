@@ -87,9 +87,12 @@ def _instance_lines(plan: InstancePlan) -> list[str]:
         lines.append(_line("memory", memory_bar(plan.memory)))
     lines.append(_line("context", _context_words(plan)))
     lines.append(_line("draft", str(plan.context.get("speculative", ""))))
+    lines.append(_line("behaves", _behaviour_words(plan)))
     if plan.kernels:
         lines.append(_line("kernels", str(plan.kernels.get("words", ""))))
     lines.append(_line("compiles", _compile_words(plan)))
+    if parallel["nnodes"] > 1:
+        lines.append(_line("network", _network_words(plan)))
     for number, advice in enumerate(plan.warnings, 1):
         lines.append(_line("warns" if number == 1 else "", f"{number}: {advice.what} [{advice.where}]"))
     return [part for line in lines for part in _wrapped(line)]
@@ -144,6 +147,34 @@ def _context_words(plan: InstancePlan) -> str:
     if context.get("full_length_requests"):
         words += f"; {context['full_length_requests']} full-length requests at once"
     return words
+
+
+def _behaviour_words(plan: InstancePlan) -> str:
+    """Parsers and modes, each only where it is on."""
+    words = [
+        f"{word} {plan.argument(flag)}"
+        for word, flag in (
+            ("tools", "tool-call-parser"),
+            ("thoughts", "reasoning-parser"),
+            ("quantization", "quantization"),
+        )
+        if plan.argument(flag)
+    ]
+    words += [
+        word
+        for word, flag in (
+            ("thoughts of earlier turns kept", "default-chat-template-kwargs"),
+            ("thinking budget and other logit processors", "enable-custom-logit-processor"),
+            ("weights hashed at each start", "model-checksum"),
+        )
+        if plan.argument(flag)
+    ]
+    return ", ".join(words) or "nothing parsed"
+
+
+def _network_words(plan: InstancePlan) -> str:
+    ports = ", ".join(f"{port.port} {port.purpose}" for port in plan.ports)
+    return f"{ports}: open to its {plan.parallel['nnodes']} hosts only"
 
 
 def _compile_words(plan: InstancePlan) -> str:

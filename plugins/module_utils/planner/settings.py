@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,8 @@ from .compilers import Source
 from .plan import Argument
 
 PLAN, MODEL, HARDWARE, RELEASE = "plan", "model", "hardware", "release"
+TEMPLATE_DEFAULTS = "default-chat-template-kwargs"
+CHECKSUMS = "checksums.json"
 TYPED_KEYS = {
     "context_length": "context-length",
     "kv_cache_dtype": "kv-cache-dtype",
@@ -118,6 +121,14 @@ def _model(case: Case, found: Arguments) -> None:
         found.put("kv-cache-dtype", model.kv_dtype, f"{model.key} wants it", MODEL)
     if case.instance.thinking_budget:
         found.put("enable-custom-logit-processor", True, "the thinking budget is such a processor")
+    if case.instance.preserved_thinking and model.preserved_thinking:
+        told = json.dumps(model.preserved_thinking, sort_keys=True)
+        found.offer(
+            TEMPLATE_DEFAULTS, told, "thoughts of earlier turns stay, unless a request says otherwise", MODEL
+        )
+    if case.instance.checksum_at_start:
+        path = f"{case.inputs.policy['directories']['root']}/current/{case.instance.name}/{CHECKSUMS}"
+        found.offer("model-checksum", path, f"serve.{case.instance.name}.checksum_at_start")
 
 
 def _backends(case: Case, found: Arguments, source: Source) -> None:

@@ -57,7 +57,7 @@ def room(tmp_path: Path, hardware: dict[str, Any] | None = None, **serve: Any) -
 
 @pytest.mark.parametrize(
     ("inventory", "release", "hosts"),
-    [("a800", "0.5.10.post1", 1), ("spark", "0.5.23", 4)],
+    [("a800", "0.5.10.post1", 1), ("a800-580", "0.5.23", 1), ("spark", "0.5.23", 4)],
 )
 def test_an_inventory_of_ours_plans_with_no_edits(
     tmp_path: Path, inventory: str, release: str, hosts: int

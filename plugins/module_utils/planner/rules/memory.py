@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from ...refusal import Advice, Refusal
 from ..case import Case
-from ..kernels import tile_problems
+from ..kernels import tile_problems, unfit
 from .registry import Finding, Rule, releases_with
 
 
@@ -58,7 +58,7 @@ def default_tiles(case: Case) -> Iterator[Finding]:
     if not problems:
         return
     able = releases_with(case, lambda features: "low-smem-fp8-tiles" in features)
-    fix = "add a kernel file for this GPU below files/moe"
+    fix = "add a kernel file for this GPU below moe/ of a directory in catalogue_dirs"
     if able:
         fix = f"use release: {able[-1]}, which takes smaller tiles, or {fix}"
     yield Refusal(
@@ -68,6 +68,17 @@ def default_tiles(case: Case) -> Iterator[Finding]:
         f"{'; '.join(problems)}: the first long prompt ends the engine",
         fix,
     )
+
+
+def unfit_kernel_file(case: Case) -> Iterator[Finding]:
+    for source, problems in unfit(case):
+        yield Refusal(
+            "kernel-file-unfit",
+            case.head.host,
+            source,
+            f"this kernel file would be used, and cannot run on {case.hardware.key}: {problems}",
+            "tune it on this GPU, or take it out of the directory: the plan then takes the next best",
+        )
 
 
 def swap(case: Case) -> Iterator[Finding]:
@@ -100,6 +111,7 @@ RULES = (
     ),
     Rule("memory-fraction-unified", "What the engine takes the host lacks.", fraction),
     Rule("moe-tile-too-large", "Default tiles are made for large GPUs.", default_tiles, of_release=True),
+    Rule("kernel-file-unfit", "What the user brings is used, or refused by name.", unfit_kernel_file),
     Rule("swap-on-unified-memory", "A freeze is worse than a failure.", swap),
     Rule("memlock", "RDMA registers memory.", memlock),
 )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from ...refusal import Advice, Refusal
 from ..case import Case
+from ..settings import TEMPLATE_DEFAULTS
 from .registry import Finding, Rule, true_text
 
 DP_ATTENTION_RISK = "dp-attention-unauthenticated"
@@ -81,6 +82,55 @@ def checksum(case: Case) -> Iterator[Finding]:
         )
 
 
+def checksum_at_start(case: Case) -> Iterator[Finding]:
+    where = f"serve.{case.instance.name}.checksum_at_start = true"
+    if not case.instance.checksum_at_start:
+        return
+    if case.model.key.startswith("/"):
+        yield Refusal(
+            "checksum-without-manifest",
+            case.head.host,
+            where,
+            f"{case.model.key} is a directory of yours: the collection keeps no hashes of its files",
+            "remove it, or serve a model of the catalogue, whose weights come with a manifest",
+        )
+    elif case.value("model-checksum") is None:
+        able = [key for key in case.able if key != case.release.key]
+        yield Refusal(
+            "checksum-flag",
+            case.head.host,
+            where,
+            f"{case.release.key} has no --model-checksum",
+            "remove it: the collection verifies every weight file itself"
+            + (f"; or use release: {' or '.join(able)}" if able else ""),
+        )
+
+
+def preserved_thinking(case: Case) -> Iterator[Finding]:
+    if not case.instance.preserved_thinking:
+        return
+    where = f"serve.{case.instance.name}.preserved_thinking = true"
+    if not case.model.preserved_thinking:
+        yield Refusal(
+            "preserved-thinking-template",
+            case.head.host,
+            where,
+            f"the chat template of {case.model.key} has no switch that keeps earlier thoughts",
+            "remove preserved_thinking, or say preserved_thinking in the model's catalogue entry",
+        )
+    elif case.value(TEMPLATE_DEFAULTS) is None:
+        told = ", ".join(
+            f"{key}: {str(value).lower()}" for key, value in case.model.preserved_thinking.items()
+        )
+        yield Refusal(
+            "preserved-thinking-flag",
+            case.head.host,
+            where,
+            f"{case.release.key} has no --{TEMPLATE_DEFAULTS}: it cannot be the default there",
+            f"remove it; each request then says chat_template_kwargs ({told}) for itself",
+        )
+
+
 def offline(case: Case) -> Iterator[Finding]:
     for name in OFFLINE:
         value = case.instance.environment.get(name)
@@ -114,6 +164,8 @@ def owned_variables(case: Case) -> Iterator[Finding]:
 
 
 RULES = (
+    Rule("checksum-at-start", "Hashes need a manifest, and a flag.", checksum_at_start),
+    Rule("preserved-thinking", "A wish that nothing fulfils is refused.", preserved_thinking),
     Rule(
         "trust-remote-code",
         "Code from a checkpoint is only worth it when the engine lacks the model.",

@@ -102,6 +102,8 @@ def test_recording_of_this_machine_plays_the_same() -> None:
 def test_a_real_h200_that_was_recorded() -> None:
     """One GPU passed through to a virtual machine: its fabric is the owner's affair, not a fault."""
     recording = json.loads(capture("nvidia_smi/recorded-h200-580.159.04.json"))
+    # Nobody asked for it when the recording was made.
+    recording["answers"][json.dumps(["program", "nft"])] = recording["facts"]["nft"] = ""
     facts = play(recording)
     assert facts.to_dict() == recording["facts"]
     gpu = facts.with_models(shipped_hardware()).gpus[0]

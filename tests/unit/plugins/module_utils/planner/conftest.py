@@ -112,9 +112,11 @@ class World:
                 "lock_hashes": self.shelf.lock_hashes,
                 "collection": "0.0.0",
                 "moe_files": self.shelf.moe_files,
+                "moe_releases": self.shelf.moe_releases,
                 "flag_rules": self.shelf.flag_rules,
                 "contracts": self.contracts,
                 "systems": self.shelf.systems["operating_systems"],
+                "families": self.shelf.systems["families"],
                 **changes,
             }
         )

@@ -44,6 +44,7 @@ ROWS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
     "no-rdma": ("h200", 2, FP8, {}),
     "other-parser": ("h200", 1, {**FP8, "options": {"tool-call-parser": "glm45"}}, {}),
     "spec-v2-variable-gone": ("h200", 1, {**FP8, "environment": {"SGLANG_ENABLE_SPEC_V2": "1"}}, {}),
+    "swarm-port-open": ("h200", 2, FP8, {}),
     "swap-on-unified-memory": ("spark", 1, SMALL, {"swap_gib": 16.0}),
     "trust-remote-code": ("h200", 1, {**FP8, "options": {"trust-remote-code": True}}, {}),
     "watchdog-short": ("h200", 1, {**FP8, "options": {"watchdog-timeout": 60}}, {}),
@@ -53,7 +54,10 @@ QUIET = ("h200", 1, FP8, {})
 
 def told(world: Any, row: tuple[str, int, dict[str, Any], dict[str, Any]]) -> list[Any]:
     kind, count, wanted, host = row
-    return list(world.one(kind, count, host, **wanted).advice)
+    facts = world.hosts(kind, count, **host)
+    # Names, where the firewall needs addresses.
+    swarm = {name: name for name in facts} if row is ROWS["swarm-port-open"] else {}
+    return list(world.plan(facts, {"it": {"hosts": list(facts), **wanted}}, swarm=swarm).advice)
 
 
 def codes_in_source() -> set[str]:

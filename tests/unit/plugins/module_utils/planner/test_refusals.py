@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import Disk, Fault
 from ansible_collections.baremetal.sglang.plugins.module_utils.model_shape import Quantization
+from ansible_collections.baremetal.sglang.plugins.module_utils.moe_tuned import USERS, tuned_from
 from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import Refusal
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import facts_at_hand, plan_inputs
 
@@ -59,6 +60,22 @@ def with_model(change: dict[str, Any], kind: str = "a800", count: int = 1, **wan
         )
 
     return run
+
+
+def unfit_kernel_file(world: Any, _tmp: Path) -> list[Refusal]:
+    name = "E=161,N=384,device_name=NVIDIA_GB10,dtype=fp8_w8a8,per_channel_quant=True.json"
+    tile = {"BLOCK_SIZE_M": 128, "BLOCK_SIZE_N": 256, "BLOCK_SIZE_K": 128, "num_stages": 4}
+    mine = tuned_from(name, {"1": tile}, f"/mine/moe/{name}", USERS, {})
+    facts = world.hosts("spark", 4)
+    serve = {"it": {"model": "glm-4.7-fp8", "hosts": list(facts)}}
+    return list(world.plan(facts, serve, moe_files={name: (mine,)}).refusals)
+
+
+def own_directory(world: Any, _tmp: Path) -> list[Refusal]:
+    model = replace(world.catalogues.models["glm-4.7-tiny"], key="/data/mine")
+    catalogues = replace(world.catalogues, models={**world.catalogues.models, "/data/mine": model})
+    serve = {"it": {"model": "/data/mine", "hosts": ["cpu-1"], "checksum_at_start": True}}
+    return list(world.plan(world.hosts("cpu"), serve, catalogues=catalogues).refusals)
 
 
 def mixed(world: Any, _tmp: Path) -> list[Refusal]:
@@ -248,6 +265,7 @@ ROWS: dict[str, list[Refusals]] = {
     "instance-name": [serve({"GLM 4.7": {"model": "glm-4.7-tiny", "hosts": ["cpu-1"]}})],
     "int8-needs-flag": [one("a800", model="glm-4.7-int8", options={"quantization": None})],
     "inventory-empty": [lambda world, _tmp: list(world.plan({}, {}).refusals)],
+    "kernel-file-unfit": [unfit_kernel_file],
     "kv-fp8-capability": [
         one(
             "a800",
@@ -288,6 +306,19 @@ ROWS: dict[str, list[Refusals]] = {
         one("cpu", model="glm-4.7-tiny", options={"model-checksum": "zai-org/GLM-4.7"}),
         one("cpu", model="glm-4.7-tiny", environment={"HF_HUB_OFFLINE": "0"}),
     ],
+    "nft-missing": [one("h200", 2, {"nft": ""}, model="glm-4.7-fp8")],
+    "checksum-flag": [
+        one(
+            "a800",
+            model="glm-4.7-int8",
+            release="0.5.7",
+            checksum_at_start=True,
+            accept=["below-security-floor"],
+        )
+    ],
+    "checksum-without-manifest": [own_directory],
+    "preserved-thinking-flag": [one("a800", model="glm-4.7-int8", preserved_thinking=True)],
+    "preserved-thinking-template": [one("h200", model="glm-4.6-fp8", preserved_thinking=True)],
     "no-common-network": [no_network],
     "no-compiler": [one("a800-without-toolkit", model="glm-4.7-int8")],
     "no-facts": [

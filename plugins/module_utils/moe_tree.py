@@ -1,0 +1,60 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The whole tree for SGLANG_MOE_CONFIG_DIR: the planned file first, then the release's own for this GPU.
+
+The variable replaces the release's tree, so whatever the engine looks for besides must be in it as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections.abc import Iterable, Mapping
+
+from .moe_config import parse_name
+
+NOTE = "ORIGIN.txt"
+
+
+class TreeError(Exception):
+    """The environment does not hold what the plan was made for."""
+
+
+def for_device(names: Iterable[str], device: str) -> list[str]:
+    """Those of triton_X_Y_Z/NAME that an engine on this GPU could ask for."""
+    found = []
+    for name in names:
+        parsed = parse_name(posixpath.basename(name))
+        if parsed is not None and parsed.device == device:
+            found.append(name)
+    return sorted(found)
+
+
+def wanted(
+    files: Iterable[Mapping[str, str]],
+    shipped: Mapping[str, bytes],
+    leave_out: Iterable[str],
+    note: str,
+) -> dict[str, bytes]:
+    """Path below the tree -> content. `shipped` are the release's own for this GPU, by triton_X_Y_Z/NAME."""
+    left = set(leave_out)
+    tree = {
+        f"configs/{name}": content
+        for name, content in shipped.items()
+        if posixpath.basename(name) not in left
+    }
+    for entry in files:
+        content = entry["content"].encode()
+        if entry["copy"]:
+            if entry["copy"] not in shipped:
+                raise TreeError(f"the environment has no {entry['copy']}, which the plan takes")
+            content = shipped[entry["copy"]]
+        found = hashlib.sha256(content).hexdigest()
+        if found != entry["sha256"]:
+            raise TreeError(
+                f"{entry['copy'] or entry['path']} has sha256 {found}, the plan checked {entry['sha256']}"
+            )
+        tree[entry["path"]] = content
+    tree[NOTE] = f"{note}\n".encode()
+    return tree

@@ -1,0 +1,114 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which ports of a host must be reached from which addresses only."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..host_facts import HostFacts
+from ..refusal import Advice, Refusal
+from .case import Inputs
+from .plan import InstancePlan
+
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+FAMILIES = ("AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK")
+"""Netlink tells the ranks the host's interfaces."""
+
+
+def network(addresses: Iterable[str]) -> dict[str, list[str]]:
+    """Whom the unit of an instance may talk to, and through which kinds of socket."""
+    others = sorted({str(ipaddress.ip_network(item)) for item in addresses if not _loopback(item)})
+    return {"allow": [*LOOPBACK, *others], "families": list(FAMILIES)}
+
+
+def _loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
+
+
+def firewall(inputs: Inputs, host: str, instances: Mapping[str, InstancePlan]) -> dict[str, Any]:
+    """Empty where nothing listens for other hosts: then nothing is asked of the host either."""
+    rules = [rule for name, plan in sorted(instances.items()) for rule in _of_instance(host, name, plan)]
+    rules += _swarm(inputs, host)
+    if not any(rule["sources"] for rule in rules):
+        return {}
+    return {"rules": sorted(rules, key=lambda rule: (rule["port"], rule["what"]))}
+
+
+def _of_instance(host: str, name: str, plan: InstancePlan) -> list[dict[str, Any]]:
+    addresses = plan.parallel["addresses"]
+    members = sorted(set(addresses.values())) if len(addresses) > 1 else []
+    here = ("127.0.0.1", addresses[host])
+    return [
+        {
+            "port": port.port,
+            "what": f"{name}: {port.purpose}"
+            + (f", of {', '.join(plan.parallel['hosts'])}" if members else ""),
+            "sources": members,
+        }
+        for port in plan.ports
+        if port.address in here
+    ]
+
+
+def _swarm(inputs: Inputs, host: str) -> list[dict[str, Any]]:
+    if host not in inputs.swarm or len(inputs.swarm) < 2 or unknown_peers(inputs):
+        return []
+    sources = sorted(set(inputs.swarm.values()))
+    return [
+        {
+            "port": int(inputs.policy["ports"]["swarm"]),
+            "what": "weights from host to host",
+            "sources": sources,
+        }
+    ]
+
+
+def unknown_peers(inputs: Inputs) -> list[str]:
+    """Hosts of the swarm whose address is a name: no rule can be written for them."""
+    found = []
+    for host, address in inputs.swarm.items():
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            found.append(host)
+    return found
+
+
+def missing_nft(inputs: Inputs, host: HostFacts, wanted: Mapping[str, Any]) -> list[Refusal]:
+    """Only a host that was looked at; what is declared says nothing of it."""
+    if not wanted or host.nft != "":
+        return []
+    system: Mapping[str, Any] = next(
+        (item for item in inputs.systems.values() if item.get("id") == host.os.id), {}
+    )
+    family = inputs.families.get(str(system.get("family", "")), {})
+    package = str(family.get("packages", {}).get("nftables", "")) or "nftables"
+    ports = ", ".join(str(rule["port"]) for rule in wanted["rules"])
+    return [
+        Refusal(
+            "nft-missing",
+            host.host,
+            "nft = not found",
+            f"ports {ports} must be closed to strangers, and the host has no program nft",
+            f"install package {package}; a bundle with bundle_debs carries it in debs/",
+        )
+    ]
+
+
+def open_swarm(inputs: Inputs) -> list[Advice]:
+    unknown = unknown_peers(inputs)
+    if not unknown or len(inputs.swarm) < 2:
+        return []
+    return [
+        Advice(
+            "swarm-port-open",
+            unknown[0],
+            f"swarm_address of {', '.join(unknown)}",
+            f"is no address, so port {inputs.policy['ports']['swarm']} is left open while weights move: give an "
+            "IP address as swarm_address",
+        )
+    ]

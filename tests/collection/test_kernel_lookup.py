@@ -1,0 +1,117 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The releases' own look-up, run for real on a tree of ours: it takes the planned file and says so.
+
+The module of each wheel is run with stand-ins for what it imports: torch, triton and the server's settings.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import types
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.baremetal.sglang.plugins.module_utils.kernel_log import problems, read
+from ansible_collections.baremetal.sglang.plugins.module_utils.moe_release import MODULE, Message
+from ansible_collections.baremetal.sglang.plugins.module_utils.moe_tree import for_device, wanted
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import Indexes
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import WheelCache
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import Target, parse_lock
+from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.conftest import World
+
+ROOT = Path(__file__).parents[2]
+CACHE = Path.home() / ".cache/baremetal-sglang/wheels"
+LOCKS = {
+    "0.5.10.post1": ("0.5.10.post1-cu128-x86_64-py3.11.txt", "2.28"),
+    "0.5.23": ("0.5.23-cu130-x86_64-py3.11.txt", "2.36"),
+}
+CASES = {
+    "a800": ("a800", 1, {"model": "glm-4.7-int8"}, "0.5.10.post1", (161, 192, "int8_w8a8")),
+    "a800-580": ("a800-580", 1, {"model": "glm-4.7-int8"}, "0.5.23", (161, 192, "int8_w8a8")),
+    "spark": ("spark", 4, {"model": "glm-4.7-fp8"}, "0.5.23", (161, 384, "fp8_w8a8")),
+    "h200": ("h200", 1, {"model": "glm-4.7-fp8"}, "0.5.23", (161, 192, "fp8_w8a8")),
+}
+
+
+@pytest.fixture(scope="module")
+def wheels() -> dict[str, zipfile.ZipFile]:
+    found = {}
+    for version, (lock, glibc) in LOCKS.items():
+        pins = [pin for pin in parse_lock((ROOT / "files/locks" / lock).read_text()) if pin.name == "sglang"]
+        (path,) = WheelCache(CACHE, print).complete(pins, Target("3.11", "x86_64", glibc), Indexes())
+        found[version] = zipfile.ZipFile(path)
+    return found
+
+
+def look_up(archive: zipfile.ZipFile, device: str, triton: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """get_moe_configs of the wheel, on a GPU and a Triton that are not here."""
+    module = next(name for name in archive.namelist() if name.endswith(f"/{MODULE}"))
+    settings = types.SimpleNamespace(
+        enable_deterministic_inference=False,
+        deterministic=types.SimpleNamespace(enable_deterministic_inference=False),
+    )
+    stands = {
+        "torch": {"cuda": types.SimpleNamespace(is_available=lambda: False), "dtype": object},
+        "triton": {"__version__": triton},
+        "sglang": {},
+        "sglang.srt": {},
+        "sglang.srt.utils": {"get_device_name": lambda: device, "is_hip": lambda: False},
+        "sglang.srt.server_args": {"get_global_server_args": lambda: settings},
+        "sglang.srt.runtime_context": {"get_exec": lambda: settings},
+    }
+    for name, values in stands.items():
+        stand = types.ModuleType(name)
+        vars(stand).update(values)
+        monkeypatch.setitem(sys.modules, name, stand)
+    scope: dict[str, Any] = {"__name__": "looked_up", "__file__": "/nowhere/x.py"}
+    exec(compile(archive.read(module).decode(), module, "exec"), scope)
+    return scope["get_moe_configs"]
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+@pytest.mark.parametrize("broken", ["", "file", "folder"])
+def test_the_engine_takes_the_planned_file(
+    case: str, broken: str, wheels: dict[str, zipfile.ZipFile], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    kind, count, serve, version, (experts, width, dtype) = CASES[case]
+    plan = World(load_shelf([])).instance(kind, count, **serve)
+    assert plan.release["version"] == version
+    kernels, archive = plan.kernels, wheels[version]
+    folder = kernels["tree"]["shipped"]
+    inside = [name[len(folder) + 1 :] for name in archive.namelist() if name.startswith(f"{folder}/")]
+    shipped = {
+        name: archive.read(f"{folder}/{name}") for name in for_device(inside, kernels["tree"]["device"])
+    }
+    tree = wanted(kernels["tree"]["files"], shipped, kernels["tree"]["leave_out"], kernels["tree"]["note"])
+    for name, content in tree.items():
+        planned = name == kernels["tree"]["files"][0]["path"]
+        if planned and broken == "file":
+            continue
+        target = tmp_path / (
+            name.replace("configs/", "configs/triton_0_0_1/") if planned and broken else name
+        )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    monkeypatch.setenv("SGLANG_MOE_CONFIG_DIR", str(tmp_path))
+    triton = plan.environment["versions"]["triton"]
+    look = look_up(archive, kernels["tree"]["device"].replace("_", " "), triton, monkeypatch)
+    with caplog.at_level(logging.INFO):
+        tiles = look(experts, width, dtype, 0, 0, per_channel_quant=True, down_moe=False)
+        look(experts, width, dtype, 0, 0, per_channel_quant=True, down_moe=True)
+    said = read(
+        [line.getMessage().replace(str(tmp_path), kernels["directory"]) for line in caplog.records],
+        [Message(item["outcome"], item["text"]) for item in kernels["log"]["messages"]],
+    )
+    wrong = problems(said, kernels["log"])
+    if broken:
+        assert wrong, [item.words() for item in said]
+    else:
+        assert wrong == []
+        assert tiles and 4096 in tiles
