@@ -93,7 +93,7 @@ def unpack(archive: str, folder: str, owner: tuple[int, int], sha256: str = "") 
 def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: str) -> None:
     parts = member.name.split("/")
     if not member.isfile() or member.name.startswith("/") or {"", ".", ".."} & set(parts):
-        raise CompiledCodeError(f"{tar.name}: {member.name!r} is no file below the folder")
+        raise CompiledCodeError(f"{tar.name!s}: {member.name!r} is no file below the folder")
     path = os.path.join(folder, *parts)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     source: Any = tar.extractfile(member)
