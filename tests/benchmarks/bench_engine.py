@@ -8,6 +8,7 @@ SGLANG_ENVIRONMENT may name an environment of the whole lock; else one is made f
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
@@ -105,7 +106,7 @@ def launcher_cost(host: EngineHost) -> dict[str, float]:
     return {"resident MB": resident, "CPU %": busy}
 
 
-def run(host: EngineHost) -> dict[str, Any]:
+def run(host: EngineHost, rounds: int) -> dict[str, Any]:
     done = host.play("host engine")
     if done.returncode:
         raise SystemExit(done.stdout[-4000:])
@@ -113,7 +114,7 @@ def run(host: EngineHost) -> dict[str, Any]:
     cost = launcher_cost(host)
     host.ssh("systemctl stop sglang-tiny")
     unit, hand, cold, killed = [], [], [], []
-    for number in range(ROUNDS):
+    for number in range(rounds):
         begun = time.monotonic()
         host.ssh("systemctl start --no-block sglang-tiny")
         until_token(host)
@@ -139,6 +140,9 @@ def run(host: EngineHost) -> dict[str, Any]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         os.environ["BAREMETAL_LAB_DIR"] = str(folder / "lab")
@@ -163,7 +167,7 @@ def main() -> None:
             del plan["instances"]["toy"]
             host = EngineHost(lab, inventory, plan)
             publish_weights(host.root() / WEIGHTS)
-            found = run(host)
+            found = run(host, options.rounds)
         finally:
             lab.down()
     for name, value in found.items():

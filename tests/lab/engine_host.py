@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils import weights_files, weights_manifest
 from ansible_collections.baremetal.sglang.plugins.module_utils.flags.contract import contract_from
 from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import HostFacts
+from ansible_collections.baremetal.sglang.plugins.module_utils.plan_application import units
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import Indexes
@@ -34,6 +36,7 @@ CACHE = Path(os.environ.get("BAREMETAL_CACHE_DIR", Path.home() / ".cache" / "bar
 WHOLE = os.environ.get("SGLANG_ENVIRONMENT", "")
 LOCK = REPOSITORY / "files/locks/0.5.23-cu130-x86_64-py3.11.txt"
 REAL, FAKE = "/opt/sglang/envs/real", "/opt/sglang/envs/fake"
+STAND_IN = "/opt/sglang/stand-in"
 PLAY = [
     {
         "hosts": "all",
@@ -88,6 +91,10 @@ def make_plan(host: str, **serve: Any) -> dict[str, Any]:
         for variable in instance["environment_variables"]:
             variable["value"] = variable["value"].replace(before, place)
     return json.loads(json.dumps(plan))  # type: ignore[no-any-return]
+
+
+def without_stand_in(plan: dict[str, Any]) -> dict[str, Any]:
+    return plan | {"instances": {"tiny": plan["instances"]["tiny"]}}
 
 
 def real_environment(folder: Path) -> list[dict[str, Any]]:
@@ -148,6 +155,7 @@ class EngineHost:
     lab: Any
     inventory: Path
     plan: dict[str, Any]
+    launch: str = ""
 
     def ssh(self, command: str, check: bool = True, timeout: float = 120) -> str:
         return str(self.lab.host("e1").ssh(command, check=check, timeout=timeout).stdout).strip()
@@ -158,9 +166,7 @@ class EngineHost:
     def play(self, roles: str, *words: str, plan: dict[str, Any] | None = None, **said: Any) -> Any:
         playbook, variables = self.inventory.with_name("play.yml"), self.inventory.with_name("said.json")
         playbook.write_text(yaml.safe_dump(PLAY), encoding="utf-8")
-        # The stand-in speaks no OpenAI API.
-        real = "{{ plan_of_host | baremetal.sglang.planned_units | selectattr('name', 'eq', 'tiny') }}"
-        given = {"plan_of_host": plan or self.plan, "roles": roles.split(), "verify_units": real, **said}
+        given = {"plan_of_host": without_stand_in(plan or self.plan), "roles": roles.split(), **said}
         variables.write_text(json.dumps(given), encoding="utf-8")
         return subprocess.run(
             [Path(sys.prefix) / "bin/ansible-playbook", "-i", self.inventory, playbook, "-e", f"@{variables}", *words],
@@ -208,6 +214,30 @@ class EngineHost:
             time.sleep(0.2)
         return said
 
+    def install_stand_in(self) -> None:
+        """Unit, launcher and launch.json as the role lays them down, in a place of its own: it speaks no OpenAI API."""
+        (unit,) = [unit for unit in units(self.plan) if unit["name"] == "toy"]
+        unit = json.loads(json.dumps(unit).replace("/opt/sglang/current", STAND_IN))
+        place = self.root() / STAND_IN.lstrip("/")
+        (place / "toy").mkdir(parents=True)
+        (place / "toy/env").symlink_to(FAKE)
+        self.launch = json.dumps(unit["launch"])
+        role = REPOSITORY / "roles/engine"
+        shutil.copytree(
+            role / "files/launcher", place / "launcher", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        template = (role / "templates/sglang.service.j2").read_text()
+        text = jinja2.Environment(trim_blocks=True).from_string(template).render(engine_unit=unit)
+        (self.root() / "etc/systemd/system/sglang-toy.service").write_text(text + "\n")
+        self.ssh("systemctl daemon-reload")
+
+    def amend(self, **sections: Any) -> None:
+        """Changes what the stand-in's launch.json says."""
+        launch = json.loads(self.launch)
+        for key, value in sections.items():
+            launch[key].update(value)
+        (self.root() / STAND_IN.lstrip("/") / "toy/launch.json").write_text(json.dumps(launch))
+
     def behave(self, **how: Any) -> None:
         path = "/var/lib/sglang/toy/behave.json"
         self.ssh(f"cat >{path} <<'END'\n{json.dumps(how)}\nEND\nchmod 644 {path}")
@@ -217,6 +247,7 @@ class EngineHost:
         self.ssh(
             "systemctl stop sglang-toy; rm -f /var/lib/sglang/toy/starts.json; systemctl reset-failed sglang-toy"
         )
+        self.amend()
         self.behave(**how)
 
     def processes(self, name: str) -> dict[int, str]:
