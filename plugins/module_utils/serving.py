@@ -53,17 +53,19 @@ def unit_state(run: RunCommand, unit: str) -> dict[str, str]:
 
 def last_lines(run: RunCommand, unit: str, since: float = 0.0) -> list[str]:
     """The server's own, without systemd's remarks about it."""
+    # Backwards: from --since on, --lines would count the first ones.
     words = [
         "journalctl",
         f"_SYSTEMD_UNIT={unit}",
+        "--reverse",
         "--lines",
         str(LAST_LINES),
         "--output",
         "cat",
-        "--no-pager",
     ]
-    _unused, out, _unused = run([*words, *([f"--since=@{int(since)}"] if since else [])])
-    return [line for line in str(out).splitlines() if line.strip() and line != "-- No entries --"]
+    _unused, out, _unused = run([*words, "--no-pager", *([f"--since=@{int(since)}"] if since else [])])
+    lines = [line for line in str(out).splitlines() if line.strip() and line != "-- No entries --"]
+    return lines[::-1]
 
 
 def ended(state: dict[str, str], restarts: int) -> str:

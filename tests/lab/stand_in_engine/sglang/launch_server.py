@@ -64,6 +64,8 @@ def end(_number: int, _frame: object) -> None:
 def main() -> None:
     print(f"server_args: {sys.argv[1:]}", flush=True)
     signal.signal(signal.SIGTERM, end)
+    for number in range(40):
+        print(f"a line of many: {number}", flush=True)
     if TOKENS == 1:
         raise ValueError(f"max_total_tokens={TOKENS} is not enough for one request of {NAME}")
     time.sleep(1e6 if TOKENS == 2 else behaviour("start"))
