@@ -53,8 +53,9 @@ def unsafe_names(files: Iterable[Entry]) -> list[str]:
             problems.append(f"the name {path!r} would leave the folder")
         if path in seen:
             problems.append(f"{path} is listed twice")
-        if {"", ".."} & set(path_at_source(entry).split("/")):
-            problems.append(f"the name {path_at_source(entry)!r} would leave the source")
+        origin = str(entry.get("source_path") or "")
+        if origin and {"", ".", ".."} & set(origin.split("/")):
+            problems.append(f"the name {origin!r} would leave the source")
         seen.add(path)
     problems += [
         f"{path} is a file and a folder"

@@ -315,9 +315,10 @@ def main() -> None:
     )
     packages = Packages(module)
     try:
-        if module.check_mode or module.params["step"] == "probe":
+        if module.check_mode:
             result = packages.apply()
         else:
+            # A look waits too: what another run is installing is not missing much longer.
             with lock.held(LOCK, f"packages {', '.join(module.params['names'])}") as handle:
                 packages.handles = [handle]
                 result = packages.apply()

@@ -36,6 +36,14 @@ def test_unsafe_names(paths: list[str], words: list[str]) -> None:
     assert swarm_host.unsafe_names([entry(path) for path in paths]) == words
 
 
+@pytest.mark.parametrize("origin", ["../a", "/a", "b/../a", "b//a"])
+def test_a_name_that_leaves_the_source(origin: str) -> None:
+    assert swarm_host.unsafe_names([entry("a") | {"source_path": origin}]) == [
+        f"the name {origin!r} would leave the source"
+    ]
+    assert swarm_host.unsafe_names([entry("a") | {"source_path": "wheels/a"}]) == []
+
+
 def test_links_are_seen_wherever_they_are_on_the_way(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "folder").symlink_to(tmp_path / "real")

@@ -428,12 +428,12 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
-def test_killed_and_taken_up_again(run: Run, share: float) -> None:
+@pytest.mark.parametrize("share, rate", [(0.05, 1_000_000), (0.5, 1_000_000), (0.85, 300_000)])
+def test_killed_and_taken_up_again(run: Run, share: float, rate: int) -> None:
     """SIGKILL when so much has come; the next run fetches only the rest."""
     total = sum(map(len, FILES.values()))
     with FakeHub(
-        FILES, answers={name: [("slow", 1_000_000)] for name in FILES if name.endswith("tensors")}
+        FILES, answers={name: [("slow", rate)] for name in FILES if name.endswith("tensors")}
     ) as hub:
         staging = run.folder.with_name("local.partial")
 
