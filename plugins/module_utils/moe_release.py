@@ -150,7 +150,7 @@ def _messages(version: str, lookup: ast.FunctionDef) -> list[Message]:
             outcome = next((meaning for word, meaning in OUTCOMES if word in text), "")
             if not outcome:
                 raise UnreadableReleaseError(f"{version}: {LOOKUP} says something new: {text}")
-            message = Message(outcome, text.split(ADVICE)[0])
+            message = Message(outcome, text.split(ADVICE, maxsplit=1)[0])
             if message not in found:
                 found.append(message)
     missing = {FILE, FALLBACK, DEFAULT, UP, NEVER} - {item.outcome for item in found}

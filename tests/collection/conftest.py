@@ -10,10 +10,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import Indexes
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import WheelCache
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import Target, parse_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -125,3 +129,22 @@ def oldest() -> Path:
         cwd=ROOT,
     )
     return ROOT / ".venv-oldest/bin"
+
+
+ENGINE_LOCKS = {
+    "0.5.10.post1": ("0.5.10.post1-cu128-x86_64-py3.11.txt", "2.28"),
+    "0.5.23": ("0.5.23-cu130-x86_64-py3.11.txt", "2.36"),
+}
+
+
+@pytest.fixture(scope="session")
+def engine_wheels() -> dict[str, zipfile.ZipFile]:
+    """The engine's own wheels, the last release with either way to look for kernel files."""
+    folder = Path(__file__).parents[2] / "files/locks"
+    cache = WheelCache(Path.home() / ".cache/baremetal-sglang/wheels", print)
+    found = {}
+    for version, (lock, glibc) in ENGINE_LOCKS.items():
+        pins = [pin for pin in parse_lock((folder / lock).read_text()) if pin.name == "sglang"]
+        (path,) = cache.complete(pins, Target("3.11", "x86_64", glibc), Indexes())
+        found[version] = zipfile.ZipFile(path)
+    return found

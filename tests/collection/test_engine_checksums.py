@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from .test_kernel_lookup import ROOT, wheels  # noqa: F401
-
+ROOT = Path(__file__).parents[2]
 VERIFIER = "sglang/srt/utils/model_file_verifier.py"
 
 
@@ -33,7 +32,7 @@ def checksums(manifest: Path, path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("version", ["0.5.10.post1", "0.5.23"])
 def test_the_engine_finds_a_damaged_file(
     version: str,
-    wheels: dict[str, zipfile.ZipFile],  # noqa: F811
+    engine_wheels: dict[str, zipfile.ZipFile],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -48,12 +47,12 @@ def test_the_engine_finds_a_damaged_file(
     assert checksums(weights / ".weights.json", path)["changed"]
     assert not checksums(weights / ".weights.json", path)["changed"]
 
-    bar = types.ModuleType("tqdm")
-    bar.tqdm = lambda found, **_words: found  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "tqdm", bar)
+    progress = types.ModuleType("tqdm")
+    progress.tqdm = lambda found, **_words: found  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tqdm", progress)
     verifier = types.ModuleType("verifier")
     monkeypatch.setitem(sys.modules, "verifier", verifier)
-    exec(compile(wheels[version].read(VERIFIER).decode(), VERIFIER, "exec"), vars(verifier))
+    exec(compile(engine_wheels[version].read(VERIFIER).decode(), VERIFIER, "exec"), vars(verifier))
     verifier.verify(model_path=str(weights), checksums_source=str(path))
     (weights / "part/model.safetensors").write_text("part/model.safetensorz")
     with pytest.raises(verifier.IntegrityError, match=r"part/model\.safetensors"):

@@ -19,34 +19,15 @@ import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.kernel_log import problems, read
 from ansible_collections.baremetal.sglang.plugins.module_utils.moe_release import MODULE, Message
 from ansible_collections.baremetal.sglang.plugins.module_utils.moe_tree import for_device, wanted
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import Indexes
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import WheelCache
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import Target, parse_lock
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.conftest import World
 
-ROOT = Path(__file__).parents[2]
-CACHE = Path.home() / ".cache/baremetal-sglang/wheels"
-LOCKS = {
-    "0.5.10.post1": ("0.5.10.post1-cu128-x86_64-py3.11.txt", "2.28"),
-    "0.5.23": ("0.5.23-cu130-x86_64-py3.11.txt", "2.36"),
-}
 CASES = {
     "a800": ("a800", 1, {"model": "glm-4.7-int8"}, "0.5.10.post1", (161, 192, "int8_w8a8")),
     "a800-580": ("a800-580", 1, {"model": "glm-4.7-int8"}, "0.5.23", (161, 192, "int8_w8a8")),
     "spark": ("spark", 4, {"model": "glm-4.7-fp8"}, "0.5.23", (161, 384, "fp8_w8a8")),
     "h200": ("h200", 1, {"model": "glm-4.7-fp8"}, "0.5.23", (161, 192, "fp8_w8a8")),
 }
-
-
-@pytest.fixture(scope="module")
-def wheels() -> dict[str, zipfile.ZipFile]:
-    found = {}
-    for version, (lock, glibc) in LOCKS.items():
-        pins = [pin for pin in parse_lock((ROOT / "files/locks" / lock).read_text()) if pin.name == "sglang"]
-        (path,) = WheelCache(CACHE, print).complete(pins, Target("3.11", "x86_64", glibc), Indexes())
-        found[version] = zipfile.ZipFile(path)
-    return found
 
 
 def look_up(archive: zipfile.ZipFile, device: str, triton: str, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -77,13 +58,13 @@ def look_up(archive: zipfile.ZipFile, device: str, triton: str, monkeypatch: pyt
 @pytest.mark.parametrize("case", sorted(CASES))
 @pytest.mark.parametrize("broken", ["", "file", "folder"])
 def test_the_engine_takes_the_planned_file(
-    case: str, broken: str, wheels: dict[str, zipfile.ZipFile], tmp_path: Path,
+    case: str, broken: str, engine_wheels: dict[str, zipfile.ZipFile], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     kind, count, serve, version, (experts, width, dtype) = CASES[case]
     plan = World(load_shelf([])).instance(kind, count, **serve)
     assert plan.release["version"] == version
-    kernels, archive = plan.kernels, wheels[version]
+    kernels, archive = plan.kernels, engine_wheels[version]
     folder = kernels["tree"]["shipped"]
     inside = [name[len(folder) + 1 :] for name in archive.namelist() if name.startswith(f"{folder}/")]
     shipped = {

@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.firewall import table_text
 
-HEAD = """\
-table inet baremetal_sglang
-delete table inet baremetal_sglang
-table inet baremetal_sglang {
-	chain input {
-		type filter hook input priority -5; policy accept;
-		iif "lo" accept
-"""
+HEAD = "\n".join(
+    [
+        "table inet baremetal_sglang",
+        "delete table inet baremetal_sglang",
+        "table inet baremetal_sglang {",
+        "\tchain input {",
+        "\t\ttype filter hook input priority -5; policy accept;",
+        '\t\tiif "lo" accept',
+        "",
+    ]
+)
 OPENING = "tcp flags & (syn | ack) == syn"
 ROWS: list[tuple[list[dict[str, Any]], list[str]]] = [
     (

@@ -21,8 +21,8 @@ SMALL = {"1": {"BLOCK_SIZE_M": 16, "BLOCK_SIZE_N": 32, "BLOCK_SIZE_K": 64, "num_
 LARGE = {"1": {"BLOCK_SIZE_M": 128, "BLOCK_SIZE_N": 256, "BLOCK_SIZE_K": 128, "num_stages": 4}}
 
 
-def users(name: str, tiles: Any = SMALL, triton: str = "", **known: Any) -> Any:
-    return tuned_from(name, tiles, f"/mine/moe/{name}", USERS, known, triton)
+def users(name: str, tiles: Any = None, triton: str = "", **known: Any) -> Any:
+    return tuned_from(name, tiles or SMALL, f"/mine/moe/{name}", USERS, known, triton)
 
 
 def kernels(world: Any, kind: str, count: int = 1, files: Any = (), **wanted: Any) -> dict[str, Any]:
