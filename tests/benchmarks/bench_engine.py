@@ -86,7 +86,7 @@ def by_hand(host: EngineHost) -> dict[str, float]:
     variables = [f"{name}={value}" for name, value in launch["environment"].items()]
     words = ["env", "-i", *variables, "setpriv", "--reuid", "sglang", "--regid", "sglang", "--clear-groups",
              *launch["argv"]]  # fmt: skip
-    host.ssh(f"cd /var/lib/sglang/tiny && setsid {shlex.join(words)} >/tmp/by-hand.log 2>&1 </dev/null &")
+    host.ssh(f"cd /var/lib/sglang/tiny; setsid {shlex.join(words)} >/tmp/by-hand.log 2>&1 </dev/null &")
     until_token(host)
     found = measure(host)
     host.ssh("pkill -KILL -u sglang; sleep 1; rm -f /dev/shm/*", check=False)

@@ -245,7 +245,7 @@ class EngineHost:
     def fresh(self, **how: Any) -> None:
         """The stand-in serves, with no failures remembered."""
         self.ssh(
-            "systemctl stop sglang-toy; rm -f /var/lib/sglang/toy/starts.json; systemctl reset-failed sglang-toy"
+            "systemctl stop sglang-toy; rm -f /var/lib/sglang/toy/starts.json; systemctl reset-failed sglang-toy || true"
         )
         self.amend()
         self.behave(**how)
