@@ -326,6 +326,9 @@ def test_doctor_names_each_damage_with_what_to_do(room: Room, tmp_path: Path) ->
         assert f"{item['what']} -> {item['fix']}" in said
     assert "NOT SERVING" in room.fails("status", **served)
     room.works("site", "--tags", "weights,engine", **served)
+    kept = room.ssh(f"ls {RELEASES}").split()
+    assert set(room.record()["served"][-2:]) <= set(kept)
+    assert len(kept) == 3, "as many as files/policy.yml says"
     room.works("doctor", **served)
 
 
