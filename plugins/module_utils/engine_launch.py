@@ -37,6 +37,7 @@ def launch(plan: Planned, name: str, python: str) -> dict[str, Any]:
                 "checks", "start", "watch", "drain_seconds", "restart", "logs", "compiled", "compiled_keep",
             )
         },
+        **({"group": service["group"]} if service.get("group") else {}),
     }  # fmt: skip
 
 
@@ -47,7 +48,7 @@ def api_port(instance: Planned) -> Planned:
 def confinement(instance: Planned) -> dict[str, Any]:
     """What the unit's directives print."""
     service = instance["service"]
-    start = service["start"]
+    start, group = service["start"], service.get("group") or {}
     return {
         "devices": service["devices"],
         "modules": ["nvidia_uvm"] if service["checks"]["driver"] else [],
@@ -56,7 +57,8 @@ def confinement(instance: Planned) -> dict[str, Any]:
         "start_seconds": start["seconds"] + start["stall_seconds"] + START_MARGIN_SECONDS,
         "watchdog_seconds": service["watch"]["watchdog_seconds"],
         "stop_seconds": service["drain_seconds"] + STOP_MARGIN_SECONDS,
-        # Twice as many as the launcher allows: this bound is for a launcher that cannot count.
-        "start_burst": 2 * len(service["restart"]["delays"]),
-        "start_interval": service["restart"]["window_seconds"],
+        # Twice as many as the launcher allows: this bound is for a launcher that cannot count. A group waits for its
+        # members again and again, without counting.
+        "start_burst": group.get("start_burst", 2 * len(service["restart"]["delays"])),
+        "start_interval": group.get("start_interval", service["restart"]["window_seconds"]),
     }

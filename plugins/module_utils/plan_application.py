@@ -169,7 +169,11 @@ def units(plan: Planned) -> list[dict[str, Any]]:
     for name, instance in sorted(plan["instances"].items()):
         python = f"{current}/{name}/env/bin/python"
         # Isolated: neither the user's site folder nor a variable changes what the launcher is.
-        words = [python, "-I", "-S", "-B", f"{current}/launcher", f"{current}/{name}/launch.json"]
+        launcher = ["-S", "-B", f"{current}/launcher"]
+        if instance["parallel"]["nnodes"] > 1:
+            # torchrun's agent; it starts the launcher on all hosts together.
+            launcher = ["-B", f"{current}/launcher/agent.py"]
+        words = [python, "-I", *launcher, f"{current}/{name}/launch.json"]
         found.append(
             {
                 "name": name,

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..host_facts import HostFacts
@@ -60,6 +63,18 @@ def instance_plan(
         accept=instance.accept,
         warnings=tuple(item for item in tried.advice if item.host in ("", host.host)),
     )
+
+
+def one_release(plans: Mapping[str, InstancePlan]) -> dict[str, InstancePlan]:
+    """The members of a group are one release: what changes for any of them is a new one for all."""
+    if len(plans) < 2:
+        return dict(plans)
+    said = json.dumps([plain(plan) for _host, plan in sorted(plans.items())], sort_keys=True, default=str)
+    release = hashlib.sha256(said.encode()).hexdigest()[:16]
+    return {
+        host: replace(plan, service={**plan.service, "group": {**plan.service["group"], "release": release}})
+        for host, plan in plans.items()
+    }
 
 
 def _release(case: Case, choice: Choice) -> dict[str, Any]:
@@ -121,6 +136,8 @@ def _ports(case: Case, rank: int, head: Link) -> list[Port]:
                 ports += [Port(dist_port(case) + n, "dp-attention", head.address) for n in range(1, span + 1)]
         offset = int(case.inputs.policy["ports"]["group_offset"])
         ports.append(Port(case.instance.port + offset, "group", head.address))
+        members = int(case.inputs.policy["ports"]["members_offset"])
+        ports.append(Port(case.instance.port + members, "members", head.address))
     return ports
 
 

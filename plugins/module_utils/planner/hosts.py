@@ -239,7 +239,7 @@ def port_clashes(made: Mapping[str, Mapping[str, InstancePlan]]) -> list[Refusal
         taken: dict[int, tuple[str, str]] = {}
         for name, plan in plans.items():
             for port in plan.ports:
-                if port.purpose == "group" and plan.parallel["node_rank"]:
+                if port.purpose in ("group", "members") and plan.parallel["node_rank"]:
                     continue
                 other, purpose = taken.setdefault(port.port, (name, port.purpose))
                 both_said = {purpose, port.purpose} <= {"api", "health"} and other != name

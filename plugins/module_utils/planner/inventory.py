@@ -15,7 +15,7 @@ from ..host_facts import HostFacts
 from ..refusal import Advice, Refusal, did_you_mean
 from ..serve_spec import Instance, parse_serve
 from . import hosts as host_checks
-from .assemble import host_plan, instance_plan
+from .assemble import host_plan, instance_plan, one_release
 from .attempt import Attempt, Setting, attempt
 from .case import Inputs
 from .firewall import firewall, missing_nft, open_swarm
@@ -196,7 +196,7 @@ def _plan_instance(inputs: Inputs, instance: Instance, gpus: Mapping[str, tuple[
     plans = {
         host.host: instance_plan(inputs, tried, choice, rank, host, ends) for rank, host in enumerate(members)
     }
-    return plans, tried, refusals, advice
+    return one_release(plans), tried, refusals, advice
 
 
 def _idle(setting: Setting) -> list[Advice]:
@@ -224,6 +224,7 @@ def _ports(inputs: Inputs, setting: Setting, tried: Attempt) -> list[Refusal]:
         if host.host == setting.hosts[0].host and len(setting.hosts) > 1:
             wanted[dist_port(tried.case)] = "rendezvous"
             wanted[setting.instance.port + int(inputs.policy["ports"]["group_offset"])] = "group"
+            wanted[setting.instance.port + int(inputs.policy["ports"]["members_offset"])] = "members"
         refusals += host_checks.port_problems(host, setting.instance, wanted)
     return refusals
 

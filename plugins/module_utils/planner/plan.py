@@ -37,7 +37,7 @@ class EnvironmentVariable:
 class Port:
     port: int
     purpose: str
-    """api, health, rendezvous, group, dp-attention."""
+    """api, health, rendezvous, group, members, dp-attention."""
     address: str
 
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +14,7 @@ from ..host_facts import HostFacts
 from .case import Case
 from .network import Link
 from .plan import plain
+from .settings import dist_port
 
 # In the words of DeviceAllow=: a node, or char- and a name out of /proc/devices.
 OF_EVERY_GPU = ("/dev/nvidiactl", "char-nvidia-uvm", "char-nvidia-caps*")
@@ -54,7 +57,50 @@ def service(
         "devices": _devices(case, host, links[host.host]),
         "addresses": sorted({link.address for link in links.values()} - {"127.0.0.1", ""}),
         "address_families": _families(links.values()),
+        **({"group": group(case, host, links)} if case.parallel.nodes > 1 else {}),
     }
+
+
+def group(case: Case, host: HostFacts, links: Mapping[str, Link]) -> dict[str, Any]:
+    """Who the members are, in the order of ranks, and how their agents meet."""
+    policy, ports = case.inputs.policy["engine"]["group"], case.inputs.policy["ports"]
+    hosts = case.parallel.hosts
+    members = [{"host": name, "address": links[name].address} for name in hosts]
+    rank, head = hosts.index(host.host), members[0]["address"]
+    meet = case.instance.port + int(ports["group_offset"])
+    return {
+        "id": hashlib.sha256(json.dumps([case.instance.name, members]).encode()).hexdigest()[:16],
+        "members": members,
+        "rank": rank,
+        "channel_port": case.instance.port + int(ports["members_offset"]),
+        "ports": [meet, dist_port(case)],
+        "torchrun": _torchrun(case, policy, rank, head, members[rank]["address"], meet),
+        **{
+            key: policy[key]
+            for key in ("lost_seconds", "blame_seconds", "wait_seconds", "skew_seconds", "start_burst",
+                        "start_interval")
+        },
+    }  # fmt: skip
+
+
+def _torchrun(case: Case, policy: Mapping[str, Any], rank: int, head: str, own: str, port: int) -> list[str]:
+    """One launcher a host; what fails is never started again by torchrun, but by systemd, on all hosts."""
+    endpoint = f"[{head}]:{port}" if ":" in head else f"{head}:{port}"
+    settings = {
+        "is_host": int(rank == 0),
+        "join_timeout": policy["join_seconds"],
+        "last_call_timeout": 1,
+        "keep_alive_interval": 2,
+        "keep_alive_max_attempt": 3,
+        "read_timeout": policy["lost_seconds"],
+    }
+    return [
+        *("--nnodes", str(case.parallel.nodes), "--nproc-per-node", "1", "--max-restarts", "0"),
+        *("--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--local-addr", own),
+        *("--rdzv-id", f"{case.instance.name}-{{generation}}"),
+        *("--rdzv-conf", ",".join(f"{key}={value}" for key, value in settings.items())),
+        *("--monitor-interval", "0.5"),
+    ]
 
 
 def _start(policy: Mapping[str, Any], size: int, compiling: bool) -> dict[str, int]:

@@ -49,6 +49,7 @@ class Launcher:
     def __init__(self, launch: dict[str, Any], systemd: speech.Systemd) -> None:
         self.launch, self.systemd = launch, systemd
         self.address = (launch["address"], launch["port"])
+        self.grouped = "group" in launch
         self.stop = False
         self.wake = threading.Event()
         self.words = LastWords()
@@ -67,15 +68,14 @@ class Launcher:
     # --- the whole life ---
 
     def run(self) -> int:
+        if self.grouped:
+            # To the agent of the group, which is the unit's main process.
+            self.systemd.say(f"X_PID={os.getpid()}")
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._asked_to_stop)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: self.wake.set())
         try:
-            if self.restarts.exhausted:
-                raise DownError(self.restarts.reason or "it was killed each time before it served")
-            self._back_off()
-            self.restarts.begin(time.monotonic())
-            self._remember()
+            self._count()
             self._last_checks()
             self._start()
             self._until_ready()
@@ -98,6 +98,16 @@ class Launcher:
             raise StopError
 
     # --- before ---
+
+    def _count(self) -> None:
+        """A group is counted by its agent, for all members together."""
+        if self.grouped:
+            return
+        if self.restarts.exhausted:
+            raise DownError(self.restarts.reason or "it was killed each time before it served")
+        self._back_off()
+        self.restarts.begin(time.monotonic())
+        self._remember()
 
     def _back_off(self) -> None:
         delay, failures = self.restarts.delay, len(self.restarts.failures)
@@ -247,10 +257,8 @@ class Launcher:
         members = processes.Members(self.pid, launch["logs"]["members"])
         begun = time.monotonic()
         where = f"{launch['address']}:{launch['port']}"
-        self.systemd.status(
-            f"serving {launch['serves']} on {where}, first token after {begun - self.started:.0f} s",
-            "READY=1",
-        )
+        what = f"serving {launch['serves']} on {where}, first token" if launch["head"] else "its ranks are up"
+        self.systemd.status(f"{what} after {begun - self.started:.0f} s", "READY=1")
         threading.Thread(target=self._prune, daemon=True).start()
         fed, good = float("-inf"), False
         while True:
@@ -311,6 +319,12 @@ class Launcher:
         self.systemd.status(f"requests still ran after {seconds} s: they are cut off")
 
     def _fail(self, why: str) -> int:
+        if self.grouped:
+            self.systemd.say(f"X_DOWN={decisions.one_line(why, 500)}")
+            self.systemd.status(why)
+            if self.pid:
+                processes.kill_tree(self.pid)
+            return FAILED
         self.restarts.reason = decisions.one_line(why, 500)
         gave_up = self.restarts.exhausted
         self._remember(gave_up)
@@ -320,6 +334,8 @@ class Launcher:
         return GAVE_UP if gave_up else FAILED
 
     def _remember(self, gave_up: bool = False) -> None:
+        if self.grouped:
+            return
         part = self.record_path + ".part"
         with contextlib.suppress(OSError):
             with open(part, "w", encoding="utf-8") as stream:

@@ -28,7 +28,7 @@ def test_one_host_alone_asks_for_nothing(world: Any) -> None:
 
 def test_a_group_is_closed_to_strangers(world: Any) -> None:
     plans = world.one("spark", 4, **SERVE).plans
-    assert rules(plans["spark-1"]) == {30000: GROUP, 31000: GROUP, 32000: GROUP}
+    assert rules(plans["spark-1"]) == {30000: GROUP, 31000: GROUP, 32000: GROUP, 33000: GROUP}
     # The others listen for nobody but their dummy health server.
     assert rules(plans["spark-3"]) == {30000: GROUP}
     for plan in plans.values():
