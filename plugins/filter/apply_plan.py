@@ -18,6 +18,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils import (
     doctor,
     plan_application,
 )
+from ansible_collections.baremetal.sglang.plugins.module_utils.release import together
 
 
 def plain(value: Any) -> Any:
@@ -74,4 +75,5 @@ class FilterModule:
             "planned_proofs": _filter(plan_application.proofs),
             "planned_units": _filter(plan_application.units),
             "release_layout": _filter(plan_application.release_layout),
+            "together_trouble": _filter(together.trouble),
         }

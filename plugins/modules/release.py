@@ -24,9 +24,13 @@ options:
       - V(prepared) lays down O(layout) beside what serves.
       - V(switched) makes O(layout), or O(id), what the host serves.
       - V(restarted) restarts O(instances) of the current release.
+      - V(begun), V(proved) and then V(settled) or V(returned) are a switch in steps, for hosts that serve an instance
+        together. Each is taken on all of them before the next one. V(begun) does all but ask for tokens, and nothing on a
+        host that serves alone; V(proved) asks; V(settled) ends the switch; V(returned) starts the release before again,
+        which V(proved) and V(settled) then follow. A failure is returned as RV(problem), so that all hosts hear of it.
       - V(absent) takes away units, releases, state and caches.
     type: str
-    choices: [prepared, switched, restarted, absent]
+    choices: [prepared, switched, restarted, begun, proved, settled, returned, absent]
     required: true
   layout:
     description: What the filter P(baremetal.sglang.release_layout#filter) gives for the plan of the host.
@@ -37,8 +41,16 @@ options:
   id:
     description: Name of a release that is on the host already; V(previous) is the one that served before the current one.
     type: str
+  restart:
+    description: With O(state=begun), restarts O(instances) of the current release.
+    type: bool
+    default: false
+  why:
+    description: With O(state=returned), why the new release is given up; it is kept for the next look.
+    type: str
+    default: ""
   instances:
-    description: Which instances O(state=restarted) restarts; all, when empty.
+    description: Which instances O(state=restarted) or O(restart) restarts; all, when empty.
     type: list
     elements: str
     default: []
@@ -104,7 +116,20 @@ EXAMPLES = r"""
 RETURN = r"""
 release:
   description: Name of the release.
-  returned: unless O(state=absent)
+  returned: when a release was chosen
+  type: str
+alone:
+  description: Whether the host serves nothing together with others.
+  returned: when O(state=begun)
+  type: bool
+peers:
+  description: The hosts that serve something together with this one, itself among them.
+  returned: when O(state=begun)
+  type: list
+  elements: str
+problem:
+  description: Why a step that hosts take together failed here; empty where it did not.
+  returned: always
   type: str
 report:
   description: What was done, a line each.
@@ -168,7 +193,7 @@ def prepared(module: AnsibleModule, host: Host) -> dict[str, Any]:
 
 def target(module: AnsibleModule, found: switching.Found) -> str:
     given = module.params
-    if given["state"] == "restarted":
+    if given["state"] == "restarted" or given["restart"]:
         return found.current
     if given["layout"]:
         return str(given["layout"]["id"])
@@ -183,7 +208,7 @@ def target(module: AnsibleModule, found: switching.Found) -> str:
 
 
 def forced(module: AnsibleModule, found: switching.Found) -> list[str]:
-    if module.params["state"] != "restarted":
+    if module.params["state"] != "restarted" and not module.params["restart"]:
         return []
     release = found.releases.get(found.current)
     if release is None:
@@ -258,7 +283,77 @@ def absent(module: AnsibleModule, host: Host) -> dict[str, Any]:
     return {"changed": bool(paths), "removed": paths, "report": paths, "diff": {"before": lines, "after": ""}}
 
 
-STATES = {"prepared": prepared, "switched": switched, "restarted": switched, "absent": absent}
+def begun(module: AnsibleModule, host: Host) -> dict[str, Any]:
+    found = host.found()
+    live = found.releases.get(found.current)
+    alone = {"changed": False, "alone": True, "peers": [], "report": []}
+    try:
+        units = forced(module, found)
+        name = target(module, found)
+    except RefusedError:
+        # A host that serves alone is refused by the step that it takes alone.
+        if not switching.together(live.plan if live else None):
+            return alone
+        raise
+    if module.check_mode and module.params["layout"]:
+        found = imagined(module, found, name)
+    peers = switching.together(live.plan if live else None, found.releases[name].plan)
+    if not peers:
+        return alone
+    decided = switching.decide(found, name, units)
+    lines = host.words(found, decided)
+    if decided.changes and not module.check_mode:
+        gone = host.lacking(found.releases[name], live)
+        if gone:
+            raise RefusedError(
+                f"release {name} cannot serve: {'; '.join(gone)}: site.yml brings what it needs"
+            )
+        host.begin(found, decided)
+    return {
+        "changed": decided.changes,
+        "alone": False,
+        "peers": peers,
+        "release": name,
+        "report": lines,
+        "diff": {"before": "", "after": "".join(f"{line}\n" for line in lines)} if decided.changes else {},
+    }
+
+
+def proved(module: AnsibleModule, host: Host) -> dict[str, Any]:
+    answers = host.prove(host.found())
+    return {"changed": False, "report": [f"{unit}: serves" for unit in sorted(answers)]}
+
+
+def settled(module: AnsibleModule, host: Host) -> dict[str, Any]:
+    changed = host.settle(host.found())
+    pruned = host.prune(module.params["keep"], module.check_mode)
+    return {"changed": changed or bool(pruned), "pruned": pruned, "report": []}
+
+
+def returned(module: AnsibleModule, host: Host) -> dict[str, Any]:
+    back = host.give_back(host.found(), module.params["why"])
+    none = "no other release has served here, so there is none to go back to"
+    return {"changed": bool(back), "release": back, "report": [f"back on release {back}" if back else none]}
+
+
+STATES = {
+    "prepared": prepared,
+    "switched": switched,
+    "restarted": switched,
+    "begun": begun,
+    "proved": proved,
+    "settled": settled,
+    "returned": returned,
+    "absent": absent,
+}
+TOGETHER = ("begun", "proved", "settled", "returned")
+
+
+def say_failure(module: AnsibleModule, problem: str) -> None:
+    """In a step that hosts take together a failure is an answer: the others must hear it before anything ends."""
+    if module.params["state"] not in TOGETHER:
+        module.fail_json(msg=problem)
+    module.exit_json(changed=False, problem=problem, alone=False, peers=[], report=[problem])
 
 
 def main() -> None:
@@ -268,6 +363,8 @@ def main() -> None:
             "layout": {"type": "dict"},
             "plan": {"type": "dict"},
             "id": {"type": "str"},
+            "restart": {"type": "bool", "default": False},
+            "why": {"type": "str", "default": ""},
             "instances": {"type": "list", "elements": "str", "default": []},
             "root": {"type": "path", "default": "/opt/sglang"},
             "paths": {"type": "list", "elements": "path", "default": []},
@@ -280,6 +377,7 @@ def main() -> None:
         required_if=[
             ("state", "prepared", ("layout", "plan")),
             ("state", "switched", ("layout", "id"), True),
+            ("state", "begun", ("layout", "id", "restart"), True),
         ],
         required_together=[("layout", "plan")],
         mutually_exclusive=[("layout", "id")],
@@ -304,11 +402,12 @@ def main() -> None:
             with lock.held(host.lock, f"the release {given['state']}", LOCK_SECONDS):
                 result = work(module, host)
     except RefusedError as error:
-        module.fail_json(msg=f"REFUSED  {error}")
+        say_failure(module, f"REFUSED  {error}")
     except SwitchError as error:
-        module.fail_json(msg=str(error))
+        say_failure(module, str(error))
     except OSError as error:
-        module.fail_json(msg=f"{given['state']}: {error}; run again to go on from there")
+        say_failure(module, f"{given['state']}: {error}; run again to go on from there")
+    result.setdefault("problem", "")
     module.exit_json(**result)
 
 

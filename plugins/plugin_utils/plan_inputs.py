@@ -236,6 +236,7 @@ def make_inputs(
         systems=shelf.systems.get("operating_systems", {}),
         families=shelf.systems.get("families", {}),
         swarm=_swarm(hosts, variable),
+        before={host: variable(host, "plan_on_host") or {} for host in hosts},
         declared=known.declared,
         hosts=hosts,
     )

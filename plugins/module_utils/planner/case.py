@@ -54,6 +54,8 @@ class Inputs:
     """`operating_systems` of files/operating_systems.yml."""
     families: Mapping[str, Any] = field(default_factory=dict)
     """`families` of the same file: names of packages."""
+    before: Mapping[str, Any] = field(default_factory=dict)
+    """Host -> the plan that it has, where it was looked at."""
     swarm: Mapping[str, str] = field(default_factory=dict)
     """Host -> address, of the hosts that pass weights on to each other."""
     hosts: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from ..hardware_catalogue import entry_to_add, key_of
 from ..host_facts import Fault, Gpu, HostFacts
 from ..refusal import Advice, Refusal, closest
 from ..serve_spec import Instance
+from .case import Inputs
 from .plan import InstancePlan
 
 Findings = tuple[list[Refusal], list[Advice]]
@@ -254,6 +255,26 @@ def port_clashes(made: Mapping[str, Mapping[str, InstancePlan]]) -> list[Refusal
                         f"give serve.{name} another {'port' if port.purpose != 'rendezvous' else 'dist_port'}",
                     )
                 )
+    return refusals
+
+
+def elsewhere(inputs: Inputs, host: str) -> list[Refusal]:
+    """A host that serves in a group which this inventory knows nothing of: to take it away would end that group."""
+    known = inputs.hosts or tuple(inputs.facts)
+    refusals = []
+    for name, instance in (inputs.before.get(host) or {}).get("instances", {}).items():
+        parallel = instance.get("parallel", {})
+        members = list(parallel.get("hosts", ()))
+        if int(parallel.get("nnodes", 1)) > 1 and members and members[0] not in known:
+            refusals.append(
+                Refusal(
+                    "member-elsewhere",
+                    host,
+                    f"the plan that {host} has: {name} on {', '.join(members)}",
+                    f"the host is a member of another group, whose first host {members[0]} is not in this inventory",
+                    f"take {host} out of that group with its own inventory, or run playbooks/remove.yml --limit {host}",
+                )
+            )
     return refusals
 
 

@@ -19,7 +19,7 @@ from .assemble import host_plan, instance_plan, one_release
 from .attempt import Attempt, Setting, attempt
 from .case import Inputs
 from .firewall import firewall, missing_nft, open_swarm
-from .network import links
+from .network import links, slowest
 from .plan import InstancePlan, PlanResult
 from .release_choice import Candidate, Choice, Rejection, choose, matches_pin, newest_first
 from .settings import dist_port
@@ -61,6 +61,7 @@ def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
         for host, plan in plans.items():
             made.setdefault(host, {})[instance.name] = plan
     refusals += [*host_checks.port_clashes(made), *_disks(inputs, made)]
+    refusals += [found for host in made for found in host_checks.elsewhere(inputs, host)]
     for host, found in made.items():
         refusals += missing_nft(inputs, inputs.facts[host], firewall(inputs, host, found))
     refusals = _once(refusals)
@@ -179,7 +180,8 @@ def _plan_instance(inputs: Inputs, instance: Instance, gpus: Mapping[str, tuple[
             found.append(hardware)
             refusals += host_checks.gpu_state(host, chosen, hardware) if device == "cuda" else []
     refusals += host_checks.alike(instance, members)
-    parallel, problems = spread(instance, model, device, gpus)
+    least = float(inputs.policy["parallel"]["tensor_over_hosts_gbit"])
+    parallel, problems = spread(instance, model, device, gpus, slowest(members), least)
     refusals += problems
     if parallel is None or len(found) != len(members):
         return {}, None, refusals, advice

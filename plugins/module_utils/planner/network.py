@@ -77,6 +77,9 @@ def links(
         )
         return {host.host: _link(host, found[host.host], best.network) for host in hosts}, []
     if all(host.host in addresses for host in hosts) and not all(found.values()):
+        names = {host.host: addresses[host.host] for host in hosts if not is_address(addresses[host.host])}
+        if names:
+            return {}, [_name_refusal(instance, host, name) for host, name in names.items()]
         return {host.host: Link(addresses[host.host], "", (), "from the inventory") for host in hosts}, []
     shown = "; ".join(
         f"{name}: {', '.join(str(end.network) for end in ends) or 'no address known'}"
@@ -92,6 +95,36 @@ def links(
             "its interfaces",
         )
     ]
+
+
+def is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _name_refusal(instance: Instance, host: str, name: str) -> Refusal:
+    return Refusal(
+        "address-is-name",
+        host,
+        f"ansible_host = {name}",
+        f"the members of serve.{instance.name} reach each other by address: a name may not resolve in a closed room",
+        f"give the address of {host} as ansible_host, or declare its interfaces",
+    )
+
+
+def slowest(hosts: tuple[HostFacts, ...]) -> float | None:
+    """Gbit/s of RDMA that every member has; 0 where one has none, None where a rate is not known."""
+    rates: list[float] = []
+    for host in hosts:
+        active = [device for device in host.rdma if device.state.lower() in ("", "active")]
+        if not active:
+            return 0.0
+        known = [device.rate_gbps for device in active if device.rate_gbps is not None]
+        rates += [max(known)] if known else []
+    return min(rates) if rates else None
 
 
 def _link(host: HostFacts, ends: list[_End], network: Network) -> Link:

@@ -126,9 +126,17 @@ def _list(indexes: object) -> str:
 
 
 def spread(
-    instance: Instance, model: Model, device: str, gpus: Mapping[str, tuple[int, ...]]
+    instance: Instance,
+    model: Model,
+    device: str,
+    gpus: Mapping[str, tuple[int, ...]],
+    link: float | None = None,
+    least: float = 0.0,
 ) -> tuple[Parallel | None, list[Refusal]]:
-    """Parallel sizes over the hosts; asked for ones are checked, others derived."""
+    """Parallel sizes over the hosts; asked for ones are checked, others derived.
+
+    `link`: Gbit/s between the hosts, None where unknown; below `least` each host gets stages of its own.
+    """
     nodes = len(instance.hosts)
     slots = [len(gpus.get(host, ())) for host in instance.hosts] if device == "cuda" else [1] * nodes
     if device == "cuda" and len(set(slots)) > 1:
@@ -143,7 +151,10 @@ def spread(
             )
         ]
     total = sum(slots)
-    tensor, pipeline, why = _sizes(instance, model, total, device)
+    within = _stages_of_hosts(instance, model, total) if device == "cuda" and _slow(link, least) else None
+    tensor, pipeline, why = within or _sizes(instance, model, total, device)
+    if within:
+        why += f"{link:.0f} Gbit/s between the hosts, {least:.0f} are needed for one tensor over them"
     parallel = Parallel(
         tensor=tensor,
         pipeline=pipeline,
@@ -176,6 +187,21 @@ def _sizes(instance: Instance, model: Model, total: int, device: str) -> tuple[i
     if tensor * stages == total:
         return tensor, stages, f"all {total} GPUs in {stages} pipeline stages"
     return tensor, stages, f"largest that divides the heads and expert widths of {model.key}"
+
+
+def _slow(link: float | None, least: float) -> bool:
+    return link is not None and link < least
+
+
+def _stages_of_hosts(instance: Instance, model: Model, total: int) -> tuple[int, int, str] | None:
+    """A pipeline stage for each host, so that only activations cross the slow link; None where that does not work."""
+    nodes = len(instance.hosts)
+    if nodes < 2 or instance.tensor_parallel is not None or instance.pipeline_parallel is not None:
+        return None
+    each = total // nodes
+    if parallel_problems(model.shape, each, nodes, model.quantization):
+        return None
+    return each, nodes, f"a pipeline stage on each host and its {each} GPUs within: "
 
 
 def _used(

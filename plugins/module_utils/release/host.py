@@ -187,6 +187,10 @@ class Host:
         self.keep(Record(record.served, _with(journal, units), record.failed))
 
     def carry_out(self, found: Found, decided: Switch, began: float) -> dict[str, Any]:
+        self.flip(found, decided)
+        return self.tokens(found.releases[decided.to], decided, began)
+
+    def flip(self, found: Found, decided: Switch) -> None:
         """Old units end by their own rules, so files change only when they have stopped."""
         release = found.releases[decided.to]
         self.systemctl("stop", *decided.stop)
@@ -204,7 +208,6 @@ class Host:
         if decided.start:
             self.run(["systemctl", "reset-failed", *decided.start])
             self.systemctl("start", "--no-block", *decided.start)
-        return self.tokens(release, decided, began)
 
     def tokens(self, release: Release, decided: Switch, since: float) -> dict[str, Any]:
         asked = [
@@ -245,6 +248,64 @@ class Host:
             f"{story}\nBack on release {decided.back}: {', '.join(back.start) or 'nothing had stopped'} "
             f"gave a token again after {self.clock() - began:.1f} s."
         )
+
+    # --- together with other hosts: each step is done on all of them before the next one ---
+
+    def begin(self, found: Found, decided: Switch) -> None:
+        """Everything but the proof; the journal stays open until the hosts have agreed."""
+        if not decided.changes:
+            return
+        try:
+            self.stage(found, decided)
+            self.flip(found, decided)
+        except OSError as error:
+            raise SwitchError(f"release {decided.to}: {error}") from error
+
+    def prove(self, found: Found) -> dict[str, Any]:
+        """A token from each instance that this switch started; nothing where none is under way."""
+        cut_off = found.record.unfinished
+        if cut_off is None:
+            return {}
+        release = found.releases[cut_off.to]
+        asked = [
+            self.question(release, name)
+            for name, member in sorted(release.members.items())
+            if member.unit in cut_off.units
+        ]
+        watch = Watch(self.run, self.timeout, sleep=self.sleep, is_healthy=self.is_healthy)
+        try:
+            return watch.all(asked, fresh=cut_off.units)
+        except (NotServingError, OSError) as error:
+            raise SwitchError(f"release {cut_off.to} does not serve: {error}") from error
+
+    def settle(self, found: Found) -> bool:
+        """All hosts serve: the journal is closed. A return keeps what it says of the release that failed."""
+        cut_off = found.record.unfinished
+        if cut_off is None:
+            return False
+        record = switching.after_success(found.record, cut_off.to)
+        returned = found.record.failed.get("when") == cut_off.since
+        self.keep(Record(record.served, None, found.record.failed if returned else {}))
+        return True
+
+    def give_back(self, found: Found, why: str) -> str:
+        """The release before is started again, whatever the new one does here; where there is none, nothing."""
+        cut_off = found.record.unfinished
+        if cut_off is None:
+            return ""
+        failed = {"release": cut_off.to, "why": why, "when": self.now()}
+        record = switching.after_failure(found.record, cut_off.to, cut_off.back, failed)
+        if not cut_off.back:
+            self.keep(record)
+            return ""
+        back = switching.decide(found, cut_off.back, cut_off.units)
+        units = {*cut_off.units, *back.touched, *back.remove}
+        for name in back.write:
+            folder.write(os.path.join(self.units, f".{name}"), found.releases[back.to].text_of(name))
+        journal = Unfinished(back.to, "", (), failed["when"])
+        self.keep(Record(record.served, _with(journal, units), failed))
+        self.flip(found, back)
+        return back.to
 
     def systemctl(self, verb: str, *words: str) -> None:
         if not words and verb != "daemon-reload":

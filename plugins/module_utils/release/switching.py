@@ -163,6 +163,13 @@ def after_failure(record: Record, to: str, back: str, failed: dict[str, str]) ->
     return Record(served=(*served, back) if back else tuple(served), failed=failed)
 
 
+def together(*plans: Mapping[str, Any] | None) -> list[str]:
+    """The hosts that serve an instance together with this one, before or after a switch."""
+    instances = [item for plan in plans if plan for item in plan.get("instances", {}).values()]
+    sizes = [item.get("parallel", {}) for item in instances]
+    return sorted({host for size in sizes if int(size.get("nnodes", 1)) > 1 for host in size["hosts"]})
+
+
 def superfluous(found: Found, keep: int) -> list[str]:
     """Releases that may go: all but the newest `keep`, never the current, the one before it, or one in a switch."""
     cut_off = found.record.unfinished

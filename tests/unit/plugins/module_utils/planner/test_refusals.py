@@ -112,6 +112,20 @@ def no_network(world: Any, _tmp: Path) -> list[Refusal]:
     return list(world.plan(facts, {"it": {"hosts": list(facts), "model": "glm-4.7-flash-fp8"}}).refusals)
 
 
+def only_names(world: Any, _tmp: Path) -> list[Refusal]:
+    facts = {name: replace(host, interfaces=()) for name, host in world.hosts("spark", 2).items()}
+    addresses = {"spark-1": "192.168.101.11", "spark-2": "spark-2.shelf"}
+    wanted = {"it": {"hosts": list(facts), "model": "glm-4.7-flash-fp8"}}
+    return list(world.plan(facts, wanted, addresses=addresses).refusals)
+
+
+def member_elsewhere(world: Any, _tmp: Path) -> list[Refusal]:
+    facts = world.hosts("spark", 2)
+    other = {"instances": {"old": {"parallel": {"nnodes": 2, "hosts": ["shelf-9", "spark-2"]}}}}
+    wanted = {"it": {"hosts": list(facts), "model": "glm-4.7-flash-fp8"}}
+    return list(world.plan(facts, wanted, before={"spark-2": other, "spark-1": {}}).refusals)
+
+
 def two(second: dict[str, Any], **first: Any) -> Refusals:
     hosts = ["a800-1"]
     entry = {"model": "glm-4.7-flash", "hosts": hosts}
@@ -320,6 +334,8 @@ ROWS: dict[str, list[Refusals]] = {
     "preserved-thinking-flag": [one("a800", model="glm-4.7-int8", preserved_thinking=True)],
     "preserved-thinking-template": [one("h200", model="glm-4.6-fp8", preserved_thinking=True)],
     "no-common-network": [no_network],
+    "address-is-name": [only_names],
+    "member-elsewhere": [member_elsewhere],
     "no-compiler": [one("a800-without-toolkit", model="glm-4.7-int8")],
     "no-facts": [
         lambda world, _tmp: list(
