@@ -199,7 +199,14 @@ def _host_settings(inputs: Inputs, facts: HostFacts, instances: Mapping[str, Ins
         "limits": plain(policy["host"]["limits"]),
         "shared_memory": policy["host"]["shared_memory"],
         "sysctl": {},
+        "swap": "off" if _shares_memory(facts, instances) else "as it is",
     }
+
+
+def _shares_memory(facts: HostFacts, instances: Mapping[str, InstancePlan]) -> bool:
+    return any(gpu.unified_memory for gpu in facts.gpus) and any(
+        plan.device == "cuda" for plan in instances.values()
+    )
 
 
 def _package_names(names: Iterable[str], environment: Mapping[str, Any], program: str) -> list[str]:

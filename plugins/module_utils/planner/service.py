@@ -40,7 +40,8 @@ def service(
     policy = case.inputs.policy["engine"]
     return {
         "start": _start(policy["start"], int(weights["bytes"] or 0), bool(compiles.get("proofs"))),
-        "watch": plain(policy["watch"]),
+        "watch": {**plain(policy["watch"]), "memory_floor_percent": _floor(case)},
+        "oom_score_adjust": case.inputs.policy["memory"]["oom_score_adjust_unified"] if _shares(case) else 0,
         "drain_seconds": policy["stop"]["drain_seconds"],
         "restart": plain(policy["restart"]),
         "checks": {
@@ -101,6 +102,15 @@ def _torchrun(case: Case, policy: Mapping[str, Any], rank: int, head: str, own: 
         *("--rdzv-conf", ",".join(f"{key}={value}" for key, value in settings.items())),
         *("--monitor-interval", "0.5"),
     ]
+
+
+def _shares(case: Case) -> bool:
+    """GPU and CPU live off one memory: who runs out of it takes the host along."""
+    return case.device == "cuda" and case.hardware.unified_memory
+
+
+def _floor(case: Case) -> float:
+    return float(case.inputs.policy["memory"]["floor_percent_unified"]) if _shares(case) else 0.0
 
 
 def _start(policy: Mapping[str, Any], size: int, compiling: bool) -> dict[str, int]:

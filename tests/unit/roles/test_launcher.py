@@ -461,3 +461,23 @@ def test_a_closed_door_lets_those_inside_go_on() -> None:
     finally:
         processes.kill_tree(pid)
         os.close(pipe)
+
+
+# --- memory that GPU and CPU share ---
+
+MEMINFO = "MemTotal:       127535084 kB\nMemFree:          500000 kB\nMemAvailable:    {left} kB\n"
+
+
+@pytest.mark.parametrize(
+    ("left", "floor", "says"),
+    [
+        (2600000, 2, ""),
+        (2500000, 2, "the host has 2441 MiB of 124545 MiB memory left, less than 2 %"),
+        (2500000, 0, ""),
+    ],
+)
+def test_the_engine_goes_before_the_host_freezes(left: int, floor: float, says: str) -> None:
+    from decisions import memory_problem
+
+    found = memory_problem(MEMINFO.format(left=left), floor)
+    assert found.startswith(says) and bool(found) is bool(says)

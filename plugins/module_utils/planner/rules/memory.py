@@ -89,7 +89,7 @@ def swap(case: Case) -> Iterator[Finding]:
                 "swap-on-unified-memory",
                 host.host,
                 f"swap = {host.swap_gib} GiB",
-                "with shared memory a full host swaps itself to a standstill: swapoff -a",
+                "with shared memory a full host swaps itself to a standstill: site.yml turns swap off",
             )
 
 

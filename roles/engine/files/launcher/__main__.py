@@ -223,6 +223,7 @@ class Launcher:
             self._pause(TICK_SECONDS)
             now = time.monotonic()
             self._still_running(f"({self.progress.status})")
+            self._room()
             if self.moved.is_set():
                 self.moved.clear()
                 patience.moved = now
@@ -245,6 +246,11 @@ class Launcher:
         cause = self.words.cause(time.monotonic())
         raise DownError(f"the server {decisions.ending(status, bool(cause))} {when}{self._because(cause)}")
 
+    def _room(self) -> None:
+        floor = self.launch["watch"].get("memory_floor_percent", 0)
+        if floor and (why := decisions.memory_problem(_text("/proc/meminfo"), floor)):
+            raise DownError(why)
+
     def _because(self, words: str) -> str:
         return f": {words}" if words else ""
 
@@ -265,6 +271,7 @@ class Launcher:
             self._pause(1.0)
             now = time.monotonic()
             self._still_running(f"after {now - begun:.0f} s of service")
+            self._room()
             if why := vigil.members(now, members.states()):
                 time.sleep(0.3)
                 raise DownError(f"{why}{self._because(self._error(now))}")
@@ -357,12 +364,16 @@ def _json(path: str) -> Any:
         return None
 
 
-def _boot() -> str:
+def _text(path: str) -> str:
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
-            return stream.read().strip()
+        with open(path, encoding="ascii", errors="replace") as stream:
+            return stream.read()
     except OSError:
         return ""
+
+
+def _boot() -> str:
+    return _text("/proc/sys/kernel/random/boot_id").strip()
 
 
 def main(arguments: list[str]) -> int:

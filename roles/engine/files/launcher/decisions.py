@@ -137,6 +137,20 @@ class Vigil:
         return f"no token for {quiet:.0f} s" + (f" ({self.trouble})" if self.trouble else "")
 
 
+def memory_problem(meminfo: str, floor_percent: float) -> str:
+    """Why the engine must go before the host stands still; `meminfo` as in /proc."""
+    if not floor_percent:
+        return ""
+    sizes = dict(re.findall(r"^(\w+):\s+(\d+) kB", meminfo, re.MULTILINE))
+    total, left = int(sizes.get("MemTotal", 0)), int(sizes.get("MemAvailable", 0))
+    if not total or left * 100 >= total * floor_percent:
+        return ""
+    return (
+        f"the host has {left >> 10} MiB of {total >> 10} MiB memory left, less than {floor_percent:g} %: ended before "
+        "it freezes; lower memory_fraction or context_length"
+    )
+
+
 # --- what the engine said last ---
 
 

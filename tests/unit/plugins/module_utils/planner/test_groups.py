@@ -139,3 +139,20 @@ def test_one_group_of_64_members_is_planned(world: Any) -> None:
     plan = result.plans["spark-64"].instances["it"]
     assert plan.service["group"]["rank"] == 63
     assert len(plan.service["group"]["members"]) == 64
+
+
+def test_a_host_that_shares_its_memory_with_the_gpu_neither_swaps_nor_freezes(world: Any) -> None:
+    result = world.one("spark", 4, **SPARKS)
+    plan = result.plans["spark-1"]
+    assert plan.host_settings["swap"] == "off"
+    (unit,) = units(plan.to_dict())
+    assert unit["launch"]["watch"]["memory_floor_percent"] == 2
+    assert unit["confinement"]["oom_score_adjust"] == 500
+    assert unit["drop_page_cache"] and unit["limits"]["LimitMEMLOCK"] == "infinity"
+    other = next(iter(world.one("h200", model="glm-4.7-fp8").plans.values()))
+    assert other.host_settings["swap"] == "as it is"
+    (unit,) = units(other.to_dict())
+    assert (unit["launch"]["watch"]["memory_floor_percent"], unit["confinement"]["oom_score_adjust"]) == (
+        0,
+        0,
+    )
