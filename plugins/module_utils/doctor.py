@@ -328,7 +328,9 @@ def status_line(host: str, release: str, unit: Seen) -> str:
     """One line an instance."""
     state = "serving" if unit["serving"] else "NOT SERVING"
     if unit["serving"]:
-        return f"{unit['name']}  {host}  {state}  {unit['address']}  release {release}  since {unit['since']}"
+        line = f"{unit['name']}  {host}  {state}  {unit['address']}  release {release}  since {unit['since']}"
+        # A member of a group says which generation it is of, and how the one before ended.
+        return f"{line}  {unit['status']}" if unit["status"].startswith("generation ") else line
     said = unit["status"] or unit["why"] or f"{unit['result']}, exit status {unit['exit_status']}"
     return f"{unit['name']}  {host}  {state}  {unit['active'] or 'absent'}: {said}  (journalctl -u {unit['unit']})"
 

@@ -28,9 +28,10 @@ options:
         together. Each is taken on all of them before the next one. V(begun) does all but ask for tokens, and nothing on a
         host that serves alone; V(proved) asks; V(settled) ends the switch; V(returned) starts the release before again,
         which V(proved) and V(settled) then follow. A failure is returned as RV(problem), so that all hosts hear of it.
+      - V(stopped) stops O(instances) after the requests that run, until the next boot or restart.
       - V(absent) takes away units, releases, state and caches.
     type: str
-    choices: [prepared, switched, restarted, begun, proved, settled, returned, absent]
+    choices: [prepared, switched, restarted, begun, proved, settled, returned, stopped, absent]
     required: true
   layout:
     description: What the filter P(baremetal.sglang.release_layout#filter) gives for the plan of the host.
@@ -50,7 +51,7 @@ options:
     type: str
     default: ""
   instances:
-    description: Which instances O(state=restarted) or O(restart) restarts; all, when empty.
+    description: Which instances O(state=restarted), O(state=stopped) or O(restart) means; all, when empty.
     type: list
     elements: str
     default: []
@@ -208,7 +209,7 @@ def target(module: AnsibleModule, found: switching.Found) -> str:
 
 
 def forced(module: AnsibleModule, found: switching.Found) -> list[str]:
-    if module.params["state"] != "restarted" and not module.params["restart"]:
+    if module.params["state"] not in ("restarted", "stopped") and not module.params["restart"]:
         return []
     release = found.releases.get(found.current)
     if release is None:
@@ -336,6 +337,22 @@ def returned(module: AnsibleModule, host: Host) -> dict[str, Any]:
     return {"changed": bool(back), "release": back, "report": [f"back on release {back}" if back else none]}
 
 
+def stopped(module: AnsibleModule, host: Host) -> dict[str, Any]:
+    """They start again with the next boot, or with restart.yml; what runs has the time that its unit gives it."""
+    found = host.found()
+    asked = forced(module, found)
+    running = [
+        unit for unit in asked if found.units.get(unit) and found.units[unit].state in switching.RUNNING
+    ]
+    if not module.check_mode:
+        host.systemctl("stop", *running)
+    return {
+        "changed": bool(running),
+        "release": found.current,
+        "report": [f"{unit} stops" for unit in running],
+    }
+
+
 STATES = {
     "prepared": prepared,
     "switched": switched,
@@ -344,6 +361,7 @@ STATES = {
     "proved": proved,
     "settled": settled,
     "returned": returned,
+    "stopped": stopped,
     "absent": absent,
 }
 TOGETHER = ("begun", "proved", "settled", "returned")

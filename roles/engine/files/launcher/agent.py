@@ -387,6 +387,11 @@ class First(Agent):
             self.end(head.waits_for(now), FAILED)
         self.keep_waiting(now)
 
+    def _words(self) -> str:
+        """With how the generation before ended: who looks in the morning wants to know."""
+        before = self.head.ended
+        return f"{self.own} (generation {self.head.generation - 1} ended: {before})" if before else self.own
+
     def _taken(self) -> str:
         """Where the ranks and the agents meet must be free on this host."""
         found = [problem for port in self.plan["ports"] for problem in checks.port(self.endpoint[0], port)]
@@ -394,7 +399,7 @@ class First(Agent):
 
     def _run(self, now: float) -> None:
         head = self.head
-        self.say(group.head_words(head.generation, head.count(), self.own))
+        self.say(group.head_words(head.generation, head.count(), self._words()))
         if self.ready and all(seat.ready for seat in head.seats.values()) and not self.served:
             self.served = now
             self.beat(now)
@@ -458,7 +463,7 @@ class First(Agent):
 
     def beat(self, now: float) -> None:
         self.beaten = now
-        said = self.head.beat(now, self.own, bool(self.served))
+        said = self.head.beat(now, self._words(), bool(self.served))
         for peer in [item for item in self.peers.values() if item.host]:
             if not peer.send(said):
                 self.hang_up(peer, "nothing can be sent to it")

@@ -201,6 +201,9 @@ def test_status_is_one_line_an_instance() -> None:
     assert status("h1", SEEN, ["tiny"]) == [
         (True, "tiny  h1  serving  http://127.0.0.1:30000  release r1  since today")
     ]
+    units = [{**SEEN["units"][0], "status": "generation 2, 4 of 4 members: serving"}]
+    (line,) = status("h1", {**SEEN, "units": units}, ["tiny"])
+    assert line[1].endswith("since today  generation 2, 4 of 4 members: serving")
     (line,) = status("h1", {**SEEN, **stopped(status="gave up: out of memory")}, ["tiny"])
     assert line == (
         False,
