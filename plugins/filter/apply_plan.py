@@ -16,6 +16,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils import (
     bundle_manifest,
     content_rounds,
     doctor,
+    members,
     plan_application,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import together
@@ -69,9 +70,11 @@ class FilterModule:
             "content_rounds": _filter(content_rounds.rounds),
             "doctor_report": _filter(doctor_report),
             "firewall_table": _filter(plan_application.firewall_table),
+            "members_trouble": _filter(members.trouble),
             "planned_checksums": _filter(plan_application.checksums),
             "planned_content": _filter(plan_application.content),
             "planned_kernel_trees": _filter(plan_application.kernel_trees),
+            "planned_peers": _filter(members.peers),
             "planned_proofs": _filter(plan_application.proofs),
             "planned_units": _filter(plan_application.units),
             "release_layout": _filter(plan_application.release_layout),

@@ -161,7 +161,7 @@ import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.release import folder, switching
+from ansible_collections.baremetal.sglang.plugins.module_utils.release import folder, steps, switching
 from ansible_collections.baremetal.sglang.plugins.module_utils.release.host import Host, SwitchError
 from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import lock
 from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store import RefusedError
@@ -320,48 +320,15 @@ def begun(module: AnsibleModule, host: Host) -> dict[str, Any]:
     }
 
 
-def proved(module: AnsibleModule, host: Host) -> dict[str, Any]:
-    answers = host.prove(host.found())
-    return {"changed": False, "report": [f"{unit}: serves" for unit in sorted(answers)]}
-
-
-def settled(module: AnsibleModule, host: Host) -> dict[str, Any]:
-    changed = host.settle(host.found())
-    pruned = host.prune(module.params["keep"], module.check_mode)
-    return {"changed": changed or bool(pruned), "pruned": pruned, "report": []}
-
-
-def returned(module: AnsibleModule, host: Host) -> dict[str, Any]:
-    back = host.give_back(host.found(), module.params["why"])
-    none = "no other release has served here, so there is none to go back to"
-    return {"changed": bool(back), "release": back, "report": [f"back on release {back}" if back else none]}
-
-
-def stopped(module: AnsibleModule, host: Host) -> dict[str, Any]:
-    """They start again with the next boot, or with restart.yml; what runs has the time that its unit gives it."""
-    found = host.found()
-    asked = forced(module, found)
-    running = [
-        unit for unit in asked if found.units.get(unit) and found.units[unit].state in switching.RUNNING
-    ]
-    if not module.check_mode:
-        host.systemctl("stop", *running)
-    return {
-        "changed": bool(running),
-        "release": found.current,
-        "report": [f"{unit} stops" for unit in running],
-    }
-
-
 STATES = {
     "prepared": prepared,
     "switched": switched,
     "restarted": switched,
     "begun": begun,
-    "proved": proved,
-    "settled": settled,
-    "returned": returned,
-    "stopped": stopped,
+    "proved": lambda _module, host: steps.proved(host),
+    "settled": lambda module, host: steps.settled(host, module.params["keep"], module.check_mode),
+    "returned": lambda module, host: steps.returned(host, module.params["why"]),
+    "stopped": lambda module, host: steps.stopped(host, forced(module, host.found()), module.check_mode),
     "absent": absent,
 }
 TOGETHER = ("begun", "proved", "settled", "returned")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.release import folder
+from ansible_collections.baremetal.sglang.plugins.module_utils.release import folder, steps
 from ansible_collections.baremetal.sglang.plugins.module_utils.release.host import Host, SwitchError
 from ansible_collections.baremetal.sglang.plugins.module_utils.release.switching import decide
 
@@ -270,3 +270,76 @@ def test_the_power_fails_at_every_step_and_the_next_run_ends_it(
             world.serve("B", **new)
         assert world.says() == {"same": "1", "other": "1", "dropped": "1"}
         assert world.at_rest("A")
+
+
+# --- together with other hosts ---
+
+
+def begin(world: World, name: str, **instances: str) -> None:
+    wanted = world.wanted(name, **instances)
+    if folder.differs(wanted):
+        world.host.prepare(wanted)
+    found = world.host.found()
+    world.host.begin(found, decide(found, name))
+
+
+def test_a_switch_in_steps_ends_as_one_in_one_piece(world: World) -> None:
+    world.serve("r1", a="1")
+    begin(world, "r2", a="2")
+    assert world.says() == {"a": "2"}
+    assert world.host.record().unfinished is not None
+    assert steps.proved(world.host)["report"] == ["sglang-a.service: serves"]
+    assert steps.settled(world.host, 3, False)["changed"]
+    assert world.at_rest("r2")
+    assert world.host.record().served[-2:] == ("r1", "r2")
+    # Nothing is under way: nothing happens.
+    assert not steps.settled(world.host, 3, False)["changed"]
+    assert steps.proved(world.host)["report"] == []
+    assert steps.returned(world.host, "x")["changed"] is False
+
+
+def test_a_host_that_serves_goes_back_because_another_does_not(world: World) -> None:
+    world.serve("r1", a="1")
+    begin(world, "r2", a="2")
+    steps.proved(world.host)
+    assert steps.returned(world.host, "b: no token")["report"] == ["back on release r1"]
+    assert world.says() == {"a": "1"}
+    steps.proved(world.host)
+    steps.settled(world.host, 3, False)
+    assert world.at_rest("r1")
+    record = world.host.record()
+    assert record.served[-1] == "r1"
+    assert (record.failed["release"], record.failed["why"]) == ("r2", "b: no token")
+    # The next good switch forgets it.
+    begin(world, "r3", a="3")
+    steps.proved(world.host)
+    steps.settled(world.host, 3, False)
+    assert world.host.record().failed == {}
+
+
+def test_a_first_release_that_fails_stays_and_says_why(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    begin(world, "r1", a="1")
+    assert steps.returned(world.host, "b: no token")["report"] == [steps.NOTHING_BEFORE]
+    assert world.host.record().failed["why"] == "b: no token"
+    assert world.host.record().unfinished is None
+
+
+def test_a_switch_in_steps_that_was_cut_off_is_taken_up_by_the_next_one(world: World) -> None:
+    world.serve("r1", a="1")
+    begin(world, "r2", a="2")
+    world.systemd.begun.clear()
+    begin(world, "r2", a="2")
+    assert world.systemd.begun == ["sglang-a.service"]
+    assert world.host.record().unfinished.back == "r1"
+    steps.returned(world.host, "b: no token")
+    steps.settled(world.host, 3, False)
+    assert world.at_rest("r1")
+
+
+def test_a_stop_stops_what_runs(world: World) -> None:
+    world.serve("r1", a="1", b="2")
+    assert steps.stopped(world.host, ["sglang-a.service"], True)["changed"]
+    assert steps.stopped(world.host, ["sglang-a.service"], False)["report"] == ["sglang-a.service stops"]
+    assert world.says() == {"b": "2"}
+    assert not steps.stopped(world.host, ["sglang-a.service"], False)["changed"]
