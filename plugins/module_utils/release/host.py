@@ -284,7 +284,7 @@ class Host:
         if cut_off is None:
             return False
         record = switching.after_success(found.record, cut_off.to)
-        returned = found.record.failed.get("when") == cut_off.since
+        returned = not cut_off.back and found.record.failed.get("when") == cut_off.since
         self.keep(Record(record.served, None, found.record.failed if returned else {}))
         return True
 
