@@ -48,6 +48,11 @@ def trouble(looked: Mapping[str, Mapping[str, Any]], plan: Planned, host: str, m
             f"REFUSED  serve.{item['instance']}.hosts: {host} does not reach {item['host']} at {item['address']} "
             f"port {item['port']}: {item['why']}. Look at the link, at ip route, and at other firewalls of both"
         )
+    absent = sorted({item["host"] for item in peers(plan, host)} - set(looked))
+    if absent:
+        found.append(
+            f"REFUSED  --limit: {', '.join(absent)} must take every step together with {host}: leave --limit out"
+        )
     own = looked.get(host, {}).get("offset")
     for name, other in sorted({(item["instance"], item["host"]) for item in peers(plan, host)}):
         theirs = looked.get(other, {}).get("offset")

@@ -124,7 +124,12 @@ alone:
   returned: when O(state=begun)
   type: bool
 peers:
-  description: The hosts that serve something together with this one, itself among them.
+  description: The hosts that will serve something together with this one, itself among them.
+  returned: when O(state=begun)
+  type: list
+  elements: str
+former:
+  description: The hosts that served something together with this one so far.
   returned: when O(state=begun)
   type: list
   elements: str
@@ -287,37 +292,17 @@ def absent(module: AnsibleModule, host: Host) -> dict[str, Any]:
 def begun(module: AnsibleModule, host: Host) -> dict[str, Any]:
     found = host.found()
     live = found.releases.get(found.current)
-    alone = {"changed": False, "alone": True, "peers": [], "report": []}
     try:
         units = forced(module, found)
         name = target(module, found)
     except RefusedError:
         # A host that serves alone is refused by the step that it takes alone.
         if not switching.together(live.plan if live else None):
-            return alone
+            return steps.ALONE
         raise
     if module.check_mode and module.params["layout"]:
         found = imagined(module, found, name)
-    peers = switching.together(live.plan if live else None, found.releases[name].plan)
-    if not peers:
-        return alone
-    decided = switching.decide(found, name, units)
-    lines = host.words(found, decided)
-    if decided.changes and not module.check_mode:
-        gone = host.lacking(found.releases[name], live)
-        if gone:
-            raise RefusedError(
-                f"release {name} cannot serve: {'; '.join(gone)}: site.yml brings what it needs"
-            )
-        host.begin(found, decided)
-    return {
-        "changed": decided.changes,
-        "alone": False,
-        "peers": peers,
-        "release": name,
-        "report": lines,
-        "diff": {"before": "", "after": "".join(f"{line}\n" for line in lines)} if decided.changes else {},
-    }
+    return steps.begun(host, found, switching.decide(found, name, units), module.check_mode)
 
 
 STATES = {

@@ -5,13 +5,46 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
+from ..runtime.store import RefusedError
 from .host import Host
-from .switching import RUNNING
+from .switching import RUNNING, Found, Switch, together
 
 NOTHING_BEFORE = "no other release has served here, so there is none to go back to"
+
+
+ALONE: dict[str, Any] = {"changed": False, "alone": True, "peers": [], "former": [], "report": []}
+
+
+def begun(host: Host, found: Found, decided: Switch, dry: bool) -> dict[str, Any]:
+    """Everything but the proof; nothing where the host serves alone, before and after."""
+    live, wanted = found.releases.get(found.current), found.releases[decided.to]
+    former, peers = together(live.plan if live else None), together(wanted.plan)
+    if not peers and not former:
+        return ALONE
+    lines = host.words(found, decided)
+    # In check mode a release that is only imagined has nothing that could lack.
+    there = decided.changes and os.path.dirname(wanted.folder) == host.releases
+    gone = host.lacking(wanted, live) if there else []
+    if gone:
+        raise RefusedError(
+            f"release {decided.to} cannot serve: {'; '.join(gone)}: site.yml brings what it needs"
+        )
+    if not dry:
+        host.begin(found, decided)
+    shown = {"before": "", "after": "".join(f"{line}\n" for line in lines)} if decided.changes else {}
+    return {
+        "changed": decided.changes,
+        "alone": False,
+        "peers": peers,
+        "former": former,
+        "release": decided.to,
+        "report": lines,
+        "diff": shown,
+    }
 
 
 def proved(host: Host) -> dict[str, Any]:

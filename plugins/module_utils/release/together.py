@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Steps = Mapping[str, Sequence[Mapping[str, Any]]]
+KINDS = ("peers", "former")
 
 
 def bound(steps: Steps, host: str) -> list[str]:
@@ -22,11 +23,13 @@ def bound(steps: Steps, host: str) -> list[str]:
     return sorted(found)
 
 
-def _peers(steps: Steps, host: str) -> set[str]:
-    said = {peer for step in steps.get(host, ()) for peer in step.get("peers", ())}
+def _peers(steps: Steps, host: str, *kinds: str) -> set[str]:
+    named = {peer for step in steps.get(host, ()) for kind in kinds or KINDS for peer in step.get(kind, ())}
     # One that could not be asked is named by the others.
-    return said | {
-        other for other, results in steps.items() if any(host in step.get("peers", ()) for step in results)
+    return named | {
+        other
+        for other, results in steps.items()
+        if any(host in step.get(kind, ()) for step in results for kind in kinds or KINDS)
     }
 
 
@@ -34,11 +37,14 @@ def trouble(steps: Steps, host: str) -> str:
     """What stands against going on, host by host; empty where all of this host's group are ready to."""
     found = []
     for name in bound(steps, host):
-        for step in steps.get(name, ({"unreachable": True},)):
+        for step in steps.get(name, ()):
             if step.get("problem"):
                 found.append(f"{name}: {step['problem']}")
             elif step.get("unreachable"):
                 found.append(f"{name}: could not be reached")
             elif step.get("failed"):
                 found.append(f"{name}: {step.get('msg', 'failed')}")
+        # Who only was a member may be gone for good.
+        if name not in steps and _peers(steps, name, "peers"):
+            found.append(f"{name}: is a member and not part of this run: leave --limit out")
     return "\n".join(found)

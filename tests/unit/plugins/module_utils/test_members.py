@@ -52,7 +52,7 @@ def test_a_closed_port_is_an_answer_and_silence_is_not(monkeypatch: pytest.Monke
         ({"a": 0.0, "b": 95.0, "c": 0.0}, "b", "the clock of b is 95 s ahead of that of a"),
         ({"a": 0.0, "b": 95.0, "c": 0.0}, "a", ""),
         ({"a": 0.0, "b": -40.0, "c": 0.0}, "c", "the clock of c is 40 s ahead of that of b"),
-        ({"a": 95.0, "b": 0.0}, "c", ""),
+        ({"a": 95.0, "b": 0.0, "c": 90.0}, "c", "the clock of c is 90 s ahead of that of b"),
     ],
 )
 def test_clocks_that_are_apart_are_refused_once(offsets: dict[str, float], host: str, says: str) -> None:
@@ -62,9 +62,14 @@ def test_clocks_that_are_apart_are_refused_once(offsets: dict[str, float], host:
     assert says in " ".join(found)
 
 
+def test_a_run_that_splits_a_group_is_refused() -> None:
+    (found,) = trouble({"a": {"offset": 0.0}, "b": {"offset": 0.0}}, PLAN, "b", 30)
+    assert found == "REFUSED  --limit: c must take every step together with b: leave --limit out"
+
+
 def test_who_does_not_reach_whom_is_said_with_address_and_key() -> None:
     seen = {"host": "a", "address": "10.0.0.1", "port": 32000, "instance": "it", "why": "No route to host"}
-    (found,) = trouble({"b": {"unreachable": [seen]}}, PLAN, "b", 30)
+    (found,) = trouble({"a": {}, "b": {"unreachable": [seen]}, "c": {}}, PLAN, "b", 30)
     assert found.startswith(
         "REFUSED  serve.it.hosts: b does not reach a at 10.0.0.1 port 32000: No route to host."
     )

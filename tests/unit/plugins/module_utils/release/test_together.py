@@ -21,7 +21,10 @@ GOOD: dict[str, Any] = {"peers": ["a", "b"], "problem": ""}
         ({"a": [GOOD], "b": [GOOD, {"problem": "no token"}]}, "a", "b: no token"),
         ({"a": [GOOD], "b": [GOOD, {"skipped": True}]}, "a", ""),
         ({"a": [GOOD], "b": [{"unreachable": True}]}, "a", "b: could not be reached"),
-        ({"a": [GOOD]}, "a", "b: could not be reached"),
+        ({"a": [GOOD]}, "a", "b: is a member and not part of this run: leave --limit out"),
+        # Taken out of the group, and gone.
+        ({"a": [{"peers": ["a"], "former": ["a", "b"]}]}, "a", ""),
+        ({"a": [{"former": ["a", "b"]}], "b": [{"former": ["a", "b"], "problem": "x"}]}, "a", "b: x"),
         ({"a": [GOOD], "b": [{"failed": True, "msg": "no python"}]}, "b", "b: no python"),
         ({"a": [GOOD], "b": [GOOD], "c": [{"peers": [], "problem": "other"}]}, "a", ""),
         ({"c": [{"peers": [], "problem": "own"}]}, "c", "c: own"),
