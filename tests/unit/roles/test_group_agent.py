@@ -136,7 +136,7 @@ class Cluster:
                 "group": {
                     "id": "abc", "release": "r1", "rank": rank, "channel_port": channel, "ports": [meet], "torchrun": [],
                     "members": [{"host": name, "address": address} for name, address in zip(HOSTS, addresses)],
-                    "lost_seconds": 4, "blame_seconds": 1.5, "wait_seconds": 60, "skew_seconds": 30,
+                    "lost_seconds": 3, "blame_seconds": 1.5, "wait_seconds": 60, "skew_seconds": 30,
                 },
             }  # fmt: skip
             self.members[host] = Member(state, rank, launch)

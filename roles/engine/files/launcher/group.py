@@ -182,7 +182,7 @@ class Head:
             return False
         self.restarts.begin(now)
         self.generation += 1
-        self.phase, self.causes, self.leaving = RUN, [], ""
+        self.phase, self.causes, self.leaving, self.start_at = RUN, [], "", 0.0
         for seat in self.seats.values():
             seat.ready = False
         return True
