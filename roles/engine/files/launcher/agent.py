@@ -463,6 +463,9 @@ class First(Agent):
 
     def beat(self, now: float) -> None:
         self.beaten = now
+        if self.head.leaving and self.said_ready:
+            # The launcher lets requests finish and says nothing meanwhile; this unit is not the one that stops.
+            self.systemd.say("WATCHDOG=1")
         said = self.head.beat(now, self._words(), bool(self.served))
         for peer in [item for item in self.peers.values() if item.host]:
             if not peer.send(said):
