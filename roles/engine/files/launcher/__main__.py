@@ -225,7 +225,8 @@ class Launcher:
             if now - extended >= 10:
                 extended = now
                 self.systemd.extend(start["stall_seconds"] + 30)
-            self.systemd.status(self.progress.status)
+            answers = " answers " in self.trouble  # a refused connection is what each start begins with
+            self.systemd.status(self.progress.status + (f" ({self.trouble})" if answers else ""))
 
     def _still_running(self, when: str) -> None:
         status = processes.ended(self.pid)
@@ -342,9 +343,10 @@ def _json(path: str) -> Any:
 
 
 def _boot() -> str:
+    """What no two boots share: the boot_id of a container is its machine's; PID 1 makes its socket at each boot."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
-            return stream.read().strip()
+            return f"{stream.read().strip()} {os.stat('/run/systemd/notify').st_ctime_ns}"
     except OSError:
         return ""
 
