@@ -173,7 +173,10 @@ class Host:
         return "\n  ".join([f"The end of {self.paths.console}:", *(lines[-15:] or ["(empty)"])])
 
     def wait(self) -> str:
-        """Until systemd has finished booting and ssh answers; systemd's word: running or degraded."""
+        """Until systemd has booted and ssh answers; systemd's word: running, degraded, or starting.
+
+        Starting: everything is up but engines, whose units are begun only once they give a token.
+        """
         deadline = time.monotonic() + BOOT_SECONDS[self.spec.kind]
         while time.monotonic() < deadline:
             if not self.running:
@@ -182,7 +185,7 @@ class Host:
                 say(self.name, "booting; its cable is out, so ssh cannot tell when it is ready")
                 return "unknown"
             if self._answers():
-                state = self.ssh("systemctl is-system-running --wait", check=False).stdout.strip()
+                state = self.ssh("timeout 10 systemctl is-system-running --wait", check=False).stdout.strip()
                 if state == "degraded":
                     failed = self.ssh("systemctl list-units --failed --plain --no-legend", check=False).stdout
                     say(
@@ -191,10 +194,19 @@ class Host:
                     )
                 if state in ("running", "degraded"):
                     return state
+                if not state and (engines := self._only_engines_start()):
+                    say(self.name, f"booted; still starting: {' '.join(engines)}")
+                    return "starting"
             time.sleep(0.1)
         raise LabError(
             f"{self.name} does not answer ssh after {BOOT_SECONDS[self.spec.kind]} s. {self._console_end()}"
         )
+
+    def _only_engines_start(self) -> list[str]:
+        """The units that boot still waits for, where all of them are engines."""
+        jobs = self.ssh("systemctl list-jobs --plain --no-legend", check=False).stdout.splitlines()
+        running = [words[1] for words in map(str.split, jobs) if words[3:4] == ["running"]]
+        return running if all(unit.startswith("sglang-") for unit in running) else []
 
     def _answers(self) -> bool:
         def greet() -> bool:

@@ -87,7 +87,7 @@ EXAMPLES = r"""
       - path: configs/triton_3_8_0/E=161,N=192,device_name=NVIDIA_H200,dtype=fp8_w8a8,per_channel_quant=True.json
         name: E=161,N=192,device_name=NVIDIA_H200,dtype=fp8_w8a8,per_channel_quant=True.json
         copy: triton_3_5_1/E=161,N=192,device_name=NVIDIA_H200,dtype=fp8_w8a8,per_channel_quant=True.json
-        sha256: 0000000000000000000000000000000000000000000000000000000000000000
+        sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
     note: the release's own, tuned with Triton 3.5.1
 """
 

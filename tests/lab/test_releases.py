@@ -188,7 +188,7 @@ def test_an_upgrade_restarts_what_changed_and_nothing_else(room: Room) -> None:
     [
         (REJECTED, "ValueError: max_total_tokens=1 is not enough for one request of tiny"),
         (NEVER_HEALTHY, "no healthy answer from http://127.0.0.1:30000 within"),
-        (NO_TOKEN, "/health_generate answers HTTP 503: no token is made"),
+        (NO_TOKEN, "/generate answers 200 and no token"),
     ],
     ids=["rejected", "never-healthy", "no-token"],
 )
@@ -250,7 +250,7 @@ def test_restart_of_one_instance(room: Room) -> None:
     assert room.started("small") == small
 
 
-def wait_for(true: Any, seconds: float = 60) -> None:
+def wait_for(true: Any, seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
@@ -284,7 +284,7 @@ def test_a_second_run_is_told_who_works_here_and_a_killed_one_leaves_no_lock(roo
 def test_after_a_power_cut_in_mid_switch_the_next_run_ends_it(
     room: Room, tokens: int, flipped: bool, then: int
 ) -> None:
-    room.behave(stop=3, start=3)
+    room.behave(stop=2 if flipped else 10, start=3)
     before, old = room.current(), room.says("tiny")
     run = room.start(*ENGINE, tiny=tokens)
     wait_for(lambda: room.current() != before if flipped else room.record()["unfinished"])
@@ -299,7 +299,8 @@ def test_after_a_power_cut_in_mid_switch_the_next_run_ends_it(
         wait_for(lambda: room.answers("tiny"))
         assert room.says("tiny") == old
     if tokens == NEVER_HEALTHY:
-        assert f"Back on release {before}" in room.fails(*ENGINE, tiny=tokens)
+        said = room.fails(*ENGINE, tiny=tokens)
+        assert f"Back on release {before}" in said, said[-6000:]
     else:
         room.works(*ENGINE, tiny=tokens)
     assert room.says("tiny") == f"hello with {then}"

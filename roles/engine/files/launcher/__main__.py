@@ -62,7 +62,7 @@ class Launcher:
         self.pid = 0
         self.record_path = os.path.join(launch["state"], RECORD)
         self.restarts = Restarts.remembered(
-            launch["restart"], _json(self.record_path), _boot(), time.monotonic()
+            launch["restart"], _json(self.record_path), processes.boot(), time.monotonic()
         )
 
     # --- the whole life ---
@@ -236,7 +236,8 @@ class Launcher:
             if now - extended >= 10:
                 extended = now
                 self.systemd.extend(start["stall_seconds"] + 30)
-            self.systemd.status(self.progress.status)
+            answers = " answers " in self.trouble  # a refused connection is what each start begins with
+            self.systemd.status(self.progress.status + (f" ({self.trouble})" if answers else ""))
 
     def _still_running(self, when: str) -> None:
         status = processes.ended(self.pid)
@@ -370,10 +371,6 @@ def _text(path: str) -> str:
             return stream.read()
     except OSError:
         return ""
-
-
-def _boot() -> str:
-    return _text("/proc/sys/kernel/random/boot_id").strip()
 
 
 def main(arguments: list[str]) -> int:

@@ -262,7 +262,7 @@ class First(Agent):
 
     def open(self) -> None:
         restarts = decisions.Restarts.remembered(
-            self.launch["restart"], self.record, _boot(), time.monotonic()
+            self.launch["restart"], self.record, processes.boot(), time.monotonic()
         )
         self.head = Head(
             self.hosts,
@@ -641,10 +641,6 @@ def _json(path: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _boot() -> str:
-    return _text("/proc/sys/kernel/random/boot_id").strip()
 
 
 def torchrun(agent: Agent) -> None:

@@ -41,6 +41,15 @@ def spawn(argv: list[str], environment: dict[str, str]) -> tuple[int, int]:
     return pid, reading
 
 
+def boot() -> str:
+    """What no two boots share: the boot_id of a container is its machine's; PID 1 makes its socket at each boot."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+            return f"{stream.read().strip()} {os.stat('/run/systemd/notify').st_ctime_ns}"
+    except OSError:
+        return ""
+
+
 def ended(pid: int) -> int | None:
     """The wait status of a child that has ended."""
     try:
