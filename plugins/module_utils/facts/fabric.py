@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 from .host_io import HostIo
@@ -43,6 +44,7 @@ def parse_nccl_conf(text: str) -> dict[str, str]:
 
 def fabric(io: HostIo) -> dict[str, Any]:
     return {
+        "python": sys.executable,
         "manager": network_manager(io),
         "default_interfaces": default_interfaces(io.read("/proc/net/route")),
         "nccl_conf": parse_nccl_conf(io.read(NCCL_CONF)),

@@ -19,7 +19,15 @@ from .fabric_wish import Wish
 from .network import Link
 from .plan import InstancePlan, plain
 
-GATES = ("seconds", "port", "message_bytes", "latency_iterations", "tcp_seconds", "tcp_streams")
+GATES = (
+    "seconds",
+    "port",
+    "message_bytes",
+    "latency_iterations",
+    "tcp_seconds",
+    "tcp_streams",
+    "collective_mib",
+)
 
 
 @dataclass(frozen=True)
@@ -314,6 +322,7 @@ def host_fabric(
     members = sorted({name for item in spanning for name in item.parallel["hosts"]})
     first = spanning[0] if spanning else None
     return {
+        "python": str(facts.fabric.get("python") or "/usr/bin/python3"),
         "manager": manager,
         "ports": plain(ports),
         "network": network_files(manager, ports),

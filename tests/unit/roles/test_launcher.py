@@ -29,7 +29,7 @@ def launcher() -> Iterator[None]:
     sys.path.insert(0, str(FOLDER))
     yield
     sys.path.remove(str(FOLDER))
-    for name in ("decisions", "checks", "processes", "speech"):
+    for name in ("decisions", "checks", "fabric", "processes", "speech"):
         sys.modules.pop(name, None)
 
 
