@@ -11,6 +11,7 @@ from typing import Any
 
 from .host_io import HostIo
 
+NETPLAN = ("/lib/netplan", "/etc/netplan", "/run/netplan")
 NCCL_CONF = "/etc/nccl.conf"
 # In this order: netplan writes for the two others, NetworkManager runs beside an idle networkd.
 SERVICES = (
@@ -21,9 +22,14 @@ SERVICES = (
 
 
 def network_manager(io: HostIo) -> str:
-    """netplan, networkmanager, networkd or ifupdown; "" where none of them is at work."""
-    if io.program("netplan") and any(name.endswith(".yaml") for name in io.names("/etc/netplan")):
-        return "netplan"
+    """netplan, netplan-networkmanager, networkmanager, networkd or ifupdown; "" where none of them is at work."""
+    if io.program("netplan"):
+        files = [
+            f"{folder}/{name}" for folder in NETPLAN for name in io.names(folder) if name.endswith(".yaml")
+        ]
+        if files:
+            over = any(re.search(r"renderer:\s*NetworkManager", io.read(path)) for path in files)
+            return "netplan-networkmanager" if over else "netplan"
     asked = io.run(["systemctl", "is-active", *(unit for _name, unit in SERVICES)])
     states = asked.out.split()
     for (name, _unit), state in zip(SERVICES, states):

@@ -21,7 +21,7 @@ def _file(path: str, mode: str, lines: Iterable[str]) -> dict[str, str]:
     return {"path": path, "mode": mode, "content": "\n".join([MADE, *lines]) + "\n"}
 
 
-def _netplan(ports: list[Port]) -> dict[str, Any]:
+def _netplan_file(ports: list[Port]) -> dict[str, str]:
     lines = ["network:", "  version: 2", "  ethernets:"]
     for port in ports:
         lines += [
@@ -35,11 +35,28 @@ def _netplan(ports: list[Port]) -> dict[str, Any]:
             "      optional: true",
         ]
     # Others than root must not read it: netplan itself complains otherwise.
+    return _file(NETPLAN, "0600", lines)
+
+
+def _netplan(ports: list[Port]) -> dict[str, Any]:
+    """Not `netplan apply`: that takes every interface of the host through its hands."""
+    again = [["netplan", "generate"], *_networkctl(ports)]
+    return {"files": [_netplan_file(ports)], "apply": again, "undo": again}
+
+
+def _netplan_networkmanager(ports: list[Port]) -> dict[str, Any]:
+    names = [f"netplan-{port['netdev']}" for port in ports]
+    again = [["netplan", "generate"], ["nmcli", "connection", "reload"]]
     return {
-        "files": [_file(NETPLAN, "0600", lines)],
-        "apply": [["netplan", "apply"]],
-        "undo": [["netplan", "apply"]],
+        "files": [_netplan_file(ports)],
+        "apply": [*again, *(["nmcli", "connection", "up", name] for name in names)],
+        "before_undo": [["nmcli", "connection", "down", name] for name in names],
+        "undo": again,
     }
+
+
+def _networkctl(ports: list[Port]) -> list[list[str]]:
+    return [["networkctl", "reload"], ["networkctl", "reconfigure", *(port["netdev"] for port in ports)]]
 
 
 def _networkd(ports: list[Port]) -> dict[str, Any]:
@@ -51,8 +68,7 @@ def _networkd(ports: list[Port]) -> dict[str, Any]:
         lines += ["DHCP=no", "LinkLocalAddressing=no", "IPv6AcceptRA=no"]
         # The first file that matches an interface is the only one that counts.
         files.append(_file(f"/etc/systemd/network/05-sglang-fabric-{port['netdev']}.network", "0644", lines))
-    again = [["networkctl", "reload"], ["networkctl", "reconfigure", *(port["netdev"] for port in ports)]]
-    return {"files": files, "apply": again, "undo": again}
+    return {"files": files, "apply": _networkctl(ports), "undo": _networkctl(ports)}
 
 
 def _ifupdown(ports: list[Port]) -> dict[str, Any]:
@@ -101,6 +117,7 @@ def _networkmanager(ports: list[Port]) -> dict[str, Any]:
 
 MANAGERS: dict[str, Callable[[list[Port]], dict[str, Any]]] = {
     "netplan": _netplan,
+    "netplan-networkmanager": _netplan_networkmanager,
     "networkd": _networkd,
     "ifupdown": _ifupdown,
     "networkmanager": _networkmanager,

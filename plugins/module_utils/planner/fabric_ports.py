@@ -148,6 +148,20 @@ def wanted_ports(
                     + (", ".join(sorted(set(by_netdev) - {netdev})) or "the host has none"),
                 )
             )
+    for netdev, item in pairs:
+        for other, there in networks(host).items():
+            wanted = ipaddress.IPv4Interface(item)
+            if other not in dict(pairs) and wanted.network.overlaps(there.network):
+                refusals.append(
+                    Refusal(
+                        "fabric-overlap",
+                        host.host,
+                        f"fabric_addresses.{netdev} = {item}",
+                        f"{wanted.network} overlaps with {there.network} of {other}: answers would leave by the "
+                        "wrong interface, and the host may be lost",
+                        "use a network that nothing else of the host uses",
+                    )
+                )
     ports = [
         {
             "netdev": netdev,

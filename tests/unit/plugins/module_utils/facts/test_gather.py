@@ -111,7 +111,12 @@ def test_a_real_h200_that_was_recorded() -> None:
     recording["answers"][json.dumps(["read", "/etc/nccl.conf"])] = ""
     asked = ["systemctl", "is-active", *(unit for _name, unit in fabric_facts.SERVICES)]
     recording["answers"][json.dumps(["run", asked])] = {"Ran": {"status": 127, "missing": True}}
-    recording["facts"]["fabric"] = {"python": sys.executable, "manager": "", "default_interfaces": [], "nccl_conf": {}}
+    recording["facts"]["fabric"] = {
+        "python": sys.executable,
+        "manager": "",
+        "default_interfaces": [],
+        "nccl_conf": {},
+    }
     facts = play(recording)
     assert facts.to_dict() == recording["facts"]
     gpu = facts.with_models(shipped_hardware()).gpus[0]

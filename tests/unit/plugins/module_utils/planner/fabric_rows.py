@@ -139,6 +139,10 @@ REFUSALS: dict[str, list[Callable[[Any, Path], list[Refusal]]]] = {
             fabric_addresses={"enP7s7": "192.168.101.12/24"},
         ),
     ],
+    "fabric-overlap": [
+        row(fabric_addresses=["192.168.100.212/25", "192.168.102.12/24"]),
+        row(fabric_addresses=["192.168.101.12/24", "192.168.0.12/16"]),
+    ],
     "fabric-no-manager": [row(without_manager, fabric_addresses=BOTH)],
     "fabric-address-twice": [row(of=0, fabric_addresses=BOTH)],
     "fabric-twin-without-address": [row(interface(SECOND, addresses=[]))],

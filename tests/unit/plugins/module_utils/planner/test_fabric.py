@@ -241,7 +241,9 @@ def test_gpus_near_a_device() -> None:
 # --- as each manager wants it ---
 
 
-@pytest.mark.parametrize("manager", ["netplan", "networkd", "ifupdown", "networkmanager"])
+@pytest.mark.parametrize(
+    "manager", ["netplan", "netplan-networkmanager", "networkd", "ifupdown", "networkmanager"]
+)
 def test_every_manager_gets_each_port_once(manager: str) -> None:
     made = network_files(manager, PORTS)
     text = "".join(file["content"] for file in made["files"])
@@ -249,7 +251,7 @@ def test_every_manager_gets_each_port_once(manager: str) -> None:
     assert text.count("9000") == 1
     assert made["apply"]
     assert all(isinstance(word, str) for command in made["apply"] for word in command)
-    secret = manager in ("netplan", "networkmanager")
+    secret = manager.startswith(("netplan", "networkmanager"))
     assert {file["mode"] for file in made["files"]} == {"0600" if secret else "0644"}
 
 
