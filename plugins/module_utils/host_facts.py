@@ -169,7 +169,7 @@ class HostFacts:
     interfaces: tuple[dict[str, Any], ...] = ()
     """Each {name, mtu, state, addresses: [...], speed_mbps, pci_address}."""
     fabric: dict[str, Any] = field(default_factory=dict)
-    """{python, manager: netplan | netplan-networkmanager | networkmanager | networkd | ifupdown, default_interfaces: [...], nccl_conf: {NAME: value}};
+    """{python, manager, default_interfaces: [...], nccl_conf: {NAME: value}} (facts/fabric.py);
     {} when nobody looked."""
     disks: tuple[Disk, ...] = ()
     listening: tuple[dict[str, Any], ...] = ()

@@ -38,7 +38,7 @@ class Room:
             **{
                 "ports": ports,
                 "network": network_files(MANAGERS[host], ports),
-                "guard_seconds": GUARD_SECONDS,
+                "guard_seconds": guard,
             },
             **{"roce": {}, "modules": [], "devices": [], "members": [], "gates": {}, "sockets": False},
             "python": "/usr/bin/python3",
@@ -137,7 +137,7 @@ def test_addresses_come_go_back_and_go_away(room: Room) -> None:
 
     # An address that overlaps the way to the host: it is lost, and comes back by itself.
     room.ssh("w1", "ip -4 route show")
-    cut = room.fabric("w1", "10.79.0.120/25")
+    cut = room.fabric("w1", "10.79.0.120/25", guard=GUARD_SECONDS)
     begun = time.monotonic()
     status, said = room.run({"w1": cut})
     assert status != 0
