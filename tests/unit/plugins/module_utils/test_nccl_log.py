@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.nccl_log import problems, read
+from ansible_collections.baremetal.sglang.tests.unit.fixtures.fake_host import capture
 
 TWINS = ["rocep1s0f1", "roceP2p1s0f1"]
 IB = "spark-1:41:41 [0] NCCL INFO NET/IB : Using [0]rocep1s0f1:1/RoCE [1]roceP2p1s0f1:1/RoCE [RO]; OOB enp1s0f1np1:10.0.1.1<0>"
@@ -34,6 +35,12 @@ def test_the_log_proves_or_it_does_not(lines: list[str], words: str) -> None:
     found = problems(read(lines), TWINS, sockets=False)
     assert bool(found) == bool(words)
     assert words in "".join(found)
+
+
+def test_a_real_log_of_two_gpus_that_had_sockets_only() -> None:
+    found = read(capture("logs/nccl-2.28.9-2xh200-sockets.txt").splitlines())
+    assert (found.networks, found.devices) == (("Socket",), ())
+    assert "NET/Socket" in problems(found, TWINS, sockets=False)[0]
 
 
 def test_sockets_that_the_inventory_allows() -> None:
