@@ -15,6 +15,7 @@ from ..host_facts import HostFacts, RdmaDevice
 from ..refusal import Refusal, did_you_mean
 from .case import Inputs
 from .fabric_wish import Wish
+from .network import Link
 
 # Of a netdev or RDMA device on another PCI domain: enP2p1s0f1np1 and enp1s0f1np1 are one port of a Spark.
 DOMAIN = re.compile(r"^(en|roce|ib)(?:P(\d+))?(p\d+s\d+.*)$")
@@ -207,3 +208,12 @@ def _interface(found: Mapping[str, Any], port: Mapping[str, Any] | None) -> dict
         "mtu": port["mtu"] or found.get("mtu"),
         "addresses": [port["address"], *others],
     }
+
+
+def of_hardware(inputs: Inputs, host: HostFacts) -> Mapping[str, Any]:
+    entries = inputs.catalogues.hardware
+    return next((entries[gpu.model].fabric for gpu in host.gpus if gpu.model in entries), {})
+
+
+def used_devices(host: HostFacts, link: Link) -> list[RdmaDevice]:
+    return [device for device in host.rdma if device.name in link.devices]

@@ -19,7 +19,7 @@ from .assemble import host_plan, instance_plan
 from .attempt import Attempt, Setting, attempt
 from .case import Inputs
 from .fabric import prepare
-from .fabric import problems as fabric_problems
+from .fabric_checks import problems as fabric_problems
 from .firewall import firewall, missing_nft, open_swarm
 from .network import links
 from .plan import InstancePlan, PlanResult
