@@ -170,7 +170,7 @@ facts:
       type: list
       elements: dict
     fabric:
-      description: Who looks after the network, interfaces of default routes, and what F(/etc/nccl.conf) holds.
+      description: Who looks after the network, interfaces of default routes, and what C(/etc/nccl.conf) holds.
       type: dict
     disks:
       description: Mount, file system, room, hard links and reflinks for each of O(paths).
