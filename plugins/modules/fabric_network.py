@@ -72,6 +72,7 @@ import stat
 import struct
 import sys
 import time
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.fabric_network import (
@@ -90,7 +91,7 @@ SETTLE_SECONDS = 20
 ARP = 0x0806
 
 
-def read(path):
+def read(path: str) -> dict[str, Any] | None:
     try:
         with open(path, encoding="utf-8") as stream:
             return {"text": stream.read(), "mode": stat.S_IMODE(os.fstat(stream.fileno()).st_mode)}
@@ -98,7 +99,7 @@ def read(path):
         return None
 
 
-def owner_of(netdev, address, seconds=1.0):
+def owner_of(netdev: str, address: str, seconds: float = 1.0) -> str:
     """The hardware address that answers for an address on this link, by an ARP probe; "" when nobody does."""
     with open(f"/sys/class/net/{netdev}/address", encoding="ascii") as stream:
         mine = bytes.fromhex(stream.read().strip().replace(":", ""))
@@ -124,7 +125,7 @@ def owner_of(netdev, address, seconds=1.0):
 
 
 class Change:
-    def __init__(self, module):
+    def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.folder = module.params["folder"]
         self.ports = module.params["ports"]
@@ -133,19 +134,19 @@ class Change:
         self.first = os.path.join(self.folder, "before.json")
         self.guard = os.path.join(self.folder, "guard.py")
 
-    def run(self, command, check=True):
+    def run(self, command: list[str], check: bool = True) -> str:
         rc, out, err = self.module.run_command(command)
         if rc and check:
             self.module.fail_json(msg=f"{' '.join(command)} failed: {err.strip() or out.strip()}")
         return out
 
-    def live(self):
+    def live(self) -> dict[str, Any]:
         found = {entry["name"]: entry for entry in parse_ip_json(self.run(["ip", "-j", "address"]))}
         for row in json.loads(self.run(["ip", "-j", "link"]) or "[]"):
             found.setdefault(row["ifname"], {})["up"] = "UP" in row.get("flags", ())
         return found
 
-    def files(self):
+    def files(self) -> dict[str, Any]:
         """Path -> what is there and what should be; None is nothing."""
         wanted = {item["path"]: item for item in self.network["files"]}
         there = {path for pattern in OURS for path in glob.glob(pattern)}
@@ -156,7 +157,7 @@ class Change:
             found[path] = (read(path), after)
         return found
 
-    def write(self, path, document):
+    def write(self, path: str, document: Any) -> None:
         handle = os.open(f"{path}.part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             json.dump(document, stream, indent=1)
@@ -164,7 +165,7 @@ class Change:
             os.fsync(stream.fileno())
         os.replace(f"{path}.part", path)
 
-    def refuse(self, live):
+    def refuse(self, live: dict[str, Any]) -> None:
         route = read("/proc/net/route")
         ours = (os.environ.get("SSH_CONNECTION") or "").split()
         found = refusals(
@@ -190,7 +191,7 @@ class Change:
         if found:
             self.module.fail_json(msg="REFUSED  nothing was changed. " + "; ".join(found))
 
-    def arm(self, files, live):
+    def arm(self, files: dict[str, Any], live: dict[str, Any]) -> None:
         apply = [self.network["apply"], self.network["before_undo"], self.network["undo"]]
         pending = {
             "files": {path: before for path, (before, _after) in files.items()},
@@ -198,9 +199,7 @@ class Change:
             "mtu": {port["netdev"]: port["mtu"] for port in self.ports if port["mtu"]},
             **dict(zip(("apply", "before_undo", "undo"), apply)),
         }
-        if not os.path.exists(self.first):
-            # What absent brings back, however many changes there were.
-            self.write(self.first, {**pending, "files": dict.fromkeys(pending["files"])})
+        self.remember(pending)
         self.write(self.pending, pending)
         for unit in (f"{UNDO}.timer", f"{UNDO}.service", f"{APPLY}.service"):
             self.run(["systemctl", "stop", unit], check=False)
@@ -213,7 +212,18 @@ class Change:
             ]
         )
 
-    def start(self, files):
+    def remember(self, pending: dict[str, Any]) -> None:
+        """What absent brings back, however many changes there were: the first state of each port."""
+        known = read(self.first)
+        first = json.loads(known["text"]) if known else {"live": {}}
+        live = {**pending["live"], **first["live"]}
+        self.write(self.first, {**pending, "files": {}, "live": live})
+
+    def undo(self) -> None:
+        self.run([sys.executable, self.guard, "undo", self.folder], check=False)
+        self.run(["systemctl", "stop", f"{UNDO}.timer"], check=False)
+
+    def start(self, files: dict[str, Any]) -> None:
         for path, (_before, after) in files.items():
             if after is None:
                 os.unlink(path)
@@ -238,19 +248,22 @@ class Change:
             ]
         )
 
-    def applied(self):
+    def applied(self) -> bool:
         shown = self.run(
             ["systemctl", "show", f"{APPLY}.service", "--property=SubState", "--value"], check=False
         )
         return shown.strip() in ("exited", "dead", "failed")
 
 
-def present(module):
+def present(module: AnsibleModule) -> None:
     change = Change(module)
+    stale = os.path.exists(change.pending)
+    if stale and not module.check_mode:
+        # A run was cut off before it confirmed: what was before it is what this one may go back to.
+        change.undo()
     live = change.live()
     files = {path: pair for path, pair in change.files().items() if pair[0] != pair[1]}
     differs = differences(change.ports, live)
-    stale = os.path.exists(change.pending)
     changed = bool(files or differs or stale)
     diff = [
         {
@@ -278,7 +291,7 @@ def present(module):
     module.exit_json(changed=changed, differs=differs, diff=diff)
 
 
-def confirmed(module):
+def confirmed(module: AnsibleModule) -> None:
     change = Change(module)
     if not os.path.exists(change.pending):
         undone = os.path.join(change.folder, "undone.json")
@@ -297,8 +310,7 @@ def confirmed(module):
             ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={APPLY}", "--lines=10"],
             check=False,
         )
-        change.run([sys.executable, change.guard, "undo", change.folder], check=False)
-        change.run(["systemctl", "stop", f"{UNDO}.timer"], check=False)
+        change.undo()
         module.fail_json(
             msg=f"the network manager did not bring what was asked: {'; '.join(differs)}. "
             f"The old network is in place again. {log.strip()}",
@@ -310,7 +322,7 @@ def confirmed(module):
     module.exit_json(changed=False, differs=[])
 
 
-def absent(module):
+def absent(module: AnsibleModule) -> None:
     change = Change(module)
     first = read(change.first)
     files = {path: before for path, (before, _after) in change.files().items() if before}
@@ -329,7 +341,7 @@ def absent(module):
     module.exit_json(changed=changed, differs=[], diff=diff)
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "confirmed", "absent"], "default": "present"},
