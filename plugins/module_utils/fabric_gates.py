@@ -258,17 +258,17 @@ def _problems(
     innocent = {host for host in hosts if host not in guilty}
     if not innocent and len(hosts) > LEAST_LINKS:
         sample = grid[min(bad)]
-        return [f"every link is bad ({_figures(sample, kind)}{_against(of_pair[min(bad)], kind)}): the switch, "
+        return [f"every link is bad ({_figures(sample, kind)}{_against(of_pair[min(bad)], kind, sample)}): the switch, "
                 f"its MTU, or a setting that all hosts share{_signature(kind, sample, hosts[0], gates, plans)}"]  # fmt: skip
     found = []
     for host in guilty:
         mine = sorted(pair for pair in bad if host in pair)
         worst = _worst(mine, grid, kind)
         cell = grid[worst]
+        advice = "" if cell.value is None else "; look at its cable, its switch port, then the host itself"
         found.append(
             f"{host}: every link of it is bad, such as {worst[0]} -> {worst[1]}: {_figures(cell, kind)}"
-            f"{_against(of_pair[worst], kind)}; look at its cable, its switch port, then the host itself"
-            f"{_signature(kind, cell, host, gates, plans)}"
+            f"{_against(of_pair[worst], kind, cell)}{advice}{_signature(kind, cell, host, gates, plans)}"
         )
     for pair in sorted(bad):
         if set(pair) & set(guilty):
@@ -277,9 +277,10 @@ def _problems(
         if back.bad and pair > pair[::-1]:
             continue
         way = "in both directions" if back.bad else "in this direction only"
+        advice = "" if cell.value is None else "; look at the cable and the ports between the two"
         found.append(
-            f"{pair[0]} -> {pair[1]}: {_figures(cell, kind)}{_against(of_pair[pair], kind)}, {way}; "
-            f"look at the cable and the ports between the two{_signature(kind, cell, pair[0], gates, plans)}"
+            f"{pair[0]} -> {pair[1]}: {_figures(cell, kind)}{_against(of_pair[pair], kind, cell)}, {way}{advice}"
+            f"{_signature(kind, cell, pair[0], gates, plans)}"
         )
     return found
 
@@ -305,8 +306,8 @@ def _figures(cell: Cell, kind: str) -> str:
     return f"{shown}; {cell.error}" if cell.error else shown
 
 
-def _against(gate: float | None, kind: str) -> str:
-    return "" if gate is None else f", the gate is {gate:g} {UNITS[kind]}"
+def _against(gate: float | None, kind: str, cell: Cell) -> str:
+    return "" if gate is None or cell.value is None else f", the gate is {gate:g} {UNITS[kind]}"
 
 
 def _signature(kind: str, cell: Cell, host: str, gates: Mapping[str, Mapping[str, Any]], plans: Plans) -> str:

@@ -128,7 +128,7 @@ class Perftest:
     """ib_write_bw on all devices at once, or ib_write_lat on one after the other."""
 
     def __init__(self, spec: dict[str, Any], latency: bool) -> None:
-        self.settings, self.latency = spec["settings"], latency
+        self.me, self.settings, self.latency = spec["me"], spec["settings"], latency
         self.devices = spec["hosts"][spec["me"]]["devices"]
         self.program = "ib_write_lat" if latency else "ib_write_bw"
         self.running: list[subprocess.Popen[str]] = []
@@ -137,11 +137,14 @@ class Perftest:
         device = self.devices[place]
         if not shutil.which(self.program):
             raise MatchError(
-                f"there is no {self.program}: install the package perftest (a bundle carries it in debs/)"
+                f"{self.me} has no {self.program}: install the package perftest (a bundle carries it in debs/)"
             )
         words = [self.program, "-d", device["name"], "-i", str(device["port"]), "-F"]
         words += ["-p", str(self.settings["port"] + 1 + place)]
-        index = gid_index(device)
+        try:
+            index = gid_index(device)
+        except MatchError as error:
+            raise MatchError(f"{self.me}: {error}") from None
         words += ["-x", index] if index else []
         if self.latency:
             return [*words, "-n", str(self.settings["latency_iterations"])]
