@@ -135,9 +135,10 @@ def test_addresses_come_go_back_and_go_away(room: Room) -> None:
     assert "eth1 has MTU 1500, not 1400" in room.works({"w1": plans["w1"]}, "-v")
     assert room.live("w1") == ([addresses("w1")], 1400)
 
-    # An address that overlaps the way to the host: it is lost, and comes back by itself.
-    room.ssh("w1", "ip -4 route show")
-    cut = room.fabric("w1", "10.79.0.120/25", guard=GUARD_SECONDS)
+    # A manager that takes the way to the host down with it: the host is lost, and comes back by itself.
+    cut = room.fabric("w1", "10.91.0.77/24", guard=GUARD_SECONDS)
+    cut["network"]["apply"] = [*cut["network"]["apply"], ["ip", "link", "set", "dev", "eth0", "down"]]
+    cut["network"]["undo"] = [*cut["network"]["undo"], ["ip", "link", "set", "dev", "eth0", "up"]]
     begun = time.monotonic()
     status, said = room.run({"w1": cut})
     assert status != 0

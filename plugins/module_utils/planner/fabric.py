@@ -203,6 +203,9 @@ def _gates(
     elif all(rates):
         bandwidth, why = sum(rates) * policy["share"], f"{policy['share']:g} of the ports' rate"
     collective = "ring_gbyte_per_second" if wish.ring else "all_gather_gbyte_per_second"
+    bounds = plain(policy["seconds"])
+    if wish.gate_seconds:
+        bounds = {**bounds, "least": wish.gate_seconds, "most": wish.gate_seconds}
     return {
         "bandwidth_gbps": bandwidth,
         "bandwidth_why": why,
@@ -211,6 +214,7 @@ def _gates(
         "socket_gbyte": known.get("socket_gbyte_per_second"),
         "defect_gbps": list(known.get("defect_gbit_per_second", ())),
         **{key: plain(policy[key]) for key in GATES},
+        "seconds": bounds,
     }
 
 

@@ -34,6 +34,8 @@ class Wish:
     """Cables from host to host, without a switch."""
     gate_gbps: float | None = None
     gate_latency_us: float | None = None
+    gate_seconds: float | None = None
+    """Of each measurement, instead of what the number of hosts makes of the budget."""
 
 
 def _number(value: Any) -> bool:
@@ -83,6 +85,7 @@ VARIABLES: dict[str, tuple[Check, str]] = {
     "fabric_ring": (_truth, "write true or false"),
     "fabric_gate_gbps": (_number, "write Gb/s of all ports of a host together, such as 185"),
     "fabric_gate_latency_us": (_number, "write microseconds, such as 5"),
+    "fabric_gate_seconds": (_number, "write seconds, such as 5"),
 }
 
 

@@ -405,5 +405,11 @@ def answer(line: Line) -> dict[str, Any]:
 if __name__ == "__main__":
     specification = json.load(sys.stdin)
     begun = time.monotonic()
-    rows = Tournament(specification).run()
+    try:
+        rows = Tournament(specification).run()
+    except OSError as error:
+        place = f"{specification['hosts'][specification['me']]['address']}, TCP port {specification['settings']['port']}"
+        sys.exit(
+            f"cannot listen on {place} ({error.strerror}): does the host have this address, is the port free?"
+        )
     json.dump({"rows": rows, "seconds": round(time.monotonic() - begun, 3)}, sys.stdout)

@@ -138,6 +138,11 @@ def test_gates_of_a_spark_come_from_its_hardware_entry(world: Any) -> None:
     assert configured(world, fabric_gate_gbps=0.1)["spark-1"].fabric["gates"]["bandwidth_gbps"] == 0.1
 
 
+def test_the_inventory_may_say_how_long_each_measurement_takes(world: Any) -> None:
+    seconds = configured(world, fabric_gate_seconds=2)["spark-1"].fabric["gates"]["seconds"]
+    assert (seconds["least"], seconds["most"]) == (2, 2)
+
+
 def test_other_hardware_is_judged_by_the_rate_of_its_ports(world: Any) -> None:
     rdma = (RdmaDevice("mlx5_0", netdev="eth0", state="active", rate_gbps=100.0, link_layer="Ethernet"),)
     result = world.one("h200", 2, {"rdma": rdma}, model="glm-4.7-fp8")
