@@ -87,7 +87,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.facts.fabric impo
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.network import parse_ip_json
 
 APPLY, UNDO = "sglang-fabric-apply", "sglang-fabric-undo"
-SETTLE_SECONDS = 20
+SETTLE_SECONDS = 30
 ARP = 0x0806
 
 
