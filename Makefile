@@ -1,7 +1,7 @@
 # The commands of this project; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-groups
+.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-groups bench-fabric
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -62,6 +62,9 @@ bench-groups: controller ## Breaks a group of hosts with the real engine in ever
 
 bench-bundle: controller ## Measures building and verifying a real bundle beside cp and sha256sum, and a delta
 	@python tests/benchmarks/bench_bundle.py
+
+bench-fabric: controller ## Measures the tournament of 8 and 2 hosts, slow links found, and a fabric stage with nothing to do (needs root)
+	@python tests/benchmarks/bench_fabric.py
 
 lab-up: controller ## Boots the hosts of inventories/lab
 	@tools/lab -i inventories/lab up

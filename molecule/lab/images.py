@@ -31,7 +31,9 @@ GUEST = ["initramfs-tools", "busybox", "zstd"]
 RDMA = ["rdma-core", "ibverbs-utils", "ibverbs-providers", "perftest"]
 # What a host needs to compile: the compiler, and the headers of its own Python.
 BUILD = ["g++", "libpython3-dev"]
-VARIANTS = {"rdma": RDMA, "build": BUILD}
+# Other managers of the network than the lab's own.
+NETWORK = ["netplan.io", "ifupdown"]
+VARIANTS = {"rdma": RDMA, "build": BUILD, "network": NETWORK}
 BUILD_BYTES = {"nspawn": 900 * MEGABYTE, "qemu": 4000 * MEGABYTE}
 GUEST_DISK_BYTES = 20 * 1024 * MEGABYTE
 

@@ -15,7 +15,7 @@ from typing import Any
 from .problems import LabError, did_you_mean
 
 KINDS = ("nspawn", "qemu")
-IMAGES = ("debian-12", "debian-13", "debian-12-rdma", "debian-12-build")
+IMAGES = ("debian-12", "debian-13", "debian-12-rdma", "debian-12-build", "debian-12-network")
 ROUTES = ("none", "dead-end")
 DEFAULT_NAME = "demo"
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")

@@ -16,6 +16,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils import (
     bundle_manifest,
     content_rounds,
     doctor,
+    fabric_gates,
     members,
     plan_application,
 )
@@ -57,6 +58,10 @@ def doctor_report(looked: Mapping[str, Any], planned: Mapping[str, Any]) -> dict
     )
 
 
+def fabric_verdict(reports: Mapping[str, Any], plans: Mapping[str, Any]) -> dict[str, Any]:
+    return fabric_gates.judge(reports, plans).to_dict()
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
@@ -69,6 +74,9 @@ class FilterModule:
             "content_asked": _filter(content_rounds.asked),
             "content_rounds": _filter(content_rounds.rounds),
             "doctor_report": _filter(doctor_report),
+            "fabric_collective": _filter(fabric_gates.collective),
+            "fabric_gate": _filter(fabric_gates.specification),
+            "fabric_verdict": _filter(fabric_verdict),
             "firewall_table": _filter(plan_application.firewall_table),
             "members_trouble": _filter(members.trouble),
             "planned_checksums": _filter(plan_application.checksums),

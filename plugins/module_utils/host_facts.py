@@ -85,6 +85,7 @@ class RdmaDevice:
     mtu: int | None = None
     """MTU of the netdev."""
     pcie_width: int | None = None
+    pcie_width_max: int | None = None
     pcie_speed: str = ""
     pci_address: str = ""
     gids: tuple[dict[str, Any], ...] = ()
@@ -167,6 +168,9 @@ class HostFacts:
     rdma: tuple[RdmaDevice, ...] = ()
     interfaces: tuple[dict[str, Any], ...] = ()
     """Each {name, mtu, state, addresses: [...], speed_mbps, pci_address}."""
+    fabric: dict[str, Any] = field(default_factory=dict)
+    """{python, manager, default_interfaces: [...], nccl_conf: {NAME: value}} (facts/fabric.py);
+    {} when nobody looked."""
     disks: tuple[Disk, ...] = ()
     listening: tuple[dict[str, Any], ...] = ()
     """Taken ports, each {port, address, process, pid}."""

@@ -169,6 +169,9 @@ facts:
       description: Network interfaces with MTU, state, addresses, speed and PCI address.
       type: list
       elements: dict
+    fabric:
+      description: Who looks after the network, interfaces of default routes, and what C(/etc/nccl.conf) holds.
+      type: dict
     disks:
       description: Mount, file system, room, hard links and reflinks for each of O(paths).
       type: list

@@ -27,6 +27,11 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.moe_release impor
 from ansible_collections.baremetal.sglang.plugins.module_utils.moe_tuned import OURS as OURS_TUNED
 from ansible_collections.baremetal.sglang.plugins.module_utils.moe_tuned import USERS, Tuned, tuned_from
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric_wish import (
+    VARIABLES,
+    Wish,
+    parse_wish,
+)
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan, PlanResult
 from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import Refusal, RefusedError
@@ -219,6 +224,7 @@ def make_inputs(
     shelf = load_shelf(given["catalogue_dirs"] or [])
     known = collect_facts(hosts, variable, given["facts_dir"] or "", shelf.catalogues.hardware, shelf.systems)
     refusals = [*shelf.refusals, *known.refusals]
+    fabric = _fabric(hosts, variable, refusals)
     models = local_models(given["serve"], refusals)
     inputs = Inputs(
         facts=known.facts,
@@ -237,6 +243,7 @@ def make_inputs(
         families=shelf.systems.get("families", {}),
         swarm=_swarm(hosts, variable),
         before={host: variable(host, "plan_on_host") or {} for host in hosts},
+        fabric=fabric,
         declared=known.declared,
         hosts=hosts,
     )
@@ -313,6 +320,17 @@ def _swarm(hosts: tuple[str, ...], variable: Callable[[str, str], Any]) -> dict[
         for host in hosts
         if variable(host, "weights_transport") == "swarm"
     }
+
+
+def _fabric(
+    hosts: tuple[str, ...], variable: Callable[[str, str], Any], refusals: list[Refusal]
+) -> dict[str, Wish]:
+    found = {}
+    for host in hosts:
+        given = {name: variable(host, name) for name in VARIABLES}
+        found[host], problems = parse_wish(given, host)
+        refusals += problems
+    return found
 
 
 def _addresses(hosts: tuple[str, ...], variable: Callable[[str, str], Any]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any, Callable, TypeVar
 from ..host_facts import Disk, Fault, HostFacts, Python, RdmaDevice, Toolkit
 from . import system
 from .disks import disks
+from .fabric import fabric
 from .faults import fault
 from .host_io import HostIo
 from .installed import installed
@@ -80,6 +81,7 @@ def gather(io: HostIo, wanted: Wanted) -> HostFacts:
         fabric_manager=nvidia.fabric_manager,
         rdma=part("RDMA", lambda: rdma_devices(io), no_rdma),
         interfaces=part("interfaces", lambda: interfaces(io), no_rows),
+        fabric=part("network manager", lambda: fabric(io), nothing),
         disks=room,
         listening=ports,
         toolkit=part("compilers", lambda: toolkit(io), Toolkit()),

@@ -115,6 +115,7 @@ def rdma_devices(io: HostIo) -> tuple[RdmaDevice, ...]:
                     rate_gbps=rate_gbps(io.line(f"{place}/rate")),
                     mtu=number(io.line(f"{net}/mtu")) if net else None,
                     pcie_width=number(io.line(f"{pci}/current_link_width")),
+                    pcie_width_max=number(io.line(f"{pci}/max_link_width")),
                     pcie_speed=io.line(f"{pci}/current_link_speed"),
                     pci_address=address if ":" in address else "",
                     gids=gids,

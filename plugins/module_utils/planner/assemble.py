@@ -16,6 +16,7 @@ from . import kernels
 from .attempt import Attempt
 from .case import Case, Inputs
 from .environment import variables
+from .fabric import host_fabric
 from .firewall import firewall, network
 from .network import Link
 from .plan import InstancePlan, Plan, Port, plain
@@ -141,15 +142,22 @@ def _ports(case: Case, rank: int, head: Link) -> list[Port]:
     return ports
 
 
-def host_plan(inputs: Inputs, facts: HostFacts, instances: Mapping[str, InstancePlan]) -> Plan:
+def host_plan(
+    inputs: Inputs,
+    facts: HostFacts,
+    instances: Mapping[str, InstancePlan],
+    ports: Iterable[Mapping[str, Any]] = (),
+) -> Plan:
+    fabric = host_fabric(inputs, facts, instances, ports)
     return Plan(
         host=facts.host,
         collection=inputs.collection,
         facts=_relied_on(facts),
-        host_settings=_host_settings(inputs, facts, instances),
+        host_settings=_host_settings(inputs, facts, instances, bool(fabric.get("devices"))),
         instances=dict(sorted(instances.items())),
         keep=plain(inputs.policy["keep"]),
         firewall=firewall(inputs, facts.host, instances),
+        fabric=fabric,
     )
 
 
@@ -170,11 +178,15 @@ def _relied_on(facts: HostFacts) -> dict[str, Any]:
     }
 
 
-def _host_settings(inputs: Inputs, facts: HostFacts, instances: Mapping[str, InstancePlan]) -> dict[str, Any]:
+def _host_settings(
+    inputs: Inputs, facts: HostFacts, instances: Mapping[str, InstancePlan], rdma: bool
+) -> dict[str, Any]:
     policy = inputs.policy
     directories = policy["directories"]
     packages = set(policy["host"]["packages"])
     names = policy["host"]["packages_for"].get(_package_format(inputs, facts), {})
+    if rdma:
+        packages.update(policy["fabric"]["packages"].get(_package_format(inputs, facts), ()))
     there = {"cc", "c++"} if facts.toolkit.cxx else set()
     for plan in instances.values():
         for program in set(plan.compiles.get("needs", ())) - there:

@@ -16,6 +16,7 @@ from ..host_facts import HostFacts
 from ..moe_release import MoeRelease
 from ..moe_tuned import Tuned
 from ..serve_spec import Instance
+from .fabric_wish import Wish
 from .flag_names import FlagNames
 from .plan import Argument
 from .topology import Parallel
@@ -58,6 +59,8 @@ class Inputs:
     """Host -> the plan that it has, where it was looked at."""
     swarm: Mapping[str, str] = field(default_factory=dict)
     """Host -> address, of the hosts that pass weights on to each other."""
+    fabric: Mapping[str, Wish] = field(default_factory=dict)
+    """Host -> what the inventory says of its fabric."""
     hosts: tuple[str, ...] = ()
     """Every host of the inventory; those of `facts` when not given."""
 

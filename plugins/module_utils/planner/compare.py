@@ -37,6 +37,7 @@ def differences(before: Document | None, after: Document | None) -> list[str]:
         lines += [f"{name}: {line}" for line in _instance(old[name], new[name])]
     lines += _mapping("host", _settings(before), _settings(after))
     lines += _mapping("firewall port", _firewall(before), _firewall(after))
+    lines += _mapping("fabric", _fabric(before), _fabric(after))
     return lines
 
 
@@ -52,6 +53,13 @@ def _settings(document: Document) -> dict[str, Any]:
     settings = dict(document.get("host_settings", {}))
     folders = settings.pop("directories", ())
     return {**settings, **{f"folder {item['path']}": f"{item['owner']} {item['mode']}" for item in folders}}
+
+
+def _fabric(document: Document) -> dict[str, Any]:
+    fabric = document.get("fabric", {})
+    ports = {port["netdev"]: f"{port['address']} MTU {port['mtu']}" for port in fabric.get("ports", ())}
+    roce = fabric.get("roce", {})
+    return {**ports, **({"lossless priority": roce["priority"]} if roce else {})}
 
 
 def _firewall(document: Document) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from ..catalogue import Variant
 from ..host_facts import HostFacts
 from ..pixi_project import environment_name
 from .case import Case, Inputs
+from .fabric import nccl_variables
+from .fabric_wish import Wish
 from .network import Link
 from .plan import EnvironmentVariable
 from .service import compiled_folder
@@ -168,7 +170,9 @@ def fabric_variables(case: Case, link: Link) -> list[tuple[str, str, str]]:
             )
         )
         found.append(("NCCL_NET", "IB", "a fabric that falls back to sockets fails at start"))
-        found.append(("NCCL_IB_DISABLE", "0", "RDMA on"))
+        found.append(("NCCL_IB_DISABLE", "0", "RDMA is on, whatever files of the host say"))
+        wish = case.inputs.fabric.get(case.head.host, Wish())
+        found += nccl_variables(case.hardware, wish, link, case.inputs.policy["fabric"])
     return found
 
 

@@ -18,6 +18,8 @@ from . import hosts as host_checks
 from .assemble import host_plan, instance_plan, one_release
 from .attempt import Attempt, Setting, attempt
 from .case import Inputs
+from .fabric import prepare
+from .fabric_checks import problems as fabric_problems
 from .firewall import firewall, missing_nft, open_swarm
 from .network import links, slowest
 from .plan import InstancePlan, PlanResult
@@ -38,6 +40,9 @@ def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
         inputs = replace(inputs, contracts=contracts)
     inventory = inputs.hosts or tuple(inputs.facts)
     instances, refusals = parse_serve(serve, inventory)
+    fabric = prepare(inputs)
+    inputs = fabric.inputs
+    refusals += fabric.refusals
     advice: list[Advice] = []
     for instance in instances:
         refusals += _words(inputs, instance)
@@ -67,7 +72,10 @@ def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
     refusals = _once(refusals)
     if refusals:
         return PlanResult({}, tuple(refusals), tuple(_once(advice)))
-    hosts = {host: host_plan(inputs, inputs.facts[host], found) for host, found in sorted(made.items())}
+    hosts = {
+        host: host_plan(inputs, inputs.facts[host], found, fabric.ports.get(host, ()))
+        for host, found in sorted(made.items())
+    }
     advice += open_swarm(inputs)
     return PlanResult(hosts, (), tuple(_once(advice)))
 
@@ -190,11 +198,14 @@ def _plan_instance(inputs: Inputs, instance: Instance, gpus: Mapping[str, tuple[
     refusals += problems
     if tried is None:
         return {}, None, refusals, advice
-    ends, problems = links(instance, members, inputs.addresses)
+    ends, problems = links(instance, members, inputs.addresses, inputs.fabric)
     refusals += [*problems, *_ports(inputs, setting, tried)]
     advice += [*tried.advice, *_idle(setting)]
     if not ends:
         return {}, tried, refusals, advice
+    refused, words = fabric_problems(inputs, members, ends)
+    refusals += refused
+    advice += words
     plans = {
         host.host: instance_plan(inputs, tried, choice, rank, host, ends) for rank, host in enumerate(members)
     }

@@ -13,6 +13,7 @@ from typing import Union
 from ..host_facts import HostFacts
 from ..refusal import Refusal
 from ..serve_spec import Instance
+from .fabric_wish import Wish
 
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 UNUSABLE = ("lo", "docker", "br-", "veth", "virbr", "cni")
@@ -58,7 +59,10 @@ def _ends(host: HostFacts) -> list[_End]:
 
 
 def links(
-    instance: Instance, hosts: tuple[HostFacts, ...], addresses: Mapping[str, str]
+    instance: Instance,
+    hosts: tuple[HostFacts, ...],
+    addresses: Mapping[str, str],
+    wishes: Mapping[str, Wish],
 ) -> tuple[dict[str, Link], list[Refusal]]:
     """The network that all members share, the one with RDMA first."""
     if len(hosts) == 1:
@@ -75,7 +79,10 @@ def links(
                 -first.index(end),
             ),
         )
-        return {host.host: _link(host, found[host.host], best.network) for host in hosts}, []
+        return {
+            host.host: _link(host, found[host.host], best.network, wishes.get(host.host, Wish()).devices)
+            for host in hosts
+        }, []
     if all(host.host in addresses for host in hosts) and not all(found.values()):
         names = {host.host: addresses[host.host] for host in hosts if not is_address(addresses[host.host])}
         if names:
@@ -127,7 +134,7 @@ def slowest(hosts: tuple[HostFacts, ...]) -> float | None:
     return min(rates) if rates else None
 
 
-def _link(host: HostFacts, ends: list[_End], network: Network) -> Link:
+def _link(host: HostFacts, ends: list[_End], network: Network, wanted: tuple[str, ...]) -> Link:
     mine = next(end for end in ends if end.network == network)
     addressed = {end.netdev for end in ends}
     devices = (
@@ -135,7 +142,9 @@ def _link(host: HostFacts, ends: list[_End], network: Network) -> Link:
             sorted(
                 device.name
                 for device in host.rdma
-                if device.state.lower() in ("", "active") and device.netdev in addressed
+                if device.state.lower() in ("", "active")
+                and device.netdev in addressed
+                and (not wanted or device.name in wanted)
             )
         )
         if mine.rdma

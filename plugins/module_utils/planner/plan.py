@@ -91,6 +91,8 @@ class Plan:
     """How much of what is old stays; not part of what a release is."""
     firewall: dict[str, Any] = field(default_factory=dict)
     """{rules: [{port, what, sources}]}; empty where nothing listens for other hosts. Not part of what a release is."""
+    fabric: dict[str, Any] = field(default_factory=dict)
+    """Devices, configuration and gates of the network between the hosts; not part of what a release is."""
     schema: int = SCHEMA
     warnings: tuple[Advice, ...] = ()
 

@@ -93,6 +93,7 @@ def _instance_lines(plan: InstancePlan) -> list[str]:
     lines.append(_line("compiles", _compile_words(plan)))
     if parallel["nnodes"] > 1:
         lines.append(_line("network", _network_words(plan)))
+        lines.append(_line("fabric", _fabric_words(plan)))
     for number, advice in enumerate(plan.warnings, 1):
         lines.append(_line("warns" if number == 1 else "", f"{number}: {advice.what} [{advice.where}]"))
     return [part for line in lines for part in _wrapped(line)]
@@ -175,6 +176,19 @@ def _behaviour_words(plan: InstancePlan) -> str:
 def _network_words(plan: InstancePlan) -> str:
     ports = ", ".join(f"{port.port} {port.purpose}" for port in plan.ports)
     return f"{ports}: open to its {plan.parallel['nnodes']} hosts only"
+
+
+def _fabric_words(plan: InstancePlan) -> str:
+    devices = plan.service["checks"]["fabric"].get("devices", ())
+    host = plan.parallel["hosts"][plan.parallel["node_rank"]]
+    netdev = plan.parallel["interfaces"][host]
+    if not devices:
+        return f"TCP over {netdev or 'the address of the inventory'}: no RDMA"
+    shown = ", ".join(f"{item['name']} {item['address']}" for item in devices)
+    sizes = sorted({str(item["mtu"]) for item in devices if item["mtu"]})
+    fallback = "; may start on sockets" if plan.service["checks"]["fabric"]["sockets"] else ""
+    mtu = f" (MTU {', '.join(sizes)})" if sizes else ""
+    return f"RDMA on {shown}{mtu}; rendezvous on {netdev}{fallback}"
 
 
 def _compile_words(plan: InstancePlan) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 
 from ..host_facts import HostFacts
 from .case import Case
+from .fabric import expected
+from .fabric_wish import Wish
 from .network import Link
 from .plan import plain
 from .settings import dist_port
@@ -50,6 +52,7 @@ def service(
             "gpus": [_gpu(host, index) for index in case.parallel.gpus.get(host.host, ())]
             if case.device == "cuda"
             else [],
+            "fabric": expected(host, links[host.host], case.inputs.fabric.get(host.host, Wish()).sockets),
             "kernel_files": [entry["path"] for entry in kernel_files.get("files", ())],
         },
         "logs": plain(policy["logs"][case.instance.engine]),

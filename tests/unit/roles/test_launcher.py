@@ -29,7 +29,7 @@ def launcher() -> Iterator[None]:
     sys.path.insert(0, str(FOLDER))
     yield
     sys.path.remove(str(FOLDER))
-    for name in ("decisions", "checks", "processes", "speech"):
+    for name in ("decisions", "checks", "fabric", "processes", "speech"):
         sys.modules.pop(name, None)
 
 
@@ -481,3 +481,76 @@ def test_the_engine_goes_before_the_host_freezes(left: int, floor: float, says: 
 
     found = memory_problem(MEMINFO.format(left=left), floor)
     assert found.startswith(says) and bool(found) is bool(says)
+
+
+# --- the network between the members ---
+
+DEVICE = {
+    "name": "rocep1s0f1",
+    "port": 1,
+    "netdev": "enp1s0f1np1",
+    "address": "10.0.1.1",
+    "mtu": 9000,
+    "rate_gbps": 200.0,
+    "pcie_width": 4,
+}
+PORT = "class/infiniband/rocep1s0f1/ports/1"
+
+
+@pytest.fixture
+def sys_tree(tmp_path: Path) -> Path:
+    for path, value in {
+        f"{PORT}/state": "4: ACTIVE",
+        f"{PORT}/rate": "200 Gb/sec (2X NDR)",
+        f"{PORT}/gids/0": "fe80:0000:0000:0000:0200:5eff:fe00:5303",
+        f"{PORT}/gid_attrs/types/0": "RoCE v2",
+        f"{PORT}/gids/2": "0000:0000:0000:0000:0000:ffff:0a00:0101",
+        f"{PORT}/gid_attrs/types/2": "IB/RoCE v1",
+        f"{PORT}/gids/5": "0000:0000:0000:0000:0000:ffff:0a00:0101",
+        f"{PORT}/gid_attrs/types/5": "RoCE v2",
+        "class/infiniband/rocep1s0f1/device/current_link_width": "4",
+        "class/net/enp1s0f1np1/mtu": "9000",
+    }.items():
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{value}\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("", "", ""),
+        (f"{PORT}/state", "1: DOWN", "rocep1s0f1 (enp1s0f1np1) is down"),
+        (f"{PORT}/rate", "100 Gb/sec (2X HDR)", "runs at 100 Gb/s, planned: 200"),
+        (f"{PORT}/gid_attrs/types/5", "IB/RoCE v1", "no RoCE v2 GID for 10.0.1.1"),
+        ("class/net/enp1s0f1np1/mtu", "1500", "has MTU 1500, planned: 9000"),
+        ("class/infiniband/rocep1s0f1/device/current_link_width", "2", "PCIe x2, planned: x4"),
+    ],
+)
+def test_the_fabric_is_looked_at_before_every_start(
+    sys_tree: Path, path: str, value: str, words: str
+) -> None:
+    from fabric import problems
+
+    if path:
+        (sys_tree / path).write_text(f"{value}\n")
+    found = problems({"devices": [DEVICE], "sockets": False}, str(sys_tree))
+    assert len(found) == bool(words), found
+    assert words in "".join(found)
+
+
+def test_a_device_that_is_gone_and_a_plan_without_rdma(sys_tree: Path) -> None:
+    from fabric import problems
+
+    (line,) = problems({"devices": [{**DEVICE, "name": "mlx5_0"}]}, str(sys_tree))
+    assert "there is no RDMA device mlx5_0" in line
+    assert problems({}, str(sys_tree)) == []
+
+
+def test_sockets_are_used_only_where_the_inventory_allows_them(sys_tree: Path) -> None:
+    import checks
+
+    planned = {"devices": [{**DEVICE, "name": "mlx5_0"}], "sockets": False}
+    assert [problem.passing for problem in checks.network(planned)] == [True]
+    assert checks.network({**planned, "sockets": True}) == []

@@ -23,6 +23,7 @@ from typing import Any
 
 import checks
 import decisions
+import fabric
 import processes
 import speech
 from decisions import LastWords, Patience, Progress, Restarts, Vigil
@@ -121,7 +122,7 @@ class Launcher:
             self._pause(end - time.monotonic())
 
     def _last_checks(self) -> None:
-        self.systemd.status("last checks: driver, GPUs, weights, kernel files, port, disk")
+        self.systemd.status("last checks: driver, GPUs, weights, kernel files, fabric, port, disk")
         compiled = self.launch["compiled"]
         with contextlib.suppress(OSError):
             os.makedirs(compiled, mode=0o700, exist_ok=True)
@@ -142,6 +143,7 @@ class Launcher:
         for name in ("USER", "LOGNAME"):
             environment.setdefault(name, os.environ.get(name, ""))
         environment.setdefault("LANG", "C.UTF-8")
+        environment.update(self._sockets())
         self.started = time.monotonic()
         try:
             self.pid, pipe = processes.spawn(self.launch["argv"], environment)
@@ -149,6 +151,15 @@ class Launcher:
             raise DownError(f"{self.launch['argv'][0]} cannot be started: {error.strerror}") from None
         threading.Thread(target=self._pump, args=(pipe,), daemon=True).start()
         threading.Thread(target=self._look, daemon=True).start()
+
+    def _sockets(self) -> dict[str, str]:
+        """The inventory allows TCP where RDMA is not as planned, and the journal says that it came to that."""
+        planned = self.launch["checks"].get("fabric", {})
+        found = fabric.problems(planned) if planned.get("sockets") else []
+        if not found:
+            return {}
+        self.systemd.status(f"on sockets, as the inventory allows (fabric_sockets): {'; '.join(found)}")
+        return dict(fabric.SOCKETS)
 
     def _pump(self, pipe: int) -> None:
         """The engine's lines go on to the journal, and are read on their way."""

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts import fabric as fabric_facts
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts import gather as gather_module
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.host_io import HostIo
 from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import HostFacts, OperatingSystem
@@ -104,6 +106,17 @@ def test_a_real_h200_that_was_recorded() -> None:
     recording = json.loads(capture("nvidia_smi/recorded-h200-580.159.04.json"))
     # Nobody asked for it when the recording was made.
     recording["answers"][json.dumps(["program", "nft"])] = recording["facts"]["nft"] = ""
+    recording["answers"][json.dumps(["program", "netplan"])] = ""
+    recording["answers"][json.dumps(["read", "/proc/net/route"])] = ""
+    recording["answers"][json.dumps(["read", "/etc/nccl.conf"])] = ""
+    asked = ["systemctl", "is-active", *(unit for _name, unit in fabric_facts.SERVICES)]
+    recording["answers"][json.dumps(["run", asked])] = {"Ran": {"status": 127, "missing": True}}
+    recording["facts"]["fabric"] = {
+        "python": sys.executable,
+        "manager": "",
+        "default_interfaces": [],
+        "nccl_conf": {},
+    }
     facts = play(recording)
     assert facts.to_dict() == recording["facts"]
     gpu = facts.with_models(shipped_hardware()).gpus[0]

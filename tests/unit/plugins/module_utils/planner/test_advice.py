@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import Fault
+from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import Fault, RdmaDevice
 
 PLANNER = Path(__file__).resolve().parents[5] / "plugins/module_utils/planner"
 INT8 = {"model": "glm-4.7-int8"}
 FP8 = {"model": "glm-4.7-fp8"}
 SMALL = {"model": "glm-4.7-flash-fp8"}
 LIMITED = {"limits": {"memlock": "8388608"}}
+SMALL_PACKETS = tuple(
+    RdmaDevice(name, netdev=netdev, state="active", mtu=1500)
+    for name, netdev in (("rocep1s0f1", "enp1s0f1np1"), ("roceP2p1s0f1", "enP2p1s0f1np1"))
+)
 ROWS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
     "component-known-bad": (
         "spark",
@@ -32,6 +36,7 @@ ROWS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
     "dp-attention": ("h200", 1, {**FP8, "options": {"enable-dp-attention": True}}, {}),
     "draft-path": ("h200", 1, {**FP8, "options": {"speculative-draft-model-path": "/x"}}, {}),
     "eagle-topk": ("h200", 1, {**FP8, "options": {"speculative-eagle-topk": 2}}, {}),
+    "fabric-mtu-low": ("spark", 2, SMALL, {"rdma": SMALL_PACKETS}),
     "fp8-humming-unproven": ("a800-580", 1, {**FP8, "accept": ["fp8-on-sm80-humming"]}, {}),
     "gid-pinned": ("spark", 2, {**SMALL, "environment": {"NCCL_IB_GID_INDEX": "3"}}, {}),
     "kv-fp8-storage": ("a800", 1, {**INT8, "kv_cache_dtype": "fp8_e5m2"}, {}),
@@ -41,6 +46,7 @@ ROWS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
     "memory-tight": ("spark", 4, FP8, {}),
     "mixed-chunk": ("h200", 1, {**FP8, "options": {"enable-mixed-chunk": True}}, {}),
     "moe-directory": ("h200", 1, {**FP8, "environment": {"SGLANG_MOE_CONFIG_DIR": "/x"}}, {}),
+    "nccl-conf-left": ("spark", 2, SMALL, {"fabric": {"nccl_conf": {"NCCL_IB_USE_INLINE": "1"}}}),
     "no-rdma": ("h200", 2, FP8, {}),
     "other-parser": ("h200", 1, {**FP8, "options": {"tool-call-parser": "glm45"}}, {}),
     "spec-v2-variable-gone": ("h200", 1, {**FP8, "environment": {"SGLANG_ENABLE_SPEC_V2": "1"}}, {}),

@@ -20,6 +20,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.model_shape impor
 from ansible_collections.baremetal.sglang.plugins.module_utils.moe_tuned import USERS, tuned_from
 from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import Refusal
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import facts_at_hand, plan_inputs
+from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner import fabric_rows
 
 Refusals = Callable[[Any, Path], "list[Refusal]"]
 ROOT = Path(__file__).resolve().parents[5]
@@ -420,6 +421,7 @@ ROWS: dict[str, list[Refusals]] = {
             {"quantization": {"method": ""}}, model="glm-4.7-flash", options={"quantization": "w8a8_fp8"}
         )
     ],
+    **fabric_rows.REFUSALS,
 }
 
 
