@@ -18,6 +18,8 @@ from ansible_collections.baremetal.sglang.plugins.module_utils import (
     doctor,
     plan_application,
 )
+from ansible_collections.baremetal.sglang.plugins.module_utils.verification import derive
+from ansible_collections.baremetal.sglang.plugins.module_utils.verification import report as verification
 
 
 def plain(value: Any) -> Any:
@@ -40,7 +42,7 @@ def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
             raise AnsibleFilterError(
                 f"{function.__name__}: this is no plan of this version: {error}"
             ) from error
-        except bundle_manifest.BundleError as error:
+        except (bundle_manifest.BundleError, ValueError) as error:
             raise AnsibleFilterError(f"REFUSED  {error}") from error
 
     return shim
@@ -52,6 +54,16 @@ def doctor_report(looked: Mapping[str, Any], planned: Mapping[str, Any]) -> dict
         {host: item.get("findings", []) for host, item in looked.items()},
         planned.get("changes", {}),
         planned.get("refusals", []),
+    )
+
+
+def verify_report(checked: Mapping[str, Any]) -> dict[str, Any]:
+    """Out of what each host registered from a loop over its instances."""
+    return verification.report(
+        {
+            host: [one for one in (item or {}).get("results", []) if "results" in one]
+            for host, item in checked.items()
+        }
     )
 
 
@@ -68,10 +80,12 @@ class FilterModule:
             "content_rounds": _filter(content_rounds.rounds),
             "doctor_report": _filter(doctor_report),
             "firewall_table": _filter(plan_application.firewall_table),
+            "planned_checks": _filter(derive.checks),
             "planned_checksums": _filter(plan_application.checksums),
             "planned_content": _filter(plan_application.content),
             "planned_kernel_trees": _filter(plan_application.kernel_trees),
             "planned_proofs": _filter(plan_application.proofs),
             "planned_units": _filter(plan_application.units),
             "release_layout": _filter(plan_application.release_layout),
+            "verify_report": _filter(verify_report),
         }
