@@ -66,7 +66,7 @@ def _address(text: str) -> str:
     raw = bytes.fromhex(text)
     words = struct.unpack(f"<{len(raw) // 4}I", raw)
     packed = struct.pack(f">{len(words)}I", *words)
-    return str(socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, packed))
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, packed)
 
 
 def listeners(text: str) -> list[tuple[str, int]]:
@@ -140,7 +140,7 @@ def own_user(desk: Desk) -> str:
         raise CheckError(f"processes of {desk.unit} run as {', '.join(sorted(found))}, planned is {wanted}")
     if not found:
         raise CheckError(f"{desk.unit} has no processes")
-    return wanted
+    return str(wanted)
 
 
 def _gateway(desk: Desk, key: str = "") -> Server:
