@@ -17,6 +17,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils import (
     content_rounds,
     doctor,
     plan_application,
+    scratch,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification import derive
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification import report as verification
@@ -87,5 +88,8 @@ class FilterModule:
             "planned_proofs": _filter(plan_application.proofs),
             "planned_units": _filter(plan_application.units),
             "release_layout": _filter(plan_application.release_layout),
+            "scratch_definition": _filter(scratch.definition),
+            "scratch_serve": _filter(scratch.serve),
+            "scratch_unit": _filter(scratch.unit_of),
             "verify_report": _filter(verify_report),
         }

@@ -69,6 +69,8 @@ def reconcile(
     verified = delta(before, after, VERIFIED)
     if verified:
         server["accept_length"] = round((server["completion_tokens"] or 0) / verified, 3)
+    if server["prompt_tokens"] and server["cached_tokens"] is not None:
+        server["cached_share"] = round(server["cached_tokens"] / server["prompt_tokens"], 4)
     counted = server["completion_tokens"]
     if counted is None:
         return {**server, "agrees": None, "why": "the server has no counters (--enable-metrics)"}

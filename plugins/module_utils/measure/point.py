@@ -198,6 +198,7 @@ def result(
         "completion_tokens": sum(reply.completion_tokens or 0 for reply in replies),
         "good_completion_tokens": sum(reply.completion_tokens or 0 for reply in good),
         "prompt_tokens": sum(reply.prompt_tokens or 0 for reply in good),
+        # Only servers with --enable-cache-report say it here; the counters know it anyway.
         "cached_tokens": sum(reply.cached_tokens or 0 for reply in good),
     }
     agreed = counters.reconcile(before, after, tokens, float(desk.thresholds["disagreement"]))
@@ -216,10 +217,10 @@ def result(
         why.append(f"the time was over with {loaded.unsent} requests unsent")
     if agreed["agrees"] is False:
         why.append(str(agreed["why"]))
-    if limited:
-        remarks.append(
-            f"limited by the client: {loaded.burden.cpu_share:.0%} of a core, {loaded.burden.lag_p99_ms:.1f} ms late"
-        )
+    if loaded.burden.cpu_share > float(desk.thresholds["client_cpu_share"]):
+        remarks.append(f"limited by the client: {loaded.burden.cpu_share:.0%} of a core")
+    elif limited:
+        remarks.append(f"the client came late by {loaded.burden.lag_p99_ms:.1f} ms: a busy host")
     if not idle:
         remarks.append("the server had other work when it began")
     span = _span(replies) or loaded.seconds

@@ -27,8 +27,8 @@ event official matter center couple site project activity star table need court 
 """
 WORDS = tuple(TEXT.split())
 ASK = "Go on in the same manner, and do not stop early."
-# Two probes of these sizes tell how many tokens a word costs and what the template adds.
-PROBES = (40, 200)
+# Two probes tell how many tokens a word costs and what the template adds; each has every word equally often.
+PROBES = (len(WORDS), 2 * len(WORDS))
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,11 @@ def scale_of(counted: Sequence[tuple[int, int]]) -> Scale:
 
 
 def text(words: int, seed: str) -> str:
-    stream = random.Random(seed)
-    return " ".join(stream.choice(WORDS) for _unused in range(words))
+    """All words before one comes again, so that a text of some length costs what the scale says."""
+    stream, found = random.Random(seed), []
+    while len(found) < words:
+        found += stream.sample(WORDS, len(WORDS))
+    return " ".join(found[:words])
 
 
 def prompt(words: int, seed: str, shared: str = "") -> str:

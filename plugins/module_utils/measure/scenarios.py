@@ -26,7 +26,7 @@ METRICS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
     "agentic": (("talk.seconds.median", "whole conversation", "s", "lower"), TTFT, DECODE,
                 ("talk.bad_calls", "broken calls", "calls", "lower")),
     "thinking": (REQUEST, ("tokens.good_completion_tokens", "tokens made", "tokens", "lower"), DECODE),
-    "prefix": (TTFT, OUTPUT),
+    "prefix": (TTFT, ("server.cached_share", "prompt taken from the cache", "share", "higher"), OUTPUT),
     "random": (OUTPUT, TTFT, TPOT),
     "sharegpt": (OUTPUT, TTFT, TPOT),
     "speculative": (DECODE, TTFT, ACCEPTED),
@@ -36,6 +36,9 @@ METRICS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
 }  # fmt: skip
 # These compare servers that are started otherwise, so each setting is a start.
 OTHER_SERVERS = ("speculative", "moe_file", "sweep")
+
+
+NO_GRAMMAR = "tools need a grammar backend and this instance has none (grammar-backend = none)"
 
 
 class AskedError(ValueError):
@@ -157,10 +160,14 @@ def _unable(name: str, instance: Mapping[str, Any], asked: Asked, cannot: Mappin
         return (
             "needs servers started otherwise: -e bench_scratch=beside (free GPUs) or instead (of what serves)"
         )
+    if name in OTHER_SERVERS and int(instance["parallel"]["nnodes"]) > 1:
+        return "an instance of several hosts is not started otherwise by this playbook"
     if name == "thinking" and not argument(instance, "reasoning-parser"):
         return "no reasoning parser is planned: the model does not think"
     if name == "agentic" and not argument(instance, "tool-call-parser"):
         return "no tool-call parser is planned"
+    if name == "agentic" and argument(instance, "grammar-backend") == "none":
+        return NO_GRAMMAR
     if name == "accuracy" and cannot.get("answers"):
         return cannot["answers"]
     if name == "prefix" and argument(instance, "disable-radix-cache"):
@@ -255,7 +262,8 @@ def _moe_file(given: Mapping[str, Any], *_unused: Any) -> list[dict[str, Any]]:
 
 
 def _accuracy(given: Mapping[str, Any], instance: Mapping[str, Any], _asked: Asked) -> list[dict[str, Any]]:
-    sets = ["exact", *(["calls"] if argument(instance, "tool-call-parser") else [])]
+    with_tools = argument(instance, "tool-call-parser") and argument(instance, "grammar-backend") != "none"
+    sets = ["exact", *(["calls"] if with_tools else [])]
     return [
         {"kind": "accuracy", "label": "tool calls" if name == "calls" else "exact answers", "set": name, "x": number,
          "output": given["output"]}

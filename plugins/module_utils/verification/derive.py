@@ -51,6 +51,8 @@ class Row:
 def _no_tools(subject: Subject) -> str:
     if not subject.argument("tool-call-parser"):
         return "no tool-call parser is planned"
+    if subject.argument("grammar-backend") == "none":
+        return "tools need a grammar backend and this instance has none (grammar-backend = none)"
     return subject.cannot("tools")
 
 
