@@ -53,7 +53,8 @@ def scale_of(counted: Sequence[tuple[int, int]]) -> Scale:
 
 def text(words: int, seed: str) -> str:
     """All words before one comes again, so that a text of some length costs what the scale says."""
-    stream, found = random.Random(seed), []
+    stream = random.Random(seed)
+    found: list[str] = []
     while len(found) < words:
         found += stream.sample(WORDS, len(WORDS))
     return " ".join(found[:words])
