@@ -86,7 +86,7 @@ import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point, prompts, sampling
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client import Server
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client import Server, ask
 from ansible_collections.baremetal.sglang.plugins.module_utils.serving import last_lines, unit_state
 
 OF_ONE_LIFE = ("ActiveState", "ExecMainStatus", "NRestarts", "MainPID", "InvocationID")
@@ -167,7 +167,11 @@ def main() -> None:
         record = {"valid": False, "error": str(error), "why": str(error)}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    end = died(module, given["unit"], before) if not record["valid"] else ""
+    end = ""
+    if not record["valid"]:
+        end = died(module, given["unit"], before)
+        if not end and ask(desk.server, "/health").failure == "connect":
+            end = f"nobody answers at {given['url']} any more"
     if end:
         record.update(died=end, valid=False, why=f"{record.get('why', '')}; {end}".strip("; "))
     module.exit_json(changed=False, record=record)

@@ -36,6 +36,10 @@ def number(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def said_of(value: float, unit: str) -> str:
+    return f"{value:.1%}" if unit == "share" else f"{number(value)} {unit}"
+
+
 def steps(most: float) -> list[float]:
     """Round numbers from zero up to the first that holds everything."""
     if most <= 0:
@@ -110,7 +114,7 @@ def bars(title: str, items: Sequence[tuple[str, Dot]], unit: str) -> str:
     most = steps(max(dot.high for _unused, dot in items))[-1]
     height = TOP + len(items) * (BAR + GAP) + 8
     left, room = 190, WIDTH - 190 - 100
-    said = "; ".join(f"{name}: {number(dot.y)} {unit}" for name, dot in items)
+    said = "; ".join(f"{name}: {said_of(dot.y, unit)}" for name, dot in items)
     parts = [_open(title, said, WIDTH, height)]
     for index, (name, dot) in enumerate(items):
         top = TOP + index * (BAR + GAP)
@@ -122,7 +126,7 @@ def bars(title: str, items: Sequence[tuple[str, Dot]], unit: str) -> str:
             f'<rect x="{left}" y="{top}" width="{max(1.0, width):.1f}" height="{BAR}" fill="{colour}" opacity=".85"/>'
             f'<path d="M{left + dot.low / most * room:.1f} {top + BAR / 2:.1f}H{left + dot.high / most * room:.1f}" '
             f'stroke="currentColor" stroke-width="2"/>'
-            f'<text x="{left + max(width, dot.high / most * room) + 8:.1f}" y="{top + 15}">{number(dot.y)} {escape(unit)}</text>'
+            f'<text x="{left + max(width, dot.high / most * room) + 8:.1f}" y="{top + 15}">{escape(said_of(dot.y, unit))}</text>'
         )
     return "".join([*parts, "</svg>"])
 

@@ -89,7 +89,8 @@ def right(result: Mapping[str, Any]) -> tuple[str, str, str]:
         else []
     )
     if failed or broken or checked.get("failed"):
-        return "bad", f"{failed} points with failures" if failed else "Wrong answers", "; ".join(words)
+        points = "1 point" if failed == 1 else f"{failed} points"
+        return "bad", f"{points} with failures" if failed else "Wrong answers", "; ".join(words)
     if not shares:
         return "", "Answers not judged", "no accuracy set was run"
     return "good", "Every request was answered", "; ".join(words)
@@ -158,7 +159,7 @@ def _since(result: Mapping[str, Any]) -> str:
         (
             row["verdict"],
             [escape(row["instance"]), escape(result["titles"][row["scenario"]]), escape(_place(row)), escape(row["name"]),
-             chart.number(row["was"]), f"{chart.number(row['median'])} {escape(row['unit'])}", f"{row['change']:+.1%}",
+             chart.number(row["was"]), escape(chart.said_of(row["median"], row["unit"])), f"{row['change']:+.1%}",
              f"±{row['noise']:.1%}", VERDICTS[row["verdict"]]],
         )
         for row in changed
@@ -188,9 +189,11 @@ def _scenario(result: Mapping[str, Any], instance: str, scenario: str, mine: lis
         name = f"{rows[0]['name']} ({rows[0]['unit']})"
         if scenario in X_NAMES and len(rows) > 1:
             series = [
-                (setting or rows[0]["name"], [_dot(row) for row in rows if row["setting"] == setting])
+                (setting or "now", [_dot(row) for row in rows if row["setting"] == setting])
                 for setting in dict.fromkeys(row["setting"] for row in rows)
             ]
+            before = _before(result, rows)
+            series += [("before", before)] if before else []
             drawing = chart.lines(name, series, X_NAMES[scenario], rows[0]["unit"])
         else:
             drawing = chart.bars(name, [(_place(row), _dot(row)) for row in rows], rows[0]["unit"])
@@ -208,6 +211,14 @@ def _dot(row: Mapping[str, Any]) -> chart.Dot:
     return chart.Dot(float(row["x"]), row["median"], row["low"], row["high"])
 
 
+def _before(result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[chart.Dot]:
+    """The same points of the baseline."""
+    names = ("instance", "scenario", "label", "setting", "metric")
+    was = {tuple(row[name] for name in names): row.get("was") for row in result.get("comparison") or []}
+    known = [(row, was.get(tuple(row[name] for name in names))) for row in rows]
+    return [chart.Dot(float(row["x"]), value, value, value) for row, value in known if value is not None]
+
+
 def _settings(result: Mapping[str, Any], instance: str, scenario: str) -> str:
     mine = [one for one in result["settings"] if (one["instance"], one["scenario"]) == (instance, scenario)]
     if not mine:
@@ -223,7 +234,7 @@ def _settings(result: Mapping[str, Any], instance: str, scenario: str) -> str:
 
 def _numbers(result: Mapping[str, Any], instance: str, scenario: str, mine: list[Mapping[str, Any]]) -> str:
     rows = [
-        ("", [escape(_place(row)), escape(row["name"]), f"{chart.number(row['median'])} {escape(row['unit'])}",
+        ("", [escape(_place(row)), escape(row["name"]), escape(chart.said_of(row["median"], row["unit"])),
               f"{chart.number(row['low'])} to {chart.number(row['high'])}", ", ".join(chart.number(v) for v in row["values"])])
         for row in mine
     ]  # fmt: skip
@@ -346,7 +357,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         ]
         lines += [
             f"| {result['titles'][row['scenario']]} | {_place(row)} | {row['name']} | {chart.number(row['was'])} | "
-            f"{chart.number(row['median'])} {row['unit']} | {row['change']:+.1%} |"
+            f"{chart.said_of(row['median'], row['unit'])} | {row['change']:+.1%} |"
             for row in worse
         ]
     if result["failures"]:
@@ -364,7 +375,7 @@ def markdown(result: Mapping[str, Any]) -> str:
                 "|---|---|---|---|---|",
             ]
             lines += [
-                f"| {row['instance']} | {_place(row)} | {row['name']} | {chart.number(row['median'])} {row['unit']} | "
+                f"| {row['instance']} | {_place(row)} | {row['name']} | {chart.said_of(row['median'], row['unit'])} | "
                 f"{chart.number(row['low'])} to {chart.number(row['high'])} |"
                 for row in mine
             ]

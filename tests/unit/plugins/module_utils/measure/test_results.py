@@ -270,7 +270,7 @@ def test_the_page_is_whole_and_fetches_nothing() -> None:
 
 def test_the_page_says_what_counts() -> None:
     page = report.html(worse_result())
-    for words in ("slower beyond noise", "1 points with failures", "WORSE", "Changed beyond noise", "no kernel tuning file is planned",
+    for words in ("slower beyond noise", "1 point with failures", "WORSE", "Changed beyond noise", "no kernel tuning file is planned",
                   "exact answers 92%", "ansible-playbook playbooks/bench.yml", "sglang.launch_server"):  # fmt: skip
         assert words in page, words
     good = report.html(result(run(), result(run())))
