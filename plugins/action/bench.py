@@ -163,8 +163,10 @@ class ActionModule(ActionBase):
 
         def switch(server: str) -> None:
             while running:
-                gone = running.pop()
-                self._module("scratch", {"state": "stopped", "name": gone["name"]})
+                gone = {key: running[-1][key] for key in ("name", "unit", "writable")}
+                # What it compiled serves its next start.
+                self._module("scratch", {"state": "stopped", "keep_writable": bool(server), **gone})
+                running.pop()
             if not server:
                 if self._given["instead"]:
                     self._display.display(f"{name}: {instance['unit']} starts again")

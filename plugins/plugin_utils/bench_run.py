@@ -126,14 +126,17 @@ class Run:
                     continue
                 wanted = server_name(point)
                 if wanted != at:
-                    self.switch(wanted)
+                    # Before it is done: a start that fails leaves something to take away.
                     at = wanted
+                    self.switch(wanted)
                 record = self._one(point)
                 self.records.append(record)
                 self.say(self._line(number, len(points), record, began))
                 if record.get("died") or record.get("error"):
                     self.stopped = str(record.get("why"))
                     return
+        except StoppedError as error:
+            self.stopped = str(error)
         finally:
             if at:
                 self.switch("")

@@ -120,10 +120,17 @@ def test_other_servers_are_switched_between_and_back(tmp_path: Path) -> None:
 
 
 def test_what_serves_comes_back_when_a_start_fails(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, y=bench_run.StoppedError("no token"))  # type: ignore[arg-type]
-    with pytest.raises(bench_run.StoppedError):
-        bench.run.go([*points("x", setting="on", server={}), *points("y", setting="on", server={})])
-    assert bench.switched == ["random: on", ""]
+    bench = Bench(tmp_path)
+
+    def switch(server: str) -> None:
+        bench.switched.append(server)
+        if server == "random: off":
+            raise bench_run.StoppedError("no token")
+
+    bench.run.switch = switch
+    bench.run.go([*points("x", setting="on", server={}), *points("x", setting="off", server={})])
+    assert bench.switched == ["random: on", "random: off", ""]
+    assert bench.run.stopped == "no token"
     assert len(bench_run.Store(tmp_path).read()) == 1
 
 
