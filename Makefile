@@ -1,7 +1,7 @@
 # The commands of this project; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-measure
+.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-measure bench-client
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -56,6 +56,9 @@ bench-weights: controller ## Measures reading and looking at weights, beside sha
 
 bench-engine: controller ## Measures the engine through its unit and by hand, the launcher, and a kill -9 (needs root)
 	@python tests/benchmarks/bench_engine.py
+
+bench-client: controller ## Measures the load client alone, against a server of known truth
+	@python tests/benchmarks/bench_client.py
 
 bench-measure: controller ## Measures our load client beside a second one and the server's counters, verify, and sampling (needs root)
 	@python tests/benchmarks/bench_measure.py
