@@ -27,7 +27,7 @@ def remains(clone: Path) -> str:
     return inside(
         clone, "ansible", "lab-1", "-i", "inventories/lab", "-m", "ansible.builtin.shell", "-a",
         "ls -d /run/sglang-scratch /run/systemd/system/sglang-* /var/lib/sglang/* /var/cache/sglang/* 2>/dev/null;"
-        "systemctl list-units --all --plain --no-legend 'sglang-*' | cut -d' ' -f1; ss -Htln | awk '{print $4}' | sort",
+        "systemctl list-units --all --plain --no-legend 'sglang-*' | cut -d' ' -f1; ss -Htln | awk '$4 ~ /:31[0-9][0-9][0-9]$/'",
     )  # fmt: skip
 
 

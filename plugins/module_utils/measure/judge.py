@@ -123,7 +123,8 @@ def _same(found: Any, wanted: Any) -> bool:
 
 def answer_right(text: str, accepted: Sequence[str]) -> bool:
     """The last line that says something, without marks and letter case, is or ends with an accepted answer."""
-    plain = re.sub(r"[*`$\\{}\"'.,!]|boxed|\bthe answer is\b", " ", text.casefold())
+    thousands = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text.casefold())
+    plain = re.sub(r"[*`$\\{}\"'.,!]|boxed|\bthe answer is\b", " ", thousands)
     lines = [" ".join(line.split()) for line in plain.splitlines() if line.strip()]
     if not lines:
         return False
