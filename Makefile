@@ -1,7 +1,7 @@
 # The commands of this project; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-groups bench-fabric
+.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-groups bench-fabric bench-measure bench-client
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -59,6 +59,12 @@ bench-engine: controller ## Measures the engine through its unit and by hand, th
 
 bench-groups: controller ## Breaks a group of hosts with the real engine in every way and measures (needs root; an hour)
 	@python tests/benchmarks/bench_groups.py
+
+bench-client: controller ## Measures the load client alone, against a server of known truth
+	@python tests/benchmarks/bench_client.py
+
+bench-measure: controller ## Measures our load client beside a second one and the server's counters, verify, and sampling (needs root)
+	@python tests/benchmarks/bench_measure.py
 
 bench-bundle: controller ## Measures building and verifying a real bundle beside cp and sha256sum, and a delta
 	@python tests/benchmarks/bench_bundle.py

@@ -19,8 +19,11 @@ from ansible_collections.baremetal.sglang.plugins.module_utils import (
     fabric_gates,
     members,
     plan_application,
+    scratch,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import together
+from ansible_collections.baremetal.sglang.plugins.module_utils.verification import derive
+from ansible_collections.baremetal.sglang.plugins.module_utils.verification import report as verification
 
 
 def plain(value: Any) -> Any:
@@ -43,7 +46,7 @@ def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
             raise AnsibleFilterError(
                 f"{function.__name__}: this is no plan of this version: {error}"
             ) from error
-        except bundle_manifest.BundleError as error:
+        except (bundle_manifest.BundleError, ValueError) as error:
             raise AnsibleFilterError(f"REFUSED  {error}") from error
 
     return shim
@@ -60,6 +63,16 @@ def doctor_report(looked: Mapping[str, Any], planned: Mapping[str, Any]) -> dict
 
 def fabric_verdict(reports: Mapping[str, Any], plans: Mapping[str, Any]) -> dict[str, Any]:
     return fabric_gates.judge(reports, plans).to_dict()
+
+
+def verify_report(checked: Mapping[str, Any]) -> dict[str, Any]:
+    """Out of what each host registered from a loop over its instances."""
+    return verification.report(
+        {
+            host: [one for one in (item or {}).get("results", []) if "results" in one]
+            for host, item in checked.items()
+        }
+    )
 
 
 class FilterModule:
@@ -79,6 +92,7 @@ class FilterModule:
             "fabric_verdict": _filter(fabric_verdict),
             "firewall_table": _filter(plan_application.firewall_table),
             "members_trouble": _filter(members.trouble),
+            "planned_checks": _filter(derive.checks),
             "planned_checksums": _filter(plan_application.checksums),
             "planned_content": _filter(plan_application.content),
             "planned_kernel_trees": _filter(plan_application.kernel_trees),
@@ -87,4 +101,8 @@ class FilterModule:
             "planned_units": _filter(plan_application.units),
             "release_layout": _filter(plan_application.release_layout),
             "together_trouble": _filter(together.trouble),
+            "scratch_definition": _filter(scratch.definition),
+            "scratch_serve": _filter(scratch.serve),
+            "scratch_unit": _filter(scratch.unit_of),
+            "verify_report": _filter(verify_report),
         }

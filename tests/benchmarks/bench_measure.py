@@ -1,0 +1,232 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Our load client beside a second one and the server's own counters, on a real engine; verify's time; what sampling costs.
+
+SGLANG_ENVIRONMENT may name an environment of the whole lock; else one is made from cached wheels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPOSITORY / "molecule"), str(REPOSITORY / "collections"), str(REPOSITORY)]
+
+import yaml
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point, prompts
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client import Server
+
+from tests.lab.conftest import tool, write_inventory
+from tests.lab.engine_host import EngineHost, make_plan, publish_weights, real_environment
+
+DATA = yaml.safe_load((REPOSITORY / "files/bench.yml").read_text(encoding="utf-8"))
+WEIGHTS = "opt/sglang/weights/glm-4.7-tiny/local"
+STREAMS, REQUESTS, TOKENS = 2, 6, 96
+MOST = {
+    "tokens/s, against a second client %": 3.0,
+    "first token, against a second client %": 3.0,
+    "tokens, against the server's counter %": 0.0,
+    "time per token, against the server's histogram %": 3.0,
+    "first token, against the server's histogram %": 3.0,
+    "quick verify s": 30.0,
+    "sampling %": 1.0,
+}
+# Threads, http.client, usage: nothing in common with ours but the bodies.
+SECOND = r"""
+import http.client, json, sys, threading, time
+given = json.load(sys.stdin)
+waiting, lock, found = list(given["bodies"]), threading.Lock(), []
+def stream(number):
+    time.sleep(number * given["ramp"])
+    while True:
+        with lock:
+            if not waiting:
+                return
+            body = waiting.pop(0)
+        begun = time.monotonic()
+        link = http.client.HTTPConnection("127.0.0.1", 30000, timeout=120)
+        link.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+        first, tokens = None, 0
+        for line in link.getresponse():
+            if line.startswith(b"data: {"):
+                chunk = json.loads(line[6:])
+                for choice in chunk["choices"]:
+                    delta = choice["delta"]
+                    if delta.get("content") or delta.get("reasoning_content"):
+                        first = first or time.monotonic()
+                tokens = (chunk.get("usage") or {}).get("completion_tokens", tokens)
+        found.append((begun, first, time.monotonic(), tokens))
+crowd = [threading.Thread(target=stream, args=(number,)) for number in range(given["streams"])]
+[one.start() for one in crowd]
+[one.join() for one in crowd]
+span = max(one[2] for one in found) - min(one[0] for one in found)
+print(json.dumps({"rate": sum(one[3] for one in found) / span,
+                  "ttft": sorted((one[1] - one[0]) * 1000 for one in found)[len(found) // 2]}))
+"""
+
+
+def load(seed: int) -> dict[str, Any]:
+    return {
+        "kind": "load", "label": "bench", "seed": seed, "input": 256, "output": TOKENS, "concurrency": STREAMS,
+        "requests": REQUESTS, "warm_up": 0, "body": {"ignore_eos": True},
+    }  # fmt: skip
+
+
+def ours(host: EngineHost, seed: int, scale: dict[str, float], sample_seconds: float = 0) -> dict[str, Any]:
+    arguments = {
+        "url": "http://127.0.0.1:30000", "model": "tiny", "point": load(seed), "thresholds": DATA["thresholds"],
+        "scale": scale, "sample_seconds": sample_seconds,
+    }  # fmt: skip
+    kept = host.inventory.with_name("record.json")
+    output = host.tasks(
+        [
+            {"name": "Load", "baremetal.sglang.load": arguments, "register": "made"},
+            {"name": "Keep", "ansible.builtin.copy": {"content": "{{ made.record | to_json }}", "dest": str(kept), "mode": "0600"},
+             "delegate_to": "localhost", "vars": {"ansible_connection": "local"}},
+        ]
+    )  # fmt: skip
+    if "failed=0" not in output:
+        raise SystemExit(output[-3000:])
+    record: dict[str, Any] = json.loads(kept.read_text())
+    if not record["valid"]:
+        raise SystemExit(record["why"])
+    return record
+
+
+def second(host: EngineHost, seed: int, scale: dict[str, float]) -> dict[str, float]:
+    desk = point.Desk(
+        Server("http://127.0.0.1:30000"), "tiny", DATA["thresholds"], "", scale=prompts.Scale(**scale)
+    )
+    bodies = [body.decode() for body in point.bodies(desk, load(seed), REQUESTS, "bench")]
+    given = {"bodies": bodies, "streams": STREAMS, "ramp": DATA["thresholds"]["ramp_seconds"]}
+    host.ssh(f"cat >/tmp/second.py <<'END'\n{SECOND}\nEND")
+    done = host.lab.host("e1").ssh("python3 /tmp/second.py", text_input=json.dumps(given))
+    return dict(json.loads(done.stdout))
+
+
+def off(mine: float, theirs: float) -> float:
+    return 100 * (mine - theirs) / theirs
+
+
+def paired(rounds: int, one: Callable[[int], float], other: Callable[[int], float]) -> float:
+    """Per cent by which the first is more: A B, B A, and the middle of all pairs, so that drift and bursts go out."""
+    found = []
+    for number in range(rounds):
+        first = (one, other) if number % 2 == 0 else (other, one)
+        values = [ask(10 * number + place) for place, ask in enumerate(first)]
+        pair = values if number % 2 == 0 else values[::-1]
+        found.append(off(pair[0], pair[1]))
+    return statistics.median(found)
+
+
+def run(host: EngineHost, rounds: int) -> dict[str, float]:
+    done = host.play("host engine")
+    if done.returncode:
+        raise SystemExit(done.stdout[-4000:])
+    begun = time.monotonic()
+    verified = host.play("verify")
+    quick = time.monotonic() - begun
+    if verified.returncode:
+        raise SystemExit(verified.stdout[-4000:])
+    print("\n".join(line for line in verified.stdout.splitlines() if "passed," in line or "FAILED" in line))
+    scale = dict(ours(host, 1, None)["scale"])  # type: ignore[arg-type]
+    records: list[dict[str, Any]] = []
+    hands: dict[int, dict[str, float]] = {}
+
+    def mine(seed: int) -> dict[str, Any]:
+        records.append(ours(host, seed, scale))
+        return records[-1]
+
+    rates, firsts = [], []
+    for number in range(rounds):
+        # Different prompts for each: the cache must not know the second's.
+        order = ("ours", "hand") if number % 2 == 0 else ("hand", "ours")
+        for place, who in enumerate(order):
+            seed = 100 + 10 * number + place
+            if who == "ours":
+                record = mine(seed)
+            else:
+                hands[number] = second(host, seed, scale)
+        rates.append(off(record["output_tokens_per_second"], hands[number]["rate"]))
+        firsts.append(off(record["ttft_ms"]["median"], hands[number]["ttft"]))
+        mine_words = (
+            f"{record['output_tokens_per_second']:.1f} tokens/s, {record['ttft_ms']['median']:.1f} ms"
+        )
+        hand_words = f"{hands[number]['rate']:.1f} tokens/s, {hands[number]['ttft']:.1f} ms"
+        print(f"round {number + 1}: ours {mine_words}; second {hand_words}", flush=True)
+    middle = statistics.median
+    with_samples = paired(
+        rounds,
+        lambda place: float(ours(host, 500 + place, scale, 1.0)["output_tokens_per_second"]),
+        lambda place: float(ours(host, 700 + place, scale, 0)["output_tokens_per_second"]),
+    )
+    return {
+        "tokens/s, against a second client %": abs(middle(rates)),
+        "first token, against a second client %": abs(middle(firsts)),
+        "tokens, against the server's counter %": max(
+            abs(100 * record["server"]["off"]) for record in records
+        ),
+        "time per token, against the server's histogram %": abs(
+            middle(
+                off(record["tpot_ms"]["mean"], record["server"]["between_tokens_ms"]) for record in records
+            )
+        ),
+        "first token, against the server's histogram %": abs(
+            middle(off(record["ttft_ms"]["mean"], record["server"]["ttft_ms"]) for record in records)
+        ),
+        "quick verify s": quick,
+        "sampling %": max(0.0, -with_samples),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--rounds", type=int, default=8)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        os.environ["BAREMETAL_LAB_DIR"] = str(folder / "lab")
+        driver = folder / "driver/usr/lib/x86_64-linux-gnu"
+        subprocess.run(
+            ["/usr/bin/python3", REPOSITORY / "molecule/lab/stub_driver/build.py", driver], check=True
+        )
+        inventory = write_inventory(
+            folder,
+            f"bench-{os.getpid()}",
+            {"e1": {"ansible_host": "10.90.4.11",
+                    "lab": {"kind": "nspawn", "image": "debian-12", "layers": [str(folder / "driver")],
+                            "binds": real_environment(folder)}}},
+        )  # fmt: skip
+        tool("images", "debian-12")
+        from lab import Lab
+
+        lab = Lab.from_inventory(inventory)
+        lab.up()
+        try:
+            plan = make_plan("e1")
+            del plan["instances"]["toy"]
+            host = EngineHost(lab, inventory, plan)
+            publish_weights(host.root() / WEIGHTS)
+            found = run(host, options.rounds)
+        finally:
+            lab.down()
+    for name, value in found.items():
+        print(f"{name:52} {value:6.2f}  <= {MOST[name]}")
+    missed = [name for name, value in found.items() if value > MOST[name]]
+    if missed:
+        raise SystemExit(f"missed: {', '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()
