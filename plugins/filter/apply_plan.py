@@ -16,6 +16,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils import (
     bundle_manifest,
     content_rounds,
     doctor,
+    gateway_config,
     plan_application,
 )
 
@@ -67,6 +68,7 @@ class FilterModule:
             "content_asked": _filter(content_rounds.asked),
             "content_rounds": _filter(content_rounds.rounds),
             "doctor_report": _filter(doctor_report),
+            "gateway_config": _filter(gateway_config.config_text),
             "firewall_table": _filter(plan_application.firewall_table),
             "planned_checksums": _filter(plan_application.checksums),
             "planned_content": _filter(plan_application.content),

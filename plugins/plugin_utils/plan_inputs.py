@@ -30,6 +30,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case impo
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan, PlanResult
 from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import Refusal, RefusedError
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_files import read_certificate
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.data_files import read
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.facts_at_hand import collect_facts
 
@@ -238,6 +239,9 @@ def make_inputs(
         swarm=_swarm(hosts, variable),
         declared=known.declared,
         hosts=hosts,
+        gateway=given.get("gateway"),
+        monitoring=given.get("monitoring"),
+        certificate=read_certificate(given.get("gateway")),
     )
     return inputs, refusals
 

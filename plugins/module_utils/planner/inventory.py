@@ -19,6 +19,7 @@ from .assemble import host_plan, instance_plan
 from .attempt import Attempt, Setting, attempt
 from .case import Inputs
 from .firewall import firewall, missing_nft, open_swarm
+from .gateway import doors
 from .network import links
 from .plan import InstancePlan, PlanResult
 from .release_choice import Candidate, Choice, Rejection, choose, matches_pin, newest_first
@@ -63,12 +64,13 @@ def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
     refusals += [*host_checks.port_clashes(made), *_disks(inputs, made)]
     for host, found in made.items():
         refusals += missing_nft(inputs, inputs.facts[host], firewall(inputs, host, found))
-    refusals = _once(refusals)
+    gateways, monitoring, said = doors(inputs, made)
+    refusals = _once([*refusals, *said])
     if refusals:
         return PlanResult({}, tuple(refusals), tuple(_once(advice)))
     hosts = {host: host_plan(inputs, inputs.facts[host], found) for host, found in sorted(made.items())}
     advice += open_swarm(inputs)
-    return PlanResult(hosts, (), tuple(_once(advice)))
+    return PlanResult(hosts, (), tuple(_once(advice)), gateways, monitoring)
 
 
 def _words(inputs: Inputs, instance: Instance) -> list[Refusal]:
