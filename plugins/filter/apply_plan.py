@@ -17,7 +17,9 @@ from ansible_collections.baremetal.sglang.plugins.module_utils import (
     content_rounds,
     doctor,
     gateway_config,
+    grafana_dashboard,
     plan_application,
+    scrape_config,
 )
 
 
@@ -69,6 +71,9 @@ class FilterModule:
             "content_rounds": _filter(content_rounds.rounds),
             "doctor_report": _filter(doctor_report),
             "gateway_config": _filter(gateway_config.config_text),
+            "grafana_dashboard": _filter(grafana_dashboard.dashboard),
+            "prometheus_config": _filter(scrape_config.prometheus),
+            "prometheus_fragment": _filter(scrape_config.fragment),
             "firewall_table": _filter(plan_application.firewall_table),
             "planned_checksums": _filter(plan_application.checksums),
             "planned_content": _filter(plan_application.content),

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from . import status as status_words
+
 PROBLEM, NOTE = "problem", "note"
 Seen = Mapping[str, Any]
 
@@ -328,7 +330,9 @@ def status_line(host: str, release: str, unit: Seen) -> str:
     """One line an instance."""
     state = "serving" if unit["serving"] else "NOT SERVING"
     if unit["serving"]:
-        return f"{unit['name']}  {host}  {state}  {unit['address']}  release {release}  since {unit['since']}"
+        line = f"{unit['name']}  {host}  {state}  {unit['address']}  release {release}  since {unit['since']}"
+        more = status_words.instance_words(unit)
+        return f"{line}  {more}" if more else line
     said = unit["status"] or unit["why"] or f"{unit['result']}, exit status {unit['exit_status']}"
     return f"{unit['name']}  {host}  {state}  {unit['active'] or 'absent'}: {said}  (journalctl -u {unit['unit']})"
 

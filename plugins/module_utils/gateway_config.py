@@ -314,6 +314,7 @@ def _inner(section: Section) -> str:
         answer(404, "if !asks_metrics !open"),
         "    http-request use-service prometheus-exporter if METH_GET { path /metrics/gateway }",
         "    use_backend node-exporter if METH_GET { path /metrics/node }",
+        "    use_backend dcgm-exporter if METH_GET { path /metrics/gpu }",
     ]
     lines += [
         f"    use_backend metrics-{name} if METH_GET {{ path {quoted(f'/metrics/engine/{name}')} }}"
@@ -335,8 +336,12 @@ def _locals(section: Section) -> list[str]:
             f"backend local-{name}\n    http-request del-header {INSTANCE}\n    server {name} 127.0.0.1:{port}\n",
             f"backend metrics-{name}\n    http-request set-path /metrics\n    server {name} 127.0.0.1:{port}\n",
         ]
-    port = inner["node_exporter_port"]
-    found.append(
-        f"backend node-exporter\n    http-request set-path /metrics\n    server node 127.0.0.1:{port}\n"
-    )
+    for name in ("node", "dcgm"):
+        port = inner[f"{name}_exporter_port"]
+        lines = [
+            f"backend {name}-exporter",
+            "    http-request set-path /metrics",
+            f"    server {name} 127.0.0.1:{port}",
+        ]
+        found.append("\n".join([*lines, ""]))
     return found

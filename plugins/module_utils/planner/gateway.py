@@ -59,7 +59,8 @@ def doors(inputs: Inputs, made: Made) -> tuple[dict[str, Any], dict[str, Any], l
         fix = "serve something, or take gateway out of the inventory"
         refusals.append(Refusal("front-instance", "", "gateway", "there is nothing behind it", fix))
     watched = _watched(monitoring, made, asked)
-    refusals += _unread(inputs, {*asked.hosts, *watched, *filter(None, [monitoring and monitoring.prometheus])})
+    collectors = [monitoring.prometheus] if monitoring and monitoring.prometheus else []
+    refusals += _unread(inputs, {*asked.hosts, *watched, *collectors})
     sections = {}
     for host in sorted({*asked.hosts, *_behind(asked, wanted), *watched}):
         facts = inputs.facts.get(host)
@@ -72,7 +73,7 @@ def doors(inputs: Inputs, made: Made) -> tuple[dict[str, Any], dict[str, Any], l
             section["inner"] = _inner(inputs, asked, host, found)
         refusals += [*_ports(asked, section, facts, made.get(host, {})), *_packages(section, facts)]
         sections[host] = section
-    authority = next((host for host in (*asked.hosts, monitoring and monitoring.prometheus) if host), "")
+    authority = next(iter((*asked.hosts, *collectors)), "")
     for section in sections.values():
         section["authority"] = authority or min(sections)
         section["first"] = asked.hosts[0] if asked.hosts else ""
@@ -198,7 +199,7 @@ def _inner(inputs: Inputs, asked: Gateway, host: str, found: Iterable[Head]) -> 
         "instances": {head.instance: head.port for head in found if head.host == host},
         "endpoints": ["GET /health_generate", *_endpoints(inputs, asked)],
         "node_exporter_port": policy["monitoring"]["node_exporter_port"],
-        "dcgm_port": policy["monitoring"]["dcgm_port"],
+        "dcgm_exporter_port": policy["monitoring"]["dcgm_port"],
     }
 
 
@@ -290,7 +291,12 @@ def _monitoring(
     found: list[Head],
 ) -> dict[str, Any]:
     policy = inputs.policy["monitoring"]
-    targets = [_target(inputs, sections[host], found) for host in watched if host in sections]
+    seconds = monitoring.scrape_seconds or policy["scrape_seconds"]
+    targets = [
+        _target(inputs, sections[host], found, _gpu(monitoring, inputs.facts[host]))
+        for host in watched
+        if host in sections
+    ]
     made = {}
     for host in sorted({*watched, *filter(None, [monitoring.prometheus])}):
         facts = inputs.facts.get(host)
@@ -309,22 +315,32 @@ def _monitoring(
             "exporter": {
                 "port": policy["node_exporter_port"],
                 "collect_seconds": policy["collect_seconds"],
-                "gpu": _gpu(monitoring, facts),
             }
             if host in watched
             else {},
             "prometheus": {
                 "port": policy["prometheus_port"],
-                "scrape_seconds": monitoring.scrape_seconds or policy["scrape_seconds"],
+                "scrape_seconds": seconds,
                 "retention_days": monitoring.retention_days or policy["retention_days"],
                 "retention_gib": monitoring.retention_gib or policy["retention_gib"],
                 "targets": targets,
             }
             if collector
             else {},
-            "files": {"folder": monitoring.files_dir, "targets": targets} if monitoring.files_dir else {},
+            "files": {"folder": monitoring.files_dir, "targets": targets, "scrape_seconds": seconds}
+            if monitoring.files_dir
+            else {},
             "journal": policy["journal"],
-            "renew_days": inputs.policy["gateway"]["certificate"]["renew_days"],
+            "certificate": inputs.policy["gateway"]["certificate"],
+            "collect": {
+                **{key: inputs.policy["directories"][key] for key in ("root", "state", "weights")},
+                "gateway": inputs.policy["gateway"]["configuration"],
+                "textfiles": policy["textfiles"],
+                "disks": [inputs.policy["directories"]["root"], "/var/lib", "/var/cache", "/var/log"],
+                "driver": "/proc/driver/nvidia",
+                "sys": "/sys",
+                "gpu": _gpu(monitoring, facts),
+            },
             **_host(inputs, facts, packages),
         }
     return made
@@ -336,10 +352,11 @@ def _gpu(monitoring: Monitoring, facts: HostFacts) -> str:
     return "nvidia-smi" if facts.gpus else "none"
 
 
-def _target(inputs: Inputs, section: Mapping[str, Any], found: Iterable[Head]) -> dict[str, Any]:
+def _target(inputs: Inputs, section: Mapping[str, Any], found: Iterable[Head], gpu: str) -> dict[str, Any]:
     host = section["host"]
     return {
         "host": host,
         "address": f"{inputs.addresses.get(host, host)}:{section['inner']['port']}",
         "instances": {head.instance: head.model for head in found if head.host == host},
+        "dcgm": gpu == "dcgm",
     }
