@@ -157,7 +157,13 @@ def _hosts(place: str, named: Iterable[str], known: Iterable[str]) -> list[Refus
 
 
 def _no_mapping(place: str, given: Any, example: str) -> Refusal:
-    return Refusal("front-type", "", f"{place} = {given!r}", "is no mapping", f"write {place}: {example}")
+    return Refusal(
+        "front-type",
+        "",
+        f"{place} = {given!r}",
+        "this is no mapping of keys to values",
+        f"write {place}: {example}",
+    )
 
 
 def parse_gateway(
