@@ -1,7 +1,7 @@
 # The commands of this project; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine
+.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-gateway
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -56,6 +56,9 @@ bench-weights: controller ## Measures reading and looking at weights, beside sha
 
 bench-engine: controller ## Measures the engine through its unit and by hand, the launcher, and a kill -9 (needs root)
 	@python tests/benchmarks/bench_engine.py
+
+bench-gateway: controller ## Measures the gateway beside the same server asked directly: tokens, keys, reload, upgrade
+	@python tests/benchmarks/bench_gateway.py
 
 bench-bundle: controller ## Measures building and verifying a real bundle beside cp and sha256sum, and a delta
 	@python tests/benchmarks/bench_bundle.py

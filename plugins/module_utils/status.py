@@ -35,9 +35,10 @@ def figures(page: str) -> dict[str, float]:
         found = LINE.match(line)
         if found:
             try:
-                values.setdefault(found[1], []).append(float(found[2]))
+                value = float(found[2])
             except ValueError:
                 continue
+            values.setdefault(found[1], []).append(value)
     return {key: float(together(values[name])) for key, (name, together) in FIGURES.items() if name in values}
 
 

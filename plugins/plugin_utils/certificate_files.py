@@ -22,17 +22,16 @@ def read_certificate(gateway: Any) -> dict[str, Any]:
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
-    path = certificate
+    path, what = certificate, "certificate"
     try:
         found = x509.load_pem_x509_certificate(Path(certificate).expanduser().read_bytes())
-        path = key
+        path, what = key, "private key"
         private = serialization.load_pem_private_key(Path(key).expanduser().read_bytes(), password=None)
     except OSError as error:
         return {"problem": f"{path} cannot be read: {error.strerror}"}
     except TypeError:
         return {"problem": f"{path} has a passphrase, and HAProxy starts without anybody to type it"}
     except ValueError:
-        what = "certificate" if path == certificate else "private key"
         return {"problem": f"{path} holds no {what} in PEM form"}
     now = datetime.now(timezone.utc)
     form = {

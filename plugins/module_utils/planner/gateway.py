@@ -55,9 +55,9 @@ def doors(inputs: Inputs, made: Made) -> tuple[dict[str, Any], dict[str, Any], l
     refusals += _certificate(inputs, asked)
     refusals += _unknown_instances(asked, found)
     wanted = [head for head in found if not asked.instances or head.instance in asked.instances]
-    if gateway and not wanted:
+    if gateway and not wanted and not asked.instances:
         fix = "serve something, or take gateway out of the inventory"
-        refusals.append(Refusal("front-instance", "", "gateway", "there is nothing behind it", fix))
+        refusals.append(Refusal("front-instance", "", "gateway.hosts", "there is nothing behind it", fix))
     watched = _watched(monitoring, made, asked)
     collectors = [monitoring.prometheus] if monitoring and monitoring.prometheus else []
     refusals += _unread(inputs, {*asked.hosts, *watched, *collectors})

@@ -43,11 +43,10 @@ class Page:
         self.metrics: dict[str, list[str]] = {}
         self.errors = 0
 
-    def put(self, name: str, value: float, **labels: object) -> None:
-        said = ",".join(f'{key}="{escaped(value)}"' for key, value in labels.items())
-        self.metrics.setdefault(name, []).append(
-            f"{name}{{{said}}} {value:g}" if said else f"{name} {value!r}"
-        )
+    def put(self, metric: str, value: float, /, **labels: object) -> None:
+        said = ",".join(f'{key}="{escaped(label)}"' for key, label in labels.items())
+        line = f"{metric}{{{said}}} {value!r}" if said else f"{metric} {value!r}"
+        self.metrics.setdefault(metric, []).append(line)
 
     def text(self) -> str:
         lines = []
