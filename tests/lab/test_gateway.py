@@ -46,7 +46,7 @@ GATEWAY = {
         "header_seconds": 2,
         "body_seconds": 2,
         "client_seconds": 3,
-        "check_limit_seconds": 1,
+        "check_limit_seconds": 3,
         "body_mib": 2,
         "connections_of_source": 300,
     },
@@ -192,8 +192,9 @@ def test_keys_are_given_out_and_taken_back_without_a_dropped_stream(room: Room) 
     assert room.ask("/v1/models", alice)["version"] == 2, "HTTP/2 where the client can"
     for bad in ("", "sk-wrong", alice[:-1], alice.upper()):
         assert room.ask("/v1/models", bad)["status"] == 401
-    assert room.ask(f"/v1/models?api_key={alice}")["status"] == 401 and "api_key" not in str(room.seen("a"))
-    assert room.ask(f"/v1/models?api_key={alice}", alice)["status"] == 400
+    for key in ("", alice):
+        assert room.ask(f"/v1/models?api_key={alice}", key)["status"] == 400
+    assert "api_key" not in str(room.seen("a"))
 
     # A stream of bob's runs while his key is rotated, then taken back; a second one at once is too much for it.
     said = room.client("around", key=bob, tokens=30, pause=0.1, during=0.6)
@@ -293,10 +294,10 @@ def test_an_engine_in_trouble_gets_no_new_requests(room: Room) -> None:
     alice = room.keys["alice-0"]
     for how in ("draining", "wedged"):
         room.behave("a", how)
-        time.sleep(4)
+        time.sleep(6)
         assert {room.client("stream", key=alice, tokens=1)["engine"] for _number in range(5)} == {"b"}, how
     room.behave("b", "starting")
-    time.sleep(4)
+    time.sleep(6)
     said = room.ask("/v1/chat/completions", alice, body={"model": "tiny"})
     assert said["status"] == 503 and said["headers"]["retry-after"] == "5", said
     assert room.ask("/health")["status"] == 200 and room.ask("/health/tiny")["status"] == 503
@@ -317,7 +318,6 @@ def test_an_engine_in_trouble_gets_no_new_requests(room: Room) -> None:
     room.behave("a", "serving")
     room.engine("start", "a")
     time.sleep(3)
-    # And one that is killed where it stands, with nothing under way in it.
     room.ssh("timeout 30 sh -c 'until grep -q failed /srv/load.json; do sleep 0.2; done'")
     said = json.loads(room.ssh("cat /srv/load.json"))
     assert said["failed"] == [] and said["done"] > 100 and set(said["engines"]) == {"a", "b"}, said
@@ -408,8 +408,9 @@ def test_a_live_prometheus_answers_every_query_of_the_dashboard(room: Room) -> N
     assert room.ssh("systemctl is-failed sglang-metrics.service", check=False).strip() != "failed"
     # A disk that is full for metrics: the old page stays whole, the unit says so.
     room.ssh("mount -t tmpfs -o size=4k none /var/lib/sglang-monitoring/textfiles")
+    room.ssh("head -c 4096 /dev/zero >/var/lib/sglang-monitoring/textfiles/other")
     room.ssh("systemctl start sglang-metrics.service", check=False)
-    assert room.ssh("ls -A /var/lib/sglang-monitoring/textfiles") == ""
+    assert room.ssh("ls -A /var/lib/sglang-monitoring/textfiles").split() == ["other"]
     assert "No space left" in room.ssh("journalctl -u sglang-metrics -n 20 -o cat")
     room.ssh("umount /var/lib/sglang-monitoring/textfiles")
 
@@ -449,9 +450,10 @@ def test_no_secret_is_left_anywhere(room: Room) -> None:
 
 
 def test_it_goes_without_a_trace(room: Room) -> None:
+    room.ssh("rm -r /opt/sglang")
     room.play("remove")
     for host in ("g1", "g2"):
-        left = "find /etc /run /var/lib -xdev -name '*sglang*' -not -path '*/journal/*' -not -name 'sglang-[abo]*.service'"
+        left = "find /etc /run /var/lib -xdev -name '*sglang*' -not -path '*/journal/*' -not -path '/run/systemd/*' -not -name 'sglang-[abo]*.service'"
         assert room.ssh(left, host).split() == []
         assert (
             room.ssh("ss -Htln | awk '{print $4}' | grep -E ':(443|8444|9090|9100)$'", host, check=False)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.gateway_config import config_text
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.render import render
 
 TINY = {"model": "glm-4.7-tiny", "device": "cpu"}
 ADDRESSES = {"cpu-1": "10.0.0.11", "cpu-2": "10.0.0.12", "cpu-3": "10.0.0.13"}
@@ -51,6 +52,12 @@ def test_replicas_of_one_name_stand_behind_one_door(world: Any) -> None:
     assert doors["cpu-2"]["front"] == {} and doors["cpu-1"]["inner"] == {}
     assert doors["cpu-2"]["authority"] == doors["cpu-1"]["authority"] == "cpu-1"
     assert doors["cpu-1"]["host_settings"]["packages"] == ["haproxy", "openssl"]
+
+
+def test_the_plan_says_where_clients_come_in(world: Any) -> None:
+    table = render(planned(world, {"hosts": ["cpu-1"]}))
+    assert "door      https://cpu-1:443  other (1 engine), tiny (2 engines)" in table
+    assert "door" not in render(planned(world, None))
 
 
 def test_a_gateway_may_stand_where_nothing_is_served(world: Any) -> None:
