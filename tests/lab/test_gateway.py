@@ -453,7 +453,10 @@ def test_it_goes_without_a_trace(room: Room) -> None:
     room.ssh("rm -r /opt/sglang")
     room.play("remove")
     for host in ("g1", "g2"):
-        left = "find /etc /run /var/lib -xdev -name '*sglang*' -not -path '*/journal/*' -not -path '/run/systemd/*' -not -name 'sglang-[abo]*.service'"
+        away = " ".join(
+            f"-not -path '{path}'" for path in ("*/journal/*", "/run/systemd/*", "*/sglang-[abo]*.service")
+        )
+        left = f"find /etc /run /var/lib -xdev -name '*sglang*' {away}"
         assert room.ssh(left, host).split() == []
         assert (
             room.ssh("ss -Htln | awk '{print $4}' | grep -E ':(443|8444|9090|9100)$'", host, check=False)
