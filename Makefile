@@ -1,7 +1,7 @@
 # The commands of this project; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-groups bench-fabric bench-measure bench-client
+.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-groups bench-fabric bench-measure bench-client bench-gateway
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -65,6 +65,9 @@ bench-client: controller ## Measures the load client alone, against a server of 
 
 bench-measure: controller ## Measures our load client beside a second one and the server's counters, verify, and sampling (needs root)
 	@python tests/benchmarks/bench_measure.py
+
+bench-gateway: controller ## Measures the gateway beside the same server asked directly: tokens, keys, reload, upgrade
+	@python tests/benchmarks/bench_gateway.py
 
 bench-bundle: controller ## Measures building and verifying a real bundle beside cp and sha256sum, and a delta
 	@python tests/benchmarks/bench_bundle.py

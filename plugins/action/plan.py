@@ -24,6 +24,8 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs impor
 
 ARGUMENTS = {
     **COMMON_ARGUMENTS,
+    "gateway": {"type": "raw"},
+    "monitoring": {"type": "raw"},
     "plan_dir": {"type": "path", "default": ""},
     "show": {"type": "bool", "default": True},
 }
@@ -59,6 +61,7 @@ class ActionModule(ActionBase):
             words = table.splitlines()[-1] if given["show"] else table
             return {**answer, "failed": True, "msg": words}
         answer.update(plans=plans, changes=changes, advice=[item.to_dict() for item in result.advice])
+        answer.update(gateways=result.gateways, monitoring=result.monitoring)
         answer["table"] = table
         if given["plan_dir"]:
             answer["changed"] = self._write(Path(given["plan_dir"]).expanduser(), plans)

@@ -17,8 +17,11 @@ from ansible_collections.baremetal.sglang.plugins.module_utils import (
     content_rounds,
     doctor,
     fabric_gates,
+    gateway_config,
+    grafana_dashboard,
     members,
     plan_application,
+    scrape_config,
     scratch,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import together
@@ -90,6 +93,10 @@ class FilterModule:
             "fabric_collective": _filter(fabric_gates.collective),
             "fabric_gate": _filter(fabric_gates.specification),
             "fabric_verdict": _filter(fabric_verdict),
+            "gateway_config": _filter(gateway_config.config_text),
+            "grafana_dashboard": _filter(grafana_dashboard.dashboard),
+            "prometheus_config": _filter(scrape_config.prometheus),
+            "prometheus_fragment": _filter(scrape_config.fragment),
             "firewall_table": _filter(plan_application.firewall_table),
             "members_trouble": _filter(members.trouble),
             "planned_checks": _filter(derive.checks),

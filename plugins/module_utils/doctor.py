@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from . import status as status_words
+
 PROBLEM, NOTE = "problem", "note"
 Seen = Mapping[str, Any]
 
@@ -330,7 +332,8 @@ def status_line(host: str, release: str, unit: Seen) -> str:
     if unit["serving"]:
         line = f"{unit['name']}  {host}  {state}  {unit['address']}  release {release}  since {unit['since']}"
         # A member of a group says which generation it is of, and how the one before ended.
-        return f"{line}  {unit['status']}" if unit["status"].startswith("generation ") else line
+        grouped = unit["status"] if unit["status"].startswith("generation ") else ""
+        return "  ".join(filter(None, (line, grouped, status_words.instance_words(unit))))
     said = unit["status"] or unit["why"] or f"{unit['result']}, exit status {unit['exit_status']}"
     return f"{unit['name']}  {host}  {state}  {unit['active'] or 'absent'}: {said}  (journalctl -u {unit['unit']})"
 

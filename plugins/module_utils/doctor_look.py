@@ -9,6 +9,7 @@ import glob
 import json
 import os
 import platform
+import time
 import urllib.error
 from dataclasses import asdict
 from typing import Any
@@ -16,11 +17,13 @@ from typing import Any
 from . import host_lock
 from .facts.installed import parse_properties
 from .facts.nvidia_driver import parse_proc_version
+from .openssl import end_of
 from .release import folder
 from .release.folder import Release
 from .release.host import Host
 from .runtime.maker import STAMP as ENVIRONMENT_STAMP
 from .serving import DIRECT, last_lines
+from .status import figures
 from .weights_folder import look, read_manifest
 from .weights_manifest import ManifestError
 
@@ -31,6 +34,8 @@ PROPERTIES = (
     "ActiveEnterTimestamp,DropInPaths"
 )
 DRIVER = "/proc/driver/nvidia"
+STATE, GATEWAY = "/var/lib/sglang", "/etc/sglang/gateway"
+OURS = ("sglang-gateway.service", "sglang-prometheus.service", "sglang-node-exporter.service")
 
 
 def units(host: Host) -> dict[str, Any]:
@@ -38,6 +43,49 @@ def units(host: Host) -> dict[str, Any]:
     release = folder.read(os.path.join(host.releases, host.current())) if host.current() else None
     seen = [_unit(host, release, name) for name in sorted(release.members)] if release else []
     return {"current": host.current(), "units": seen}
+
+
+def status(host: Host) -> dict[str, Any]:
+    """What is shown on one screen: instances with their figures, and of the host what will end."""
+    return {
+        **units(host),
+        "disks": _disks((host.root, "/var/lib", "/var/cache")),
+        "certificates": _certificates(host),
+        "services": {
+            unit: str(host.run(["systemctl", "is-active", unit])[1]).strip()
+            for unit in OURS
+            if os.path.exists(os.path.join(host.units, unit))
+        },
+    }
+
+
+def _certificates(host: Host) -> list[dict[str, Any]]:
+    found = []
+    for path in sorted(glob.glob(f"{GATEWAY}/tls/*.crt")):
+        rc, out, _unused = host.run(["openssl", "x509", "-in", path, "-noout", "-enddate"])
+        if not rc:
+            left = (end_of(str(out)) - time.time()) / 86400
+            found.append({"file": os.path.basename(path), "days_left": left})
+    return found
+
+
+def _figures(address: str) -> dict[str, float]:
+    try:
+        with DIRECT.open(f"{address}/metrics", timeout=TOKEN_SECONDS) as answer:
+            return figures(answer.read().decode(errors="replace"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _record(name: str) -> dict[str, Any]:
+    """What the launcher noted of its starts, and a group of itself."""
+    found: dict[str, Any] = {}
+    for file in ("starts.json", "group.json"):
+        try:
+            found.update(json.loads(_text(f"{STATE}/{name}/{file}") or "{}"))
+        except (ValueError, TypeError):
+            continue
+    return found
 
 
 def everything(host: Host) -> dict[str, Any]:
@@ -70,6 +118,7 @@ def _unit(host: Host, release: Release, name: str) -> dict[str, Any]:
     active = said.get("ActiveState", "")
     why = _why_not(address, member.rank) if active == "active" else ""
     serving = active == "active" and not why
+    record = _record(name)
     return {
         "name": name,
         "unit": member.unit,
@@ -86,6 +135,11 @@ def _unit(host: Host, release: Release, name: str) -> dict[str, Any]:
         "status": said.get("StatusText", ""),
         "since": said.get("ActiveEnterTimestamp", ""),
         "serving": serving,
+        "rank": member.rank,
+        "members": int(release.plan["instances"][name].get("parallel", {}).get("nnodes", 1)),
+        "generation": record.get("generation", 0),
+        "last_reason": str(record.get("reason", "")),
+        "figures": _figures(address) if serving and not member.rank else {},
         "why": why,
         "last": "" if serving else "".join(last_lines(host.run, member.unit)[-1:]),
     }

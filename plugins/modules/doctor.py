@@ -37,6 +37,10 @@ options:
     description: A disk with less room than this is a problem.
     type: float
     default: 5
+  certificate_days:
+    description: A certificate with fewer days left is a problem, with O(quick=true).
+    type: int
+    default: 14
 attributes:
   check_mode:
     description: Changes nothing in any case.
@@ -59,14 +63,23 @@ EXAMPLES = r"""
 
 RETURN = r"""
 seen:
-  description: What is on the host.
-  returned: when O(quick=false)
+  description: What is on the host; with O(quick=true), its instances with their figures, disks, certificates and services.
+  returned: always
   type: dict
 findings:
   description: What differs, each with V(code), V(host), V(subject), V(what), V(fix), and V(severity), which is V(problem) or V(note).
   returned: when O(quick=false)
   type: list
   elements: dict
+line:
+  description: The host itself, in one line.
+  returned: when O(quick=true)
+  type: str
+problems:
+  description: What is wrong with the host itself.
+  returned: when O(quick=true)
+  type: list
+  elements: str
 instances:
   description: One entry for each instance, with V(serving) and V(line).
   returned: when O(quick=true)
@@ -75,7 +88,7 @@ instances:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils import doctor, doctor_look
+from ansible_collections.baremetal.sglang.plugins.module_utils import doctor, doctor_look, status
 from ansible_collections.baremetal.sglang.plugins.module_utils.release.host import Host
 
 
@@ -87,6 +100,7 @@ def main() -> None:
             "expected": {"type": "list", "elements": "str", "default": []},
             "root": {"type": "path", "default": "/opt/sglang"},
             "free_gib": {"type": "float", "default": 5},
+            "certificate_days": {"type": "int", "default": 14},
         },
         supports_check_mode=True,
     )
@@ -94,9 +108,17 @@ def main() -> None:
     host = Host(module.run_command, given["root"])
     try:
         if given["quick"]:
-            lines = doctor.status(given["name"], doctor_look.units(host), given["expected"])
+            looked = doctor_look.status(host)
+            lines = doctor.status(given["name"], looked, given["expected"])
+            problems = status.host_problems(
+                looked, status.Limits(given["certificate_days"], given["free_gib"])
+            )
             module.exit_json(
-                changed=False, instances=[{"serving": serving, "line": line} for serving, line in lines]
+                changed=False,
+                instances=[{"serving": serving, "line": line} for serving, line in lines],
+                line=status.host_line(given["name"], looked, problems),
+                problems=[f"{given['name']}: {problem}" for problem in problems],
+                seen=looked,
             )
         seen = doctor_look.everything(host)
     except OSError as error:

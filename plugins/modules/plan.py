@@ -37,6 +37,12 @@ options:
   serve:
     description: What is to be served, one mapping for each model.
     type: raw
+  gateway:
+    description: Where clients come in, see C(docs/gateway.md).
+    type: raw
+  monitoring:
+    description: What watches the hosts, see C(docs/monitoring.md).
+    type: raw
   facts_dir:
     description: Directory on the controller with facts files, as C(playbooks/facts.yml) writes them.
     type: path
@@ -80,6 +86,14 @@ EXAMPLES = r"""
 RETURN = r"""
 plans:
   description: The plan of each host that serves something.
+  returned: when nothing was refused
+  type: dict
+gateways:
+  description: The doors of each host that has some.
+  returned: when nothing was refused
+  type: dict
+monitoring:
+  description: For each host, how it is watched or watches.
   returned: when nothing was refused
   type: dict
 changes:

@@ -35,6 +35,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric_wi
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan, PlanResult
 from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import Refusal, RefusedError
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_files import read_certificate
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.data_files import read
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.facts_at_hand import collect_facts
 
@@ -246,6 +247,9 @@ def make_inputs(
         fabric=fabric,
         declared=known.declared,
         hosts=hosts,
+        gateway=given.get("gateway"),
+        monitoring=given.get("monitoring"),
+        certificate=read_certificate(given.get("gateway")),
     )
     return inputs, refusals
 

@@ -61,6 +61,11 @@ class Inputs:
     """Host -> address, of the hosts that pass weights on to each other."""
     fabric: Mapping[str, Wish] = field(default_factory=dict)
     """Host -> what the inventory says of its fabric."""
+    gateway: Any = None
+    """`gateway:` of the inventory as written, and `monitoring:`."""
+    monitoring: Any = None
+    certificate: Mapping[str, Any] = field(default_factory=dict)
+    """What the controller read of a given certificate: {problem} or {key_matches, days_left, days_to_start, names}."""
     hosts: tuple[str, ...] = ()
     """Every host of the inventory; those of `facts` when not given."""
 

@@ -21,6 +21,7 @@ from .case import Inputs
 from .fabric import prepare
 from .fabric_checks import problems as fabric_problems
 from .firewall import firewall, missing_nft, open_swarm
+from .gateway import doors
 from .network import links, slowest
 from .plan import InstancePlan, PlanResult
 from .release_choice import Candidate, Choice, Rejection, choose, matches_pin, newest_first
@@ -69,7 +70,8 @@ def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
     refusals += [found for host in made for found in host_checks.elsewhere(inputs, host)]
     for host, found in made.items():
         refusals += missing_nft(inputs, inputs.facts[host], firewall(inputs, host, found))
-    refusals = _once(refusals)
+    gateways, monitoring, said = doors(inputs, made)
+    refusals = _once([*refusals, *said])
     if refusals:
         return PlanResult({}, tuple(refusals), tuple(_once(advice)))
     hosts = {
@@ -77,7 +79,7 @@ def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
         for host, found in sorted(made.items())
     }
     advice += open_swarm(inputs)
-    return PlanResult(hosts, (), tuple(_once(advice)))
+    return PlanResult(hosts, (), tuple(_once(advice)), gateways, monitoring)
 
 
 def _words(inputs: Inputs, instance: Instance) -> list[Refusal]:

@@ -106,6 +106,9 @@ class PlanResult:
     """Empty when anything was refused: a half-made plan would be applied by somebody."""
     refusals: tuple[Refusal, ...] = ()
     advice: tuple[Advice, ...] = ()
+    gateways: dict[str, Any] = field(default_factory=dict)
+    """Host -> its doors; also of hosts that serve nothing. Not part of what a release is."""
+    monitoring: dict[str, Any] = field(default_factory=dict)
 
 
 def plain(value: Any) -> Any:

@@ -29,9 +29,24 @@ def render(result: PlanResult) -> str:
         lines += [_host_line(hosts, result.plans[hosts[0]])]
         lines += [f"  {line}" for block in blocks for line in block]
         lines.append("")
+    doors = _door_lines(result.gateways)
+    lines += [*doors, *([""] if doors else [])]
     served = sorted({name for plan in result.plans.values() for name in plan.instances})
     lines.append(f"{_count(len(result.plans), 'host')}, {_count(len(served), 'model')}, nothing was refused")
     return "\n".join(lines)
+
+
+def _door_lines(gateways: Mapping[str, Any]) -> list[str]:
+    """Where clients come in, and how many engines are behind each name."""
+    return [
+        _line("door", f"https://{host}:{door['front']['port']}  ")
+        + ", ".join(
+            f"{model} ({_count(len(servers), 'engine')})"
+            for model, servers in sorted(door["front"]["models"].items())
+        )
+        for host, door in sorted(gateways.items())
+        if door["front"]
+    ]
 
 
 def _count(number: int, word: str) -> str:

@@ -25,6 +25,7 @@ from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planne
 Refusals = Callable[[Any, Path], "list[Refusal]"]
 ROOT = Path(__file__).resolve().parents[5]
 SOURCES = [
+    ROOT / "plugins/module_utils/gateway_spec.py",
     ROOT / "plugins/module_utils/serve_spec.py",
     ROOT / "plugins/plugin_utils/data_files.py",
     ROOT / "plugins/plugin_utils/facts_at_hand.py",
@@ -131,6 +132,30 @@ def two(second: dict[str, Any], **first: Any) -> Refusals:
     hosts = ["a800-1"]
     entry = {"model": "glm-4.7-flash", "hosts": hosts}
     return serve({"one": {**entry, **first}, "two": {**entry, "port": 30001, **second}}, "a800")
+
+
+def door(monitoring: Any = None, facts: Any = None, seen: Any = None, **gateway: Any) -> Refusals:
+    """A tiny model on a CPU host, and a gateway before it."""
+
+    def run(world: Any, _tmp: Path) -> list[Refusal]:
+        found = world.hosts("cpu", 1, **(facts or {}))
+        serve = {"it": {"model": "glm-4.7-tiny", "hosts": list(found), "device": "cpu"}}
+        asked = {"hosts": list(found), **gateway} if gateway else None
+        more = {"hosts": (*found, "cpu-9"), "certificate": seen or {}}
+        return list(world.plan(found, serve, gateway=asked, monitoring=monitoring, **more).refusals)
+
+    return run
+
+
+def without_haproxy(world: Any, _tmp: Path) -> list[Refusal]:
+    facts = world.hosts("cpu")
+    families = {"deb": {**world.shelf.systems["families"]["deb"], "packages": {"haproxy": ""}}}
+    serve = {"it": {"model": "glm-4.7-tiny", "hosts": list(facts), "device": "cpu"}}
+    return list(world.plan(facts, serve, gateway={"hosts": list(facts)}, families=families).refusals)
+
+
+GIVEN = {"certificate": "/etc/room/front.crt", "key": "/etc/room/front.key"}
+GOOD = {"key_matches": True, "days_left": 90, "days_to_start": 0, "names": ["llm.example"]}
 
 
 def facts_of_another(world: Any, _tmp: Path) -> list[Refusal]:
@@ -406,6 +431,48 @@ ROWS: dict[str, list[Refusals]] = {
             environment={"SGLANG_ENABLE_SPEC_V2": "true"},
         ),
     ],
+    "front-unknown-key": [door(prot=443), door({"promehteus": "cpu-1"})],
+    "front-type": [
+        door(port="443"),
+        door(names=["a b"]),
+        door(endpoints=["tokenize"]),
+        door(address="0.0.0.0 ssl"),
+        door({"gpu": "amd"}),
+        door(["cpu-1"]),
+        lambda world, _tmp: list(
+            world.plan(
+                world.hosts("cpu"), {"it": {"model": "glm-4.7-tiny", "hosts": ["cpu-1"]}}, gateway="cpu-1"
+            ).refusals
+        ),
+    ],
+    "front-host": [door(hosts=["cpu-7"]), door({"prometheus": "cpu-7"}), door({"hosts": ["cpu-1", "cpu-7"]})],
+    "front-missing": [
+        door(certificate="/etc/room/front.crt"),
+        door(key="/etc/room/front.key"),
+        lambda world, _tmp: list(
+            world.plan(
+                world.hosts("cpu"),
+                {"it": {"model": "glm-4.7-tiny", "hosts": ["cpu-1"]}},
+                gateway={"port": 443},
+            ).refusals
+        ),
+    ],
+    "front-limit": [door(limits={"body_mb": 3}), door(limits={"body_mib": 0})],
+    "front-instance": [door(instances=["its"])],
+    "front-facts": [door(hosts=["cpu-9"]), door({"prometheus": "cpu-9"})],
+    "front-certificate": [
+        door(seen={"problem": "/etc/room/front.key cannot be read: Permission denied"}, **GIVEN),
+        door(seen={**GOOD, "key_matches": False}, **GIVEN),
+        door(seen={**GOOD, "days_left": -3}, **GIVEN),
+        door(seen={**GOOD, "days_to_start": 2}, **GIVEN),
+        door(seen=GOOD, names=["other.example"], **GIVEN),
+    ],
+    "front-port": [
+        door(port=30000),
+        door(port=8444, inner_port=8444, monitoring={"hosts": ["cpu-1"]}),
+        door(port=8443, facts={"listening": ({"port": 8443, "process": "nginx"},)}),
+    ],
+    "front-package": [without_haproxy],
     "too-few-gpus": [one("a800", model="glm-4.7-int8", tensor_parallel=16)],
     "unified-memory-auto": [
         one("spark", model="glm-4.7-flash-fp8", options={"cuda-graph-max-bs-decode": None}),

@@ -1,0 +1,347 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The configuration of HAProxy as text, out of one host's section of the plan. Decides nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Section = Mapping[str, Any]
+INSTANCE = "X-Sglang-Instance"
+# Words of HTTP that HAProxy answers itself, with what a client is told.
+WORDS = {
+    400: ("invalid_request_error", "this is no request that could be understood"),
+    401: ("invalid_api_key", "give a valid key: Authorization: Bearer KEY"),
+    404: ("not_found", "there is nothing at this path"),
+    408: ("timeout", "the request did not arrive in time"),
+    411: ("length_required", "say Content-Length: the body is larger than what is read without it"),
+    413: ("request_too_large", "the body is larger than the gateway takes"),
+    429: ("rate_limit_exceeded", "this key has no request left for now"),
+    431: ("headers_too_large", "the headers are larger than the gateway takes"),
+    500: ("server_error", "the gateway failed"),
+    502: ("bad_gateway", "the engine gave no valid answer"),
+    503: ("overloaded", "no engine takes requests for this model now"),
+    504: ("timeout", "the engine did not answer in time"),
+}
+BY_HAPROXY = (400, 408, 500, 502, 503, 504)
+LOG_FORMAT = "%{+Q}[var(txn.name)] %ci %{+Q}HM %{+Q}[var(txn.seen)] %ST %B bytes %b/%s wait %TR/%Tw/%Tr/%Ta ms %ts %ac/%sc/%sq"
+
+
+def quoted(text: str) -> str:
+    """One word of the configuration; nothing in it is expanded."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def body(status: int, message: str = "") -> str:
+    code, words = WORDS[status]
+    return json.dumps({"error": {"code": code, "message": message or words, "type": code}}, sort_keys=True)
+
+
+def answer(status: int, condition: str, message: str = "", *headers: str) -> str:
+    more = "".join(f" hdr {header}" for header in headers)
+    return (
+        f"    http-request return status {status} content-type application/json string "
+        f"{quoted(body(status, message))}{more} {condition}"
+    )
+
+
+def backend_name(model: str) -> str:
+    """Of a served model name, which may hold a slash."""
+    return "model-" + re.sub(r"[^A-Za-z0-9._-]", "_", model)
+
+
+def config_text(section: Section) -> str:
+    """All of it; empty for a host that has neither a front door nor an inner one."""
+    blocks = [_global(section), _defaults(section)]
+    if section.get("front"):
+        blocks += [_tables(section), _front(section), *_models(section)]
+    if section.get("inner"):
+        blocks += [_inner(section), *_locals(section)]
+    return "\n".join([*blocks]) if len(blocks) > 2 else ""
+
+
+def _global(section: Section) -> str:
+    limits, paths = section["limits"], section["folders"]
+    lines = [
+        "global",
+        "    log stdout format raw daemon",
+        f"    user {section['account']['user']}",
+        f"    group {section['account']['group']}",
+        f"    stats socket {paths['run']}/admin.sock mode 600 level admin expose-fd listeners",
+        f"    maxconn {limits['connections']}",
+        f"    hard-stop-after {limits['stream_seconds']}s",
+        # What of a body is looked at for the model's name, and the longest that comes without a length.
+        f"    tune.bufsize {limits['body_buffer_kib'] * 1024}",
+        "    tune.maxrewrite 4096",
+        "    tune.ssl.cachesize 20000",
+        "    ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets",
+        "    ssl-default-bind-ciphers ECDHE+AESGCM:ECDHE+CHACHA20",
+        "    ssl-default-server-options ssl-min-ver TLSv1.2",
+        "    ssl-load-extra-files key",
+        "    ssl-load-extra-del-ext",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _defaults(section: Section) -> str:
+    limits = section["limits"]
+    retry = f" hdr Retry-After {limits['retry_after_seconds']}"
+    lines = [
+        "defaults",
+        "    mode http",
+        "    log global",
+        f"    log-format {quoted(LOG_FORMAT)}",
+        "    option http-no-delay",
+        "    option abortonclose",
+        "    option redispatch 1",
+        "    retries 3",
+        "    retry-on conn-failure empty-response 503",
+        f"    timeout connect {limits['connect_seconds']}s",
+        f"    timeout http-request {limits['header_seconds']}s",
+        f"    timeout http-keep-alive {limits['idle_seconds']}s",
+        f"    timeout client {limits['client_seconds']}s",
+        f"    timeout client-fin {limits['connect_seconds']}s",
+        f"    timeout server {limits['answer_seconds']}s",
+        f"    timeout queue {limits['queue_seconds']}s",
+        f"    timeout check {limits['check_limit_seconds']}s",
+        *(
+            f"    http-error status {status} content-type application/json string {quoted(body(status))}"
+            + (retry if status == 503 else "")
+            for status in BY_HAPROXY
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tables(section: Section) -> str:
+    size = section["limits"]["table_entries"]
+    return "\n".join(
+        [
+            "backend keys",
+            f"    stick-table type string len 64 size {size} expire 10m store http_req_rate(60s),conn_cur",
+            "",
+            "backend sources",
+            f"    stick-table type ipv6 size {size} expire 10m store conn_cur",
+            "",
+        ]
+    )
+
+
+def _front(section: Section) -> str:
+    front, limits, folders = section["front"], section["limits"], section["folders"]
+    most = limits["body_mib"] * 2**20
+    retry = f"Retry-After {limits['retry_after_seconds']}"
+    shown = "front" if front["given"] else "inner"
+    lines = [
+        "frontend front",
+        f"    bind {front['address']}:{front['port']} ssl crt {folders['tls']}/{shown}.crt alpn h2,http/1.1",
+        "    tcp-request connection track-sc1 src table sources",
+        f"    tcp-request connection reject if {{ sc1_conn_cur gt {limits['connections_of_source']} }}",
+        "    http-request set-var(txn.seen) path",
+        answer(431, f"if {{ req.hdrs,length gt {limits['header_kib'] * 1024} }}"),
+        *_health(section, retry),
+        # The model in the path: then the body need not be looked at.
+        "    http-request set-var(txn.model) path,field(3,/) if { path_reg ^/models/[^/]+/v1/ }",
+        "    http-request set-path %[path,regsub(^/models/[^/]+,)] if { var(txn.model) -m found }",
+        *_only_open(front["endpoints"]),
+        f"    http-request set-var(txn.entry) http_auth_bearer,sha2(256),hex,map_str({folders['key_files']}/keys.map)",
+        answer(401, "if !{ var(txn.entry) -m found }", "", "WWW-Authenticate Bearer"),
+        # name:requests a minute:requests at once:end of its time; 0 is no limit.
+        "    http-request set-var(txn.name) var(txn.entry),field(1,:)",
+        "    http-request set-var(txn.rate) var(txn.entry),field(2,:),add(0)",
+        "    http-request set-var(txn.most) var(txn.entry),field(3,:),add(0)",
+        "    http-request set-var(txn.until) var(txn.entry),field(4,:),add(0)",
+        answer(
+            401,
+            "if { var(txn.until) -m int gt 0 } { date,sub(txn.until) gt 0 }",
+            "this key has run out",
+            "WWW-Authenticate Bearer",
+        ),
+        answer(
+            429,
+            "if { var(txn.rate) -m int gt 0 } { var(txn.name),table_http_req_rate(keys),sub(txn.rate) ge 0 }",
+            "this key has no request left in this minute",
+            "Retry-After 10",
+        ),
+        answer(
+            429,
+            "if { var(txn.most) -m int gt 0 } { var(txn.name),table_conn_cur(keys),sub(txn.most) ge 0 }",
+            "this key has as many requests under way as it may",
+            retry,
+        ),
+        "    http-request track-sc0 var(txn.name) table keys",
+        answer(413, f"if {{ req.body_size gt {most} }}", f"the limit is {limits['body_mib']} MiB"),
+        f"    http-request wait-for-body time {limits['body_seconds']}s if METH_POST",
+        answer(
+            411,
+            "if METH_POST !{ req.hdr(content-length) -m found } "
+            f"{{ req.body_len ge {limits['body_buffer_kib'] * 1024 - 8192} }}",
+        ),
+        "    http-request del-header Authorization",
+        "    http-request del-header Cookie",
+        f"    http-request del-header {INSTANCE}",
+        "    http-request set-pathq %[path]",
+        "    http-response del-header Server",
+        *_routes(section),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _health(section: Section, retry: str) -> list[str]:
+    """Without a key; says nothing but whether requests are taken."""
+    names = [backend_name(model) for model in section["front"]["models"]]
+    good = '    http-request return status 200 content-type application/json string \'{"status": "ok"}\' if'
+    lines = [f"    acl served nbsrv({name}) gt 0" for name in names]
+    lines += [
+        "    acl asks_health path /health",
+        f"{good} METH_GET asks_health served",
+        answer(503, "if asks_health", "", retry),
+    ]
+    for model, name in zip(section["front"]["models"], names):
+        lines += [
+            f"{good} METH_GET {{ path {quoted(f'/health/{model}')} }} {{ nbsrv({name}) gt 0 }}",
+            answer(503, f"if METH_GET {{ path {quoted(f'/health/{model}')} }}", "", retry),
+        ]
+    return lines
+
+
+def _only_open(endpoints: Iterable[str]) -> list[str]:
+    """Exact and in the case that was said: what is spelled in any other way is another path, and closed."""
+    lines = [f"    acl open var(txn.asked) -m str {quoted(entry)}" for entry in endpoints]
+    return [
+        "    http-request set-var(txn.path) path",
+        "    http-request set-var(txn.asked) method,concat(' ',txn.path)",
+        *lines,
+        answer(404, "if !open"),
+        # A key in an address would stay in logs and histories.
+        answer(
+            400,
+            "if { query -m reg -i (^|&)[a-z_-]*(key|token|authorization)= }",
+            "a key in the address is never looked at: send Authorization: Bearer KEY, and rotate this one",
+        ),
+    ]
+
+
+def _routes(section: Section) -> list[str]:
+    models = list(section["front"]["models"])
+    listed = [
+        {"id": model, "object": "model", "created": 0, "owned_by": "baremetal.sglang"} for model in models
+    ]
+    text = json.dumps({"object": "list", "data": listed}, sort_keys=True)
+    lines = [
+        f"    http-request return status 200 content-type application/json string {quoted(text)} "
+        "if METH_GET { path /v1/models }"
+    ]
+    names = ", ".join(models)
+    if len(models) > 1:
+        lines += [
+            "    http-request set-var(txn.model) req.body,json_query('$.model') "
+            "if METH_POST !{ var(txn.model) -m found }",
+            answer(
+                400,
+                "if !{ var(txn.model) -m found }",
+                f"no model was found in the first {section['limits']['body_buffer_kib']} KiB of the body: name one of "
+                f"{names}, or ask /models/NAME/v1/...",
+            ),
+        ]
+    known = " ".join(quoted(model) for model in models)
+    lines += [
+        answer(
+            404,
+            f"if {{ var(txn.model) -m found }} !{{ var(txn.model) -m str {known} }}"
+            if len(models) == 1
+            else f"if !{{ var(txn.model) -m str {known} }}",
+            f"no such model here; served are {names}",
+        )
+    ]
+    lines += [
+        f"    use_backend {backend_name(model)} if {{ var(txn.model) -m str {quoted(model)} }}"
+        for model in models[1:]
+    ]
+    return [*lines, f"    default_backend {backend_name(models[0])}"]
+
+
+def _models(section: Section) -> list[str]:
+    return [_backend(section, model, servers) for model, servers in section["front"]["models"].items()]
+
+
+def _backend(section: Section, model: str, servers: Iterable[Section]) -> str:
+    limits, tls = section["limits"], section["folders"]["tls"]
+    lines = [
+        f"backend {backend_name(model)}",
+        "    balance leastconn",
+        # The server's own word for itself: an idle engine makes a token for it, a draining one says 503.
+        "    option httpchk",
+        "    http-check connect default",
+        f"    http-check send meth GET uri /health_generate ver HTTP/1.1 hdr Host gateway hdr {INSTANCE} %[srv_name]",
+        "    http-check expect status 200",
+        f"    http-send-name-header {INSTANCE}",
+        f"    default-server check inter {limits['check_seconds']}s fastinter 1s downinter 1s fall 1 rise 1 "
+        f"maxconn {limits['requests_of_backend']}",
+    ]
+    for server in servers:
+        where = f"{server['address']}:{server['port']}"
+        inside = (
+            f" ssl verify required ca-file {tls}/ca.crt crt {tls}/inner.crt verifyhost {server['host']}"
+            if server["tls"]
+            else ""
+        )
+        lines.append(f"    server {server['instance']} {where}{inside}")
+    return "\n".join(lines) + "\n"
+
+
+def _inner(section: Section) -> str:
+    """For the other gateways and for monitoring: a certificate of the own authority is the key."""
+    inner, tls = section["inner"], section["folders"]["tls"]
+    lines = [
+        "frontend inner",
+        f"    bind {inner['address']}:{inner['port']} ssl crt {tls}/inner.crt ca-file {tls}/ca.crt verify required",
+        "    http-request set-var(txn.seen) path",
+        "    http-request set-var(txn.name) ssl_c_s_dn(CN)",
+        "    acl of_gateway ssl_c_s_dn(OU) -m str gateway",
+        "    acl of_monitoring ssl_c_s_dn(OU) -m str monitoring",
+        "    acl asks_metrics path_beg /metrics/",
+        "    http-request set-log-level silent if asks_metrics or { path /health_generate }",
+        "    http-request set-var(txn.path) path",
+        "    http-request set-var(txn.asked) method,concat(' ',txn.path)",
+        *(f"    acl open var(txn.asked) -m str {quoted(entry)}" for entry in inner["endpoints"]),
+        answer(404, "if asks_metrics !of_monitoring"),
+        answer(404, "if !asks_metrics !of_gateway"),
+        answer(404, "if !asks_metrics !open"),
+        "    http-request use-service prometheus-exporter if METH_GET { path /metrics/gateway }",
+        "    use_backend node-exporter if METH_GET { path /metrics/node }",
+        "    use_backend dcgm-exporter if METH_GET { path /metrics/gpu }",
+    ]
+    lines += [
+        f"    use_backend metrics-{name} if METH_GET {{ path {quoted(f'/metrics/engine/{name}')} }}"
+        for name in inner["instances"]
+    ]
+    lines += [
+        f"    use_backend local-{name} if !asks_metrics {{ req.hdr({INSTANCE}) -m str {name} }}"
+        for name in inner["instances"]
+    ]
+    return "\n".join([*lines, "    default_backend nowhere", ""])
+
+
+def _locals(section: Section) -> list[str]:
+    inner = section["inner"]
+    # An instance that is not here: as if it did not answer.
+    found = ["backend nowhere\n" + answer(503, "if TRUE", "no such instance here") + "\n"]
+    for name, port in inner["instances"].items():
+        found += [
+            f"backend local-{name}\n    http-request del-header {INSTANCE}\n    server {name} 127.0.0.1:{port}\n",
+            f"backend metrics-{name}\n    http-request set-path /metrics\n    server {name} 127.0.0.1:{port}\n",
+        ]
+    for name in ("node", "dcgm"):
+        port = inner[f"{name}_exporter_port"]
+        lines = [
+            f"backend {name}-exporter",
+            "    http-request set-path /metrics",
+            f"    server {name} 127.0.0.1:{port}",
+        ]
+        found.append("\n".join([*lines, ""]))
+    return found

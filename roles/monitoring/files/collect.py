@@ -1,0 +1,237 @@
+#!/usr/bin/python3
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes what the host knows of its instances as metrics for the node exporter; run by a timer.
+
+    collect.py SETTINGS
+
+Every figure comes from what is on the host: units, the plan of the current release, records of launcher and weights,
+certificates, disks. A part that cannot be read is left out and counted, so that the rest is still seen.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+
+Run = Callable[[list[str]], str]
+PROPERTIES = "ActiveState,SubState,NRestarts,ActiveEnterTimestampMonotonic,ExecMainStatus"
+GPU_FIELDS = (
+    "index,uuid,name,temperature.gpu,power.draw,utilization.gpu,memory.used,memory.total,"
+    "ecc.errors.uncorrected.volatile.total"
+)
+GPU_METRICS = {
+    3: ("temperature_celsius", 1),
+    4: ("power_watts", 1),
+    5: ("busy_ratio", 0.01),
+    6: ("memory_used_bytes", 2**20),
+    7: ("memory_size_bytes", 2**20),
+    8: ("ecc_uncorrected_errors", 1),
+}
+
+
+class Page:
+    def __init__(self) -> None:
+        self.metrics: dict[str, list[str]] = {}
+        self.errors = 0
+
+    def put(self, metric: str, value: float, /, **labels: object) -> None:
+        said = ",".join(f'{key}="{escaped(label)}"' for key, label in labels.items())
+        line = f"{metric}{{{said}}} {value!r}" if said else f"{metric} {value!r}"
+        self.metrics.setdefault(metric, []).append(line)
+
+    def text(self) -> str:
+        lines = []
+        for name in sorted(self.metrics):
+            lines += [f"# TYPE {name} gauge", *self.metrics[name]]
+        return "\n".join(lines) + "\n"
+
+
+def escaped(value: object) -> str:
+    return str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+
+
+def run(words: list[str]) -> str:
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=True, timeout=30, stdin=subprocess.DEVNULL
+    )
+    return done.stdout
+
+
+def read(path: str) -> dict:
+    with open(path, encoding="utf-8") as stream:
+        return dict(json.load(stream))
+
+
+def properties(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def instances(page: Page, settings: dict, ask: Run) -> None:
+    root = settings["root"]
+    if not os.path.exists(f"{root}/current/plan.json"):
+        return
+    plan = read(f"{root}/current/plan.json")
+    release = os.path.basename(os.readlink(f"{root}/current"))
+    for name, planned in sorted(plan["instances"].items()):
+        labels = {"name": name, "serves": planned["served_model_name"]}
+        said = properties(ask(["systemctl", "show", planned["unit"], f"--property={PROPERTIES}"]))
+        page.put("sglang_instance_serving", float(said.get("ActiveState") == "active"), **labels)
+        page.put("sglang_instance_restarts", float(said.get("NRestarts") or 0), **labels)
+        entered = int(said.get("ActiveEnterTimestampMonotonic") or 0) / 1e6
+        if entered and said.get("ActiveState") == "active":
+            page.put(
+                "sglang_instance_serving_seconds",
+                time.clock_gettime(time.CLOCK_MONOTONIC) - entered,
+                **labels,
+            )
+        page.put(
+            "sglang_instance_info",
+            1,
+            **labels,
+            release=release,
+            engine=planned["release"]["version"],
+            rank=planned["parallel"]["node_rank"],
+            members=planned["parallel"]["nnodes"],
+        )
+        page.put("sglang_instance_members", float(planned["parallel"]["nnodes"]), **labels)
+        group(page, f"{settings['state']}/{name}", labels)
+    page.put("sglang_gpus_planned", float(len(plan["facts"]["gpus"])))
+    page.put("sglang_gpus_found", float(len(glob.glob(f"{settings['driver']}/gpus/*"))))
+    switches(page, f"{root}/releases/.switches.json")
+
+
+def group(page: Page, folder: str, labels: dict) -> None:
+    """The launcher's own record, and a group's where there is one."""
+    if os.path.exists(f"{folder}/starts.json"):
+        record = read(f"{folder}/starts.json")
+        failures = record.get("failures") or []
+        page.put("sglang_instance_failed_starts", float(len(failures)), **labels)
+    if os.path.exists(f"{folder}/group.json"):
+        record = read(f"{folder}/group.json")
+        for key in ("generation", "members_present"):
+            if isinstance(record.get(key), (int, float)):
+                page.put(f"sglang_group_{key}", float(record[key]), **labels)
+
+
+def switches(page: Page, path: str) -> None:
+    if os.path.exists(path):
+        record = read(path)
+        page.put("sglang_switch_unfinished", float(bool(record.get("unfinished"))))
+        page.put("sglang_switch_failed", float(bool(record.get("failed"))))
+
+
+def weights(page: Page, settings: dict, _ask: Run) -> None:
+    for path in sorted(glob.glob(f"{settings['weights']}/*/*/.published.json")):
+        folder = os.path.dirname(path)
+        page.put("sglang_weights_damaged_files", float(len(read(path).get("damaged") or ())), path=folder)
+
+
+def certificates(page: Page, settings: dict, ask: Run) -> None:
+    for path in sorted(glob.glob(f"{settings['gateway']}/tls/*.crt")):
+        said = ask(["openssl", "x509", "-in", path, "-noout", "-enddate"])
+        end = (
+            time.mktime(time.strptime(said.strip().partition("=")[2], "%b %d %H:%M:%S %Y %Z")) - time.timezone
+        )
+        page.put("sglang_certificate_days_left", (end - time.time()) / 86400, file=os.path.basename(path))
+
+
+def disks(page: Page, settings: dict, _ask: Run) -> None:
+    seen: set[int] = set()
+    for path in settings["disks"]:
+        if not os.path.isdir(path) or os.stat(path).st_dev in seen:
+            continue
+        seen.add(os.stat(path).st_dev)
+        disk = os.statvfs(path)
+        page.put("sglang_disk_free_bytes", float(disk.f_bavail * disk.f_frsize), path=path)
+        page.put("sglang_disk_size_bytes", float(disk.f_blocks * disk.f_frsize), path=path)
+
+
+def gpus(page: Page, settings: dict, ask: Run) -> None:
+    if settings["gpu"] != "nvidia-smi":
+        return
+    said = ask(["nvidia-smi", f"--query-gpu={GPU_FIELDS}", "--format=csv,noheader,nounits"])
+    for line in said.splitlines():
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) != len(GPU_FIELDS.split(",")):
+            raise ValueError(f"nvidia-smi: {line}")
+        for place, (name, factor) in GPU_METRICS.items():
+            # What a part does not have reads [N/A] or [Not Supported].
+            if re.fullmatch(r"-?\d+(\.\d+)?", fields[place]):
+                page.put(
+                    f"sglang_gpu_{name}", float(fields[place]) * factor, gpu=fields[0], product=fields[2]
+                )
+
+
+def links(page: Page, settings: dict, _ask: Run) -> None:
+    """Of every RDMA port: whether it is up, its rate, and the counters that tell of a bad cable."""
+    for port in sorted(glob.glob(f"{settings['sys']}/class/infiniband/*/ports/*")):
+        labels = {"device": port.split("/")[-3], "port": port.split("/")[-1]}
+        page.put("sglang_rdma_port_active", float("ACTIVE" in text(f"{port}/state")), **labels)
+        rate = text(f"{port}/rate").split(" ")[0]
+        if rate:
+            page.put("sglang_rdma_port_gbps", float(rate), **labels)
+        for counter in ("symbol_error", "link_downed", "port_rcv_errors"):
+            value = text(f"{port}/counters/{counter}").strip()
+            if value.isdigit():
+                page.put(f"sglang_rdma_port_{counter}", float(value), **labels)
+
+
+def text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+PARTS: tuple[Callable[[Page, dict, Run], None], ...] = (
+    instances, weights, certificates, disks, gpus, links,
+)  # fmt: skip
+
+
+def collected(
+    settings: dict, ask: Run = run, parts: Iterable[Callable[[Page, dict, Run], None]] = PARTS
+) -> Page:
+    page = Page()
+    for part in parts:
+        ok = 1.0
+        try:
+            part(page, settings, ask)
+        except (OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError) as error:
+            ok, page.errors = 0.0, page.errors + 1
+            print(f"{part.__name__}: {error}", file=sys.stderr)
+        page.put("sglang_collector_ok", ok, part=part.__name__)
+    page.put("sglang_collected_time_seconds", time.time())
+    return page
+
+
+def write(folder: str, said: str) -> None:
+    """In one step: the exporter never reads half a page. On a full disk the old page stays, and grows old."""
+    handle, made = tempfile.mkstemp(prefix=".sglang-", dir=folder)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(said)
+        os.chmod(made, 0o644)
+        os.rename(made, os.path.join(folder, "sglang.prom"))
+    except OSError:
+        os.unlink(made)
+        raise
+
+
+def main() -> None:
+    settings = read(sys.argv[1])
+    page = collected(settings)
+    write(settings["textfiles"], page.text())
+
+
+if __name__ == "__main__":
+    main()

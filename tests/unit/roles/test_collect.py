@@ -1,0 +1,147 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The collector of figures, on a host laid out in a folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+SOURCE = ROOT / "roles/monitoring/files/collect.py"
+SPEC = importlib.util.spec_from_file_location("collect", SOURCE)
+assert SPEC and SPEC.loader
+collect = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(collect)
+
+UNIT = "ActiveState=active\nSubState=running\nNRestarts=2\nActiveEnterTimestampMonotonic=1000000\nExecMainStatus=0\n"
+GPUS = (
+    "0, GPU-1, NVIDIA A800-SXM4-80GB, 41, 61.20, 97, 1024, 81920, 0\n"
+    "1, GPU-2, NVIDIA A800-SXM4-80GB, 43, [N/A], 0, 0, 81920, [N/A]\n"
+)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> dict[str, Any]:
+    release = tmp_path / "opt/releases/abc"
+    release.mkdir(parents=True)
+    (tmp_path / "opt/current").symlink_to("releases/abc")
+    instance = {
+        "served_model_name": 'ti"ny',
+        "unit": "sglang-a.service",
+        "release": {"version": "0.5.23"},
+        "parallel": {"node_rank": 1, "nnodes": 4},
+    }
+    plan = {"facts": {"gpus": [{}, {}]}, "instances": {"a": instance}}
+    (release / "plan.json").write_text(json.dumps(plan))
+    (tmp_path / "opt/releases/.switches.json").write_text(
+        json.dumps({"unfinished": None, "failed": {"why": "x"}})
+    )
+    (tmp_path / "state/a").mkdir(parents=True)
+    (tmp_path / "state/a/starts.json").write_text(json.dumps({"failures": [1.0, 2.0], "reason": "killed"}))
+    (tmp_path / "state/a/group.json").write_text(json.dumps({"generation": 3, "members_present": 4}))
+    weights = tmp_path / "weights/tiny/local"
+    weights.mkdir(parents=True)
+    (weights / ".published.json").write_text(json.dumps({"damaged": ["a", "b"]}))
+    (tmp_path / "gateway/tls").mkdir(parents=True)
+    (tmp_path / "gateway/tls/inner.crt").write_text("")
+    port = tmp_path / "sys/class/infiniband/mlx5_0/ports/1"
+    (port / "counters").mkdir(parents=True)
+    (port / "state").write_text("4: ACTIVE\n")
+    (port / "rate").write_text("200 Gb/sec (4X HDR)\n")
+    (port / "counters/link_downed").write_text("1\n")
+    (tmp_path / "driver/gpus/0").mkdir(parents=True)
+    return {
+        "root": str(tmp_path / "opt"),
+        "state": str(tmp_path / "state"),
+        "weights": str(tmp_path / "weights"),
+        "gateway": str(tmp_path / "gateway"),
+        "driver": str(tmp_path / "driver"),
+        "sys": str(tmp_path / "sys"),
+        "textfiles": str(tmp_path),
+        "disks": [str(tmp_path), str(tmp_path / "opt"), "/nowhere"],
+        "gpu": "nvidia-smi",
+    }
+
+
+def ask(words: list[str]) -> str:
+    if words[0] == "systemctl":
+        return UNIT
+    if words[0] == "openssl":
+        return "notAfter=Nov 21 20:06:18 2126 GMT\n"
+    return GPUS
+
+
+def figures(text: str) -> dict[str, float]:
+    return {
+        line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+        for line in text.splitlines()
+        if line[:1] != "#"
+    }
+
+
+def test_every_part_of_a_host(host: dict[str, Any]) -> None:
+    page = collect.collected(host, ask)
+    assert page.errors == 0
+    said = figures(page.text())
+    labels = 'name="a",serves="ti\\"ny"'
+    assert said[f"sglang_instance_serving{{{labels}}}"] == 1
+    assert said[f"sglang_instance_restarts{{{labels}}}"] == 2
+    assert said[f"sglang_instance_failed_starts{{{labels}}}"] == 2
+    assert said[f"sglang_group_generation{{{labels}}}"] == 3
+    assert said[f"sglang_instance_members{{{labels}}}"] == 4
+    assert said["sglang_gpus_planned"] == 2 and said["sglang_gpus_found"] == 1
+    assert said["sglang_switch_failed"] == 1 and said["sglang_switch_unfinished"] == 0
+    assert said[f'sglang_weights_damaged_files{{path="{host["weights"]}/tiny/local"}}'] == 2
+    assert said['sglang_certificate_days_left{file="inner.crt"}'] > 30000
+    assert said['sglang_gpu_power_watts{gpu="0",product="NVIDIA A800-SXM4-80GB"}'] == pytest.approx(61.2)
+    assert said['sglang_gpu_busy_ratio{gpu="0",product="NVIDIA A800-SXM4-80GB"}'] == pytest.approx(0.97)
+    assert not any("power_watts" in name and 'gpu="1"' in name for name in said), "[N/A] is no figure"
+    assert said['sglang_rdma_port_active{device="mlx5_0",port="1"}'] == 1
+    assert said['sglang_rdma_port_gbps{device="mlx5_0",port="1"}'] == 200
+    assert said['sglang_rdma_port_link_downed{device="mlx5_0",port="1"}'] == 1
+    assert len([name for name in said if name.startswith("sglang_disk_free")]) == 1, "one disk, once"
+
+
+def test_a_part_that_cannot_be_read_hides_no_other(host: dict[str, Any]) -> None:
+    Path(host["root"], "current/plan.json").write_text("{")
+
+    def broken(words: list[str]) -> str:
+        if words[0] == "nvidia-smi":
+            raise subprocess.TimeoutExpired(words, 30)
+        return ask(words)
+
+    page = collect.collected(host, broken)
+    said = figures(page.text())
+    assert page.errors == 2
+    assert said['sglang_collector_ok{part="instances"}'] == said['sglang_collector_ok{part="gpus"}'] == 0
+    assert said['sglang_collector_ok{part="weights"}'] == 1 and "sglang_collected_time_seconds" in said
+
+
+def test_a_host_that_serves_nothing(host: dict[str, Any], tmp_path: Path) -> None:
+    page = collect.collected({**host, "root": str(tmp_path / "none"), "gpu": "none"}, ask)
+    assert page.errors == 0 and "sglang_instance_serving" not in page.text()
+
+
+def test_the_page_appears_in_one_step(tmp_path: Path) -> None:
+    collect.write(str(tmp_path), "a 1\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["sglang.prom"]
+    assert (tmp_path / "sglang.prom").stat().st_mode & 0o777 == 0o644
+
+
+def test_every_alert_names_a_section_of_the_runbook() -> None:
+    rules = (ROOT / "roles/monitoring/files/rules.yml").read_text(encoding="utf-8")
+    alerts = re.findall(r"- alert: (\w+)", rules)
+    books = re.findall(r"runbook: docs/monitoring\.md#(\w+)", rules)
+    headings = re.findall(r"(?m)^### (\w+)$", (ROOT / "docs/monitoring.md").read_text(encoding="utf-8"))
+    assert len(alerts) > 10 and [alert.lower() for alert in alerts] == books
+    assert sorted(alerts) == sorted(headings)
+    tested = (ROOT / "tests/lab/rules_test.yml").read_text(encoding="utf-8")
+    assert [alert for alert in alerts if f'alertname="{alert}"' not in tested] == []
