@@ -103,6 +103,7 @@ class Agent:
         self.truth: dict[str, str] = {}
         self.looked = float("-inf")
         self.go = threading.Event()
+        self.loaded = False
         self.generation = 0
         self.stopping = False
         self.launcher = 0
@@ -361,7 +362,7 @@ class First(Agent):
         if not head.leaving:
             self.miss_launcher(now)
         own = {"group": self.plan["id"], "truth": self.truth, "ready": self.ready, "down": self.down,
-               "time": time.time(), "status": self.own, "generation": self.generation}  # fmt: skip
+               "loaded": self.loaded, "time": time.time(), "status": self.own, "generation": self.generation}  # fmt: skip
         head.hears(self.host, own, now, time.time())
         patience = GATHER_PATIENCE if head.phase == GATHER else 1.0
         for host in head.silent(now, patience):
@@ -395,7 +396,9 @@ class First(Agent):
         missing = {host: head.seats[host].missing_since for host in head.missing}
         if missing != self.record.get("missing"):
             self.remember(missing=missing)
-        if now - self.begun > self.plan["wait_seconds"] and (head.missing or head.objections()):
+        if now - self.begun > self.plan["wait_seconds"] and (
+            head.missing or head.objections() or head.loading
+        ):
             self.end(head.waits_for(now), FAILED)
         self.keep_waiting(now)
 
@@ -574,7 +577,7 @@ class Other(Agent):
         if not self.go.is_set():
             self.look(now)
         said = {"host": self.host, "group": self.plan["id"], "truth": self.truth, "time": time.time(),
-                "ready": self.ready, "status": self.own, "down": self.down, "leave": self.stopping,
+                "ready": self.ready, "loaded": self.loaded, "status": self.own, "down": self.down, "leave": self.stopping,
                 "generation": self.generation}  # fmt: skip
         if self.peer is not None and not self.peer.send(said):
             self.hang_up("nothing can be sent to it")
@@ -661,6 +664,7 @@ def torchrun(agent: Agent) -> None:
     os.environ.update(agent.launch["environment"], TORCHELASTIC_SIGNALS_TO_HANDLE="SIGQUIT")
     from torch.distributed import run
 
+    agent.loaded = True
     agent.go.wait()
     python = agent.launch["argv"][0]
     words = [word.replace("{generation}", str(agent.generation)) for word in agent.plan["torchrun"]]
