@@ -96,7 +96,7 @@ def _torchrun(case: Case, policy: Mapping[str, Any], rank: int, head: str, own: 
         "last_call_timeout": 1,
         "keep_alive_interval": 2,
         "keep_alive_max_attempt": 3,
-        "read_timeout": policy["lost_seconds"],
+        "read_timeout": policy["join_seconds"],
     }
     return [
         *("--nnodes", str(case.parallel.nodes), "--nproc-per-node", "1", "--max-restarts", "0"),

@@ -155,6 +155,8 @@ def spread(
     tensor, pipeline, why = within or _sizes(instance, model, total, device)
     if within:
         why += f"{link:.0f} Gbit/s between the hosts, {least:.0f} are needed for one tensor over them"
+    elif nodes > 1 and link and why.startswith("all "):
+        why += f", {link:.0f} Gbit/s between the hosts"
     parallel = Parallel(
         tensor=tensor,
         pipeline=pipeline,

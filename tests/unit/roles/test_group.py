@@ -69,7 +69,10 @@ def head(**changes: Any) -> Any:
 def there(found: Any, now: float = 0.0, **truths: str) -> None:
     for host in found.hosts:
         truth = {"driver": truths.get(host, "580")}
-        assert found.hears(host, {"group": "g", "truth": truth, "time": 1000.0}, now, 1000.0) == ""
+        assert (
+            found.hears(host, {"group": "g", "truth": truth, "time": 1000.0, "loaded": True}, now, 1000.0)
+            == ""
+        )
 
 
 def test_nobody_starts_until_all_are_there_and_alike() -> None:
@@ -83,6 +86,16 @@ def test_nobody_starts_until_all_are_there_and_alike() -> None:
     there(found)
     assert found.may_start(0)
     assert (found.generation, found.phase) == (1, "run")
+
+
+def test_nobody_starts_while_one_still_loads_torch() -> None:
+    found = head()
+    there(found)
+    found.hears("b", {"group": "g", "truth": {"driver": "580"}, "time": 1000.0}, 0, 1000.0)
+    assert not found.may_start(0)
+    assert "3 of 3 members, loading torch on b" in found.waits_for(0)
+    there(found)
+    assert found.may_start(0)
 
 
 def test_a_clock_that_is_off_is_a_difference() -> None:

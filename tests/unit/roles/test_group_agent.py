@@ -235,6 +235,14 @@ def test_the_first_host_is_lost_and_comes_back(cluster: Cluster) -> None:
     cluster.until(cluster.serving(2))
 
 
+def test_a_launcher_that_ends_without_a_word_is_missed(cluster: Cluster) -> None:
+    cluster.start()
+    cluster.until(cluster.serving(1))
+    os.kill(cluster["g2"].find("launcher /"), signal.SIGTERM)
+    cluster.until(cluster.serving(2))
+    assert any("generation 1 ended: g2: its launcher" in said for said in cluster["g1"].said)
+
+
 def test_a_frozen_agent_is_lost_after_its_time(cluster: Cluster) -> None:
     cluster.start()
     cluster.until(cluster.serving(1))

@@ -45,6 +45,8 @@ CONNECT_SECONDS = 3.0
 EXTEND_SECONDS = 10.0
 # Loading torch stops everything else in a process for a while; before a start nobody is in a hurry.
 GATHER_PATIENCE = 4.0
+# A launcher that was killed is told of by torchrun, with the signal, before that.
+GONE_SECONDS = 2.0
 LONGEST_MESSAGE = 1 << 16
 WORD = re.compile(r"^[A-Z_]+=")
 
@@ -101,6 +103,7 @@ class Agent:
         self.truth: dict[str, str] = {}
         self.looked = float("-inf")
         self.go = threading.Event()
+        self.loaded = False
         self.generation = 0
         self.stopping = False
         self.launcher = 0
@@ -109,6 +112,7 @@ class Agent:
         self.own = "starting"
         self.down = ""
         self.left = False
+        self.gone_at = time.monotonic()
         self.begun = time.monotonic()
         self.extended = float("-inf")
         self.beaten = float("-inf")
@@ -233,6 +237,13 @@ class Agent:
         found = processes.stat(self.launcher) if self.launcher else None
         return self.left or found is None or found[0] in "ZX"
 
+    def miss_launcher(self, now: float) -> None:
+        """One that ended without a word, which torchrun takes for success and waits for the others."""
+        if not self.go.is_set() or not self.launcher or self.down or not self.launcher_is_gone():
+            self.gone_at = now
+        elif now - self.gone_at > GONE_SECONDS:
+            self.down = "its launcher is gone"
+
     def end(self, words: str, status: int) -> None:
         self.say(words)
         with contextlib.suppress(OSError):
@@ -348,8 +359,10 @@ class First(Agent):
         if self.door is None and not self._listen():
             self.keep_waiting(now)
             return
+        if not head.leaving:
+            self.miss_launcher(now)
         own = {"group": self.plan["id"], "truth": self.truth, "ready": self.ready, "down": self.down,
-               "time": time.time(), "status": self.own, "generation": self.generation}  # fmt: skip
+               "loaded": self.loaded, "time": time.time(), "status": self.own, "generation": self.generation}  # fmt: skip
         head.hears(self.host, own, now, time.time())
         patience = GATHER_PATIENCE if head.phase == GATHER else 1.0
         for host in head.silent(now, patience):
@@ -383,7 +396,9 @@ class First(Agent):
         missing = {host: head.seats[host].missing_since for host in head.missing}
         if missing != self.record.get("missing"):
             self.remember(missing=missing)
-        if now - self.begun > self.plan["wait_seconds"] and (head.missing or head.objections()):
+        if now - self.begun > self.plan["wait_seconds"] and (
+            head.missing or head.objections() or head.loading
+        ):
             self.end(head.waits_for(now), FAILED)
         self.keep_waiting(now)
 
@@ -550,6 +565,7 @@ class Other(Agent):
         patience = 1.0 if self.go.is_set() else GATHER_PATIENCE
         if self.peer is not None and now - self.heard > self.plan["lost_seconds"] * patience:
             self.hang_up(f"no word from it for {now - self.heard:.0f} s: link, power or a frozen host")
+        self.miss_launcher(now)
         if now - self.beaten >= BEAT_SECONDS or self.told != (self.ready, self.down):
             self._beat(now)
         self._speak(now)
@@ -561,7 +577,7 @@ class Other(Agent):
         if not self.go.is_set():
             self.look(now)
         said = {"host": self.host, "group": self.plan["id"], "truth": self.truth, "time": time.time(),
-                "ready": self.ready, "status": self.own, "down": self.down, "leave": self.stopping,
+                "ready": self.ready, "loaded": self.loaded, "status": self.own, "down": self.down, "leave": self.stopping,
                 "generation": self.generation}  # fmt: skip
         if self.peer is not None and not self.peer.send(said):
             self.hang_up("nothing can be sent to it")
@@ -648,6 +664,7 @@ def torchrun(agent: Agent) -> None:
     os.environ.update(agent.launch["environment"], TORCHELASTIC_SIGNALS_TO_HANDLE="SIGQUIT")
     from torch.distributed import run
 
+    agent.loaded = True
     agent.go.wait()
     python = agent.launch["argv"][0]
     words = [word.replace("{generation}", str(agent.generation)) for word in agent.plan["torchrun"]]

@@ -84,6 +84,8 @@ class Seat:
     truth: dict[str, str] = field(default_factory=dict)
     offset: float = 0.0
     generation: int = 0
+    loaded: bool = False
+    """torch takes seconds to load, from a cold disk many: who is not through cannot join."""
     ready: bool = False
     status: str = ""
 
@@ -126,6 +128,7 @@ class Head:
         seat.present, seat.heard = True, now
         seat.truth = {str(key): str(value) for key, value in dict(message.get("truth") or {}).items()}
         seat.offset = float(message.get("time") or wall) - wall
+        seat.loaded = bool(message.get("loaded"))
         seat.generation = int(message.get("generation") or 0)
         seat.ready, seat.status = bool(message.get("ready")), str(message.get("status") or "")
         if self.phase == GATHER:
@@ -163,6 +166,10 @@ class Head:
     def missing(self) -> list[str]:
         return [host for host in self.hosts if not self.seats[host].present]
 
+    @property
+    def loading(self) -> list[str]:
+        return [host for host in self.hosts if not self.seats[host].loaded]
+
     def objections(self) -> list[str]:
         """Why those who are there must not start together."""
         there = [seat for seat in self.seats.values() if seat.present]
@@ -173,7 +180,7 @@ class Head:
 
     def may_start(self, now: float) -> bool:
         """All are there and alike, and the pause after the last failure is over; counts the start."""
-        if self.phase != GATHER or self.missing or self.objections():
+        if self.phase != GATHER or self.missing or self.objections() or self.loading:
             self.start_at = 0.0
             return False
         if not self.start_at:
@@ -208,6 +215,8 @@ class Head:
         objections = self.objections()
         if objections:
             return f"not started, the members differ: {'; '.join(objections)}: run site.yml for all of them"
+        if self.loading:
+            return f"{before}{self.count()}, loading torch on {', '.join(self.loading)}"
         left = max(self.start_at - now, 0.0)
         if left > 0:
             number, bound = len(self.restarts.failures) + 1, len(self.restarts.delays)
