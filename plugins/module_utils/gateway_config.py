@@ -148,7 +148,12 @@ def _front(section: Section) -> str:
         "    http-request set-var(txn.model) path,field(3,/) if { path_reg ^/models/[^/]+/v1/ }",
         "    http-request set-path %[path,regsub(^/models/[^/]+,)] if { var(txn.model) -m found }",
         *_only_open(front["endpoints"]),
-        f"    http-request set-var(txn.entry) http_auth_bearer,sha2(256),hex,map_str({folders['key_files']}/keys.map)",
+        # Not http_auth_bearer, which HAProxy has since 2.5 only.
+        "    http-request set-var(txn.bearer) req.fhdr(authorization),word(2,' ') "
+        "if { req.fhdr(authorization) -m reg -i '^bearer [^ ]+$' }",
+        f"    http-request set-var(txn.entry) var(txn.bearer),sha2(256),hex,map_str({folders['key_files']}/keys.map) "
+        "if { var(txn.bearer) -m found }",
+        "    http-request unset-var(txn.bearer)",
         answer(401, "if !{ var(txn.entry) -m found }", "", "WWW-Authenticate Bearer"),
         # name:requests a minute:requests at once:end of its time; 0 is no limit.
         "    http-request set-var(txn.name) var(txn.entry),field(1,:)",
@@ -175,10 +180,10 @@ def _front(section: Section) -> str:
         ),
         "    http-request track-sc0 var(txn.name) table keys",
         answer(413, f"if {{ req.body_size gt {most} }}", f"the limit is {limits['body_mib']} MiB"),
-        f"    http-request wait-for-body time {limits['body_seconds']}s if METH_POST",
+        f"    http-request wait-for-body time {limits['body_seconds']}s if !METH_GET",
         answer(
             411,
-            "if METH_POST !{ req.hdr(content-length) -m found } "
+            "if !METH_GET !{ req.hdr(content-length) -m found } "
             f"{{ req.body_len ge {limits['body_buffer_kib'] * 1024 - 8192} }}",
         ),
         "    http-request del-header Authorization",
@@ -186,6 +191,8 @@ def _front(section: Section) -> str:
         f"    http-request del-header {INSTANCE}",
         "    http-request set-pathq %[path]",
         "    http-response del-header Server",
+        # An engine that began to drain since the last look at it says 503 itself.
+        f"    http-response set-header {retry} if {{ status 503 }}",
         *_routes(section),
     ]
     return "\n".join(lines) + "\n"
@@ -240,7 +247,7 @@ def _routes(section: Section) -> list[str]:
     if len(models) > 1:
         lines += [
             "    http-request set-var(txn.model) req.body,json_query('$.model') "
-            "if METH_POST !{ var(txn.model) -m found }",
+            "if !METH_GET !{ var(txn.model) -m found }",
             answer(
                 400,
                 "if !{ var(txn.model) -m found }",

@@ -74,6 +74,8 @@ def weights(plan: Planned) -> list[dict[str, Any]]:
 
 def content(plan: Planned) -> list[dict[str, Any]]:
     """All that must lie on the host before the engine starts, each with the file that proves it is whole."""
+    if not plan:
+        return []
     return [
         {"kind": kind, "name": f"{kind} {item['path']}", "stamp": f"{item['path']}/{stamp}", "item": item}
         for kind, stamp, items in (

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.gateway_config import config_text
+from ansible_collections.baremetal.sglang.plugins.module_utils.plan_application import content
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.render import render
 
 TINY = {"model": "glm-4.7-tiny", "device": "cpu"}
@@ -67,6 +68,8 @@ def test_a_gateway_may_stand_where_nothing_is_served(world: Any) -> None:
     assert list(door["front"]["models"]) == ["tiny"] and door["front"]["port"] == 8443
     assert door["certificate"]["names"] == ["cpu-3", "10.0.0.13", "llm.example"]
     assert sorted(result.gateways) == ["cpu-1", "cpu-3"]
+    # Its plan is empty, and nothing of a bundle's content is asked for it.
+    assert content({}) == []
 
 
 def test_only_the_first_rank_of_a_group_answers(world: Any) -> None:
