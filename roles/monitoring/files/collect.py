@@ -116,9 +116,10 @@ def group(page: Page, folder: str, labels: dict) -> None:
         page.put("sglang_instance_failed_starts", float(len(failures)), **labels)
     if os.path.exists(f"{folder}/group.json"):
         record = read(f"{folder}/group.json")
-        for key in ("generation", "members_present"):
-            if isinstance(record.get(key), (int, float)):
-                page.put(f"sglang_group_{key}", float(record[key]), **labels)
+        # Only the first host counts generations and knows who is missing.
+        if "generation" in record:
+            page.put("sglang_group_generation", float(record["generation"]), **labels)
+            page.put("sglang_group_members_missing", float(len(record.get("missing") or ())), **labels)
 
 
 def switches(page: Page, path: str) -> None:

@@ -46,7 +46,7 @@ def host(tmp_path: Path) -> dict[str, Any]:
     )
     (tmp_path / "state/a").mkdir(parents=True)
     (tmp_path / "state/a/starts.json").write_text(json.dumps({"failures": [1.0, 2.0], "reason": "killed"}))
-    (tmp_path / "state/a/group.json").write_text(json.dumps({"generation": 3, "members_present": 4}))
+    (tmp_path / "state/a/group.json").write_text(json.dumps({"generation": 3, "missing": {"b": 1790000000.0}}))
     weights = tmp_path / "weights/tiny/local"
     weights.mkdir(parents=True)
     (weights / ".published.json").write_text(json.dumps({"damaged": ["a", "b"]}))
@@ -96,6 +96,7 @@ def test_every_part_of_a_host(host: dict[str, Any]) -> None:
     assert said[f"sglang_instance_restarts{{{labels}}}"] == 2
     assert said[f"sglang_instance_failed_starts{{{labels}}}"] == 2
     assert said[f"sglang_group_generation{{{labels}}}"] == 3
+    assert said[f"sglang_group_members_missing{{{labels}}}"] == 1
     assert said[f"sglang_instance_members{{{labels}}}"] == 4
     assert said["sglang_gpus_planned"] == 2 and said["sglang_gpus_found"] == 1
     assert said["sglang_switch_failed"] == 1 and said["sglang_switch_unfinished"] == 0
