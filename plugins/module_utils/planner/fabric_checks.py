@@ -130,9 +130,8 @@ def _hosts_differ(members: tuple[HostFacts, ...], links: Mapping[str, Link]) -> 
         addressed = networks(host)
         seen[host.host] = tuple(
             sorted(
-                str(addressed[device.netdev].network)
+                str(addressed[device.netdev].network) if device.netdev in addressed else device.link_layer
                 for device in used_devices(host, links[host.host])
-                if device.netdev in addressed
             )
         )
     first = members[0].host

@@ -16,6 +16,7 @@ from ..serve_spec import Instance
 from .fabric_wish import Wish
 
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+INFINIBAND = "InfiniBand"
 UNUSABLE = ("lo", "docker", "br-", "veth", "virbr", "cni")
 
 
@@ -136,18 +137,13 @@ def slowest(hosts: tuple[HostFacts, ...]) -> float | None:
 
 def _link(host: HostFacts, ends: list[_End], network: Network, wanted: tuple[str, ...]) -> Link:
     mine = next(end for end in ends if end.network == network)
-    addressed = {end.netdev for end in ends}
-    devices = (
-        tuple(
-            sorted(
-                device.name
-                for device in host.rdma
-                if device.state.lower() in ("", "active")
-                and device.netdev in addressed
-                and (not wanted or device.name in wanted)
-            )
-        )
-        if mine.rdma
-        else ()
+    addressed = {end.netdev for end in ends} if mine.rdma else set()
+    devices = sorted(
+        device.name
+        for device in host.rdma
+        if device.state.lower() in ("", "active")
+        # InfiniBand finds its ways without an address; RoCE does not.
+        and (device.netdev in addressed or device.link_layer == INFINIBAND)
+        and (not wanted or device.name in wanted)
     )
-    return Link(mine.address, mine.netdev, devices, f"{network} is shared by all members")
+    return Link(mine.address, mine.netdev, tuple(devices), f"{network} is shared by all members")

@@ -22,20 +22,20 @@ FILES = ROOT / "roles/fabric/files"
 QOS = """DCBX mode: OS controlled
 Priority trust state: {trust}
 PFC configuration:
-	priority    0   1   2   3   4   5   6   7
-	enabled     {enabled}
-	buffer      0   0   0   1   0   0   0   0
+    priority    0   1   2   3   4   5   6   7
+    enabled     {enabled}
+    buffer      0   0   0   1   0   0   0   0
 tc: 0 ratelimit: unlimited, tsa: vendor
 """
 BANDWIDTH = """                    RDMA_Write BW Test
- Dual-port       : OFF		Device         : rocep1s0f1
+ Dual-port       : OFF        Device         : rocep1s0f1
 ---------------------------------------------------------------------------------------
  #bytes     #iterations    BW peak[Gb/sec]    BW average[Gb/sec]   MsgRate[Mpps]
- 1048576    176555           0.00               92.57  		   0.011035
+ 1048576    176555           0.00               92.57             0.011035
 ---------------------------------------------------------------------------------------
 """
 LATENCY = """ #bytes #iterations    t_min[usec]    t_max[usec]  t_typical[usec]    t_avg[usec]    t_stdev[usec] 99% percentile
- 2       1000          1.41           7.07         1.47     	       1.48        	0.20   		2.01    		7.07
+ 2       1000          1.41           7.07         1.47                1.48            0.20           2.01            7.07
 """
 LOST = """ Completion with error at client
  Failed status 12: wr_id 0 syndrom 0x81

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.fabric_gates impo
 from hypothesis import given
 from hypothesis import strategies as st
 
-HOSTS = ["s1", "s2", "s3", "s4"]
+HOSTS = ("s1", "s2", "s3", "s4")
 GATES = {
     "bandwidth_gbps": 185.0,
     "latency_us": 10.0,
@@ -37,7 +38,7 @@ GATES = {
 }
 
 
-def plan(number: int, members: list[str], **gates: Any) -> dict[str, Any]:
+def plan(number: int, members: Sequence[str], **gates: Any) -> dict[str, Any]:
     devices = [
         {
             "name": name,
@@ -59,12 +60,12 @@ def plan(number: int, members: list[str], **gates: Any) -> dict[str, Any]:
     }
 
 
-def plans(hosts: list[str] = HOSTS, **gates: Any) -> dict[str, Any]:
+def plans(hosts: Sequence[str] = HOSTS, **gates: Any) -> dict[str, Any]:
     return {host: plan(number, hosts, **gates) for number, host in enumerate(hosts, 1)}
 
 
 def reports(
-    hosts: list[str] = HOSTS, slow: dict[tuple[str, str], tuple[float, float]] | None = None, **found: Any
+    hosts: Sequence[str] = HOSTS, slow: dict[tuple[str, str], tuple[float, float]] | None = None, **found: Any
 ) -> dict[str, Any]:
     """What healthy hosts print, but for the pairs in `slow`."""
     rows = []
@@ -115,7 +116,7 @@ def test_eight_hosts_take_no_more_than_twice_the_time_of_two() -> None:
 
 def test_the_same_rounds_for_every_host() -> None:
     found = [specification(plans(), host, 60) for host in HOSTS]
-    assert [item["me"] for item in found] == HOSTS
+    assert [item["me"] for item in found] == list(HOSTS)
     assert all({**item, "me": ""} == {**found[0], "me": ""} for item in found)
     assert found[0]["hosts"]["s3"]["address"] == "10.0.1.3"
 
@@ -234,13 +235,13 @@ def test_one_twin_that_fails_is_below_the_gate_however_fast_the_other_is() -> No
     assert "roceP2p1s0f1: no figure came" in problem
 
 
-LOG = [
+LOG = (
     "x NCCL INFO NET/IB : Using [0]rocep1s0f1:1/RoCE [1]roceP2p1s0f1:1/RoCE",
     "x NCCL INFO Using network IB",
-]
+)
 
 
-def together(gbyte: float, log: list[str] = LOG) -> dict[str, Any]:
+def together(gbyte: float, log: Sequence[str] = LOG) -> dict[str, Any]:
     return {
         "rows": [
             {"mib": 1, "kind": "all_gather", "gbyte": gbyte / 4},

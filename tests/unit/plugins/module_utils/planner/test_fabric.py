@@ -151,6 +151,21 @@ def test_other_hardware_is_judged_by_the_rate_of_its_ports(world: Any) -> None:
     assert (gates["bandwidth_gbps"], gates["defect_gbps"], gates["latency_us"]) == (90.0, [], None)
 
 
+def test_infiniband_needs_no_address(world: Any) -> None:
+    """Rails without IPoIB; the ranks meet on the Ethernet that all share."""
+    rdma = tuple(
+        RdmaDevice(f"mlx5_{number}", state="active", rate_gbps=400.0, link_layer="InfiniBand")
+        for number in (0, 1)
+    )
+    result = world.one("h200", 2, {"rdma": rdma}, model="glm-4.7-fp8")
+    assert not result.refusals, [item.lines() for item in result.refusals]
+    plan = result.plans["h200-1"]
+    assert [item["name"] for item in plan.fabric["devices"]] == ["mlx5_0", "mlx5_1"]
+    assert plan.fabric["rendezvous"]["netdev"] == "eth0"
+    assert variables(plan)["NCCL_IB_HCA"].value == "=mlx5_0,mlx5_1"
+    assert plan.fabric["gates"]["bandwidth_gbps"] == 720.0
+
+
 def test_lossless_settings_only_where_the_inventory_says_that_the_switch_has_them(world: Any) -> None:
     assert configured(world)["spark-1"].fabric["roce"] == {}
     roce = configured(world, fabric_lossless=True)["spark-1"].fabric["roce"]
