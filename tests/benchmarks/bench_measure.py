@@ -78,7 +78,7 @@ print(json.dumps({"rate": sum(one[3] for one in found) / span,
 
 def load(seed: int) -> dict[str, Any]:
     return {
-        "kind": "load", "label": "bench", "seed": seed, "input": 256, "output": TOKENS, "concurrency": STREAMS,
+        "kind": "load", "label": "bench", "seed": seed, "input": 1024, "output": TOKENS, "concurrency": STREAMS,
         "requests": REQUESTS, "warm_up": 0, "body": {"ignore_eos": True},
     }  # fmt: skip
 
