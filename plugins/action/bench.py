@@ -81,7 +81,7 @@ class ActionModule(ActionBase):
             return {"changed": False, "servers": wanted, "points": sum(map(len, planned.values()))}
         before, pairs = {}, {}
         if given["baseline"]:
-            before, pairs = bench_run.read_baseline(given["baseline"], about)
+            before, pairs = bench_run.read_baseline(given["baseline"], about, str(given["plan"]["host"]))
         store = bench_run.Store(
             Path(given["report_dir"]).expanduser(), int(given["data"]["thresholds"]["free_mib"])
         )

@@ -99,7 +99,7 @@ options:
     type: bool
     default: false
   baseline:
-    description: An earlier C(results.json) to compare with.
+    description: An earlier C(results.json) to compare with, or the folder of an earlier report.
     type: path
     default: ""
   dry:

@@ -184,9 +184,16 @@ def command(words: list[str]) -> str:
     return " ".join([Path(hidden[0]).name, *hidden[1:]]) if hidden else ""
 
 
-def read_baseline(path: str, now: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def read_baseline(path: str, now: Mapping[str, Any], host: str = "") -> tuple[dict[str, Any], dict[str, str]]:
+    """A results.json, or the folder of a report, with or without a folder for each host in it."""
+    given = Path(path).expanduser()
+    if given.is_dir():
+        given = next(
+            (place for place in (given / host / RESULTS, given / RESULTS) if place.exists()), given / RESULTS
+        )
+        path = str(given)
     try:
-        before = json.loads(Path(path).read_text(encoding="utf-8"))
+        before = json.loads(given.read_text(encoding="utf-8"))
     except OSError as error:
         raise results.BaselineError(f"baseline = {path} cannot be read: {error.strerror}") from error
     except ValueError as error:

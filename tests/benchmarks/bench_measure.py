@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -78,7 +79,7 @@ print(json.dumps({"rate": sum(one[3] for one in found) / span,
 
 def load(seed: int) -> dict[str, Any]:
     return {
-        "kind": "load", "label": "bench", "seed": seed, "input": 256, "output": TOKENS, "concurrency": STREAMS,
+        "kind": "load", "label": "bench", "seed": seed, "input": 1024, "output": TOKENS, "concurrency": STREAMS,
         "requests": REQUESTS, "warm_up": 0, "body": {"ignore_eos": True},
     }  # fmt: skip
 
@@ -194,6 +195,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=8)
     options = parser.parse_args()
+    # One that is told to end takes its host away too.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         os.environ["BAREMETAL_LAB_DIR"] = str(folder / "lab")

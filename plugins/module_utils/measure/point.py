@@ -210,7 +210,10 @@ def result(
     if not good:
         why.append("no request was answered")
     if failures:
-        why.append("failed: " + ", ".join(f"{count} {name}" for name, count in sorted(failures.items())))
+        said = next((f" ({reply.said})" for reply in replies if not reply.good and reply.said), "")
+        why.append(
+            "failed: " + ", ".join(f"{count} {name}" for name, count in sorted(failures.items())) + said
+        )
         # A request that broke has no usage, so the sums cannot be equal.
         agreed["agrees"], agreed["why"] = None, "some requests gave no count"
     if loaded.unsent:

@@ -46,7 +46,9 @@ def host(tmp_path: Path) -> dict[str, Any]:
     )
     (tmp_path / "state/a").mkdir(parents=True)
     (tmp_path / "state/a/starts.json").write_text(json.dumps({"failures": [1.0, 2.0], "reason": "killed"}))
-    (tmp_path / "state/a/group.json").write_text(json.dumps({"generation": 3, "missing": {"b": 1790000000.0}}))
+    (tmp_path / "state/a/group.json").write_text(
+        json.dumps({"generation": 3, "missing": {"b": 1790000000.0}})
+    )
     weights = tmp_path / "weights/tiny/local"
     weights.mkdir(parents=True)
     (weights / ".published.json").write_text(json.dumps({"damaged": ["a", "b"]}))

@@ -154,6 +154,12 @@ def test_results_are_written_whole(tmp_path: Path) -> None:
     before, pairs = bench_run.read_baseline(str(tmp_path / "results.json"), ABOUT)
     assert pairs == {"big": "big"}
     assert results.compare(result(made())["rows"], before, pairs)
+    assert bench_run.read_baseline(str(tmp_path), ABOUT, "gpu-01")[0] == before
+    (tmp_path / "gpu-01").mkdir()
+    (tmp_path / "results.json").rename(tmp_path / "gpu-01" / "results.json")
+    assert bench_run.read_baseline(str(tmp_path), ABOUT, "gpu-01")[0] == before
+    (tmp_path / "gpu-01" / "results.json").rename(tmp_path / "results.json")
+    (tmp_path / "gpu-01").rmdir()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.md", "results.json"]
 
 
