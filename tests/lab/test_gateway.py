@@ -200,10 +200,10 @@ def test_keys_are_given_out_and_taken_back_without_a_dropped_stream(room: Room) 
     said = room.client("around", key=bob, tokens=30, pause=0.1, during=0.6)
     assert said["second"] == 429 and said["tokens"] == 30
     pid = room.ssh("systemctl show sglang-gateway -P MainPID")
-    room.ssh(
-        "nohup python3 /srv/client.py stream >/srv/stream.json 2>&1 &",
-        text_input=json.dumps({"key": bob, "tokens": 150, "pause": 0.1}),
-    )
+    said = json.dumps({"key": bob, "tokens": 150, "pause": 0.1})
+    # What runs on behind a shell reads nothing from it.
+    room.ssh("cat >/srv/said.json", text_input=said)
+    room.ssh("nohup python3 /srv/client.py stream </srv/said.json >/srv/stream.json 2>&1 &")
     new = room.key("bob", "rotated")
     assert new and new != bob
     assert room.ask("/v1/models", bob)["status"] == 401 and room.ask("/v1/models", new)["status"] == 200
@@ -306,10 +306,9 @@ def test_an_engine_in_trouble_gets_no_new_requests(room: Room) -> None:
     time.sleep(3)
     assert room.ask("/health/tiny")["status"] == 200
     # An upgrade of one of two: drain, stop, start, under load.
-    room.ssh(
-        "nohup python3 /srv/client.py load >/srv/load.json 2>&1 &",
-        text_input=json.dumps({"key": alice, "seconds": 14, "workers": 8}),
-    )
+    load = json.dumps({"key": alice, "seconds": 14, "workers": 8})
+    room.ssh("cat >/srv/said.json", text_input=load)
+    room.ssh("nohup python3 /srv/client.py load </srv/said.json >/srv/load.json 2>&1 &")
     time.sleep(2)
     room.behave("a", "draining")
     time.sleep(4)
