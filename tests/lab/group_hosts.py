@@ -229,11 +229,11 @@ class Group:
 
     def talk(self) -> None:
         # mounted_root is what the host sees.
-        (self.lab.host(self.first).mounted_root() / "run/client.py").write_text(CLIENT)
+        (self.lab.host(self.first).mounted_root() / "srv/client.py").write_text(CLIENT)
         self.ssh(
             self.first,
             f"systemd-run --quiet --unit client --setenv PYTHONDONTWRITEBYTECODE=1 "
-            f"--property StandardOutput=file:/var/tmp/client.log {REAL}/bin/python /run/client.py",
+            f"--property StandardOutput=file:/var/tmp/client.log {REAL}/bin/python /srv/client.py",
             check=True,
         )
 
