@@ -44,7 +44,7 @@ def pack(folder: str, archive: str) -> str:
     with (
         open(part, "wb") as stream,
         gzip.GzipFile("", "wb", 1, stream, mtime=0) as packed,
-        tarfile.open(fileobj=cast("IO[bytes]", packed), mode="w") as tar,
+        tarfile.open(fileobj=cast(IO[bytes], packed), mode="w") as tar,
     ):
         for name in _files(folder):
             tar.add(os.path.join(folder, name), name, recursive=False, filter=_anonymous)

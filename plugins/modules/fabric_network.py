@@ -86,7 +86,8 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.fabric_network im
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.fabric import default_interfaces
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.network import parse_ip_json
 
-APPLY, UNDO = "sglang-fabric-apply", "sglang-fabric-undo"
+APPLY = "sglang-fabric-apply"
+UNDO = "sglang-fabric-undo"
 SETTLE_SECONDS = 30
 ARP = 0x0806
 

@@ -79,7 +79,7 @@ key:
   description: The new key. It is shown here and nowhere else.
   returned: when one was made
   type: str
-keys:
+listed:
   description: All keys in lines for people.
   returned: always
   type: list
@@ -223,7 +223,7 @@ def main() -> None:
         module.fail_json(msg=f"keys: {error}")
     module.exit_json(
         changed=changed,
-        keys=gateway_keys.shown(wanted, now),
+        listed=gateway_keys.shown(wanted, now),
         content=after,
         live=live is not None,
         diff={

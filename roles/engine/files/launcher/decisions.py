@@ -37,7 +37,7 @@ def one_line(text: str, limit: int = STATUS_LIMIT) -> str:
 class Phase:
     says: re.Pattern[str]
     status: str
-    bar: bool = False
+    percent: bool = False
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Progress:
         for number, phase in enumerate(self.phases):
             if not phase.says.search(line):
                 continue
-            found = PERCENT.search(line) if phase.bar else None
+            found = PERCENT.search(line) if phase.percent else None
             percent = min(int(found[1]), 100) if found else -1
             if number < self.at or (number == self.at and percent <= self.percent):
                 return False

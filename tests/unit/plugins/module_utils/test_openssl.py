@@ -44,9 +44,9 @@ def issue(folder: Path, days: int) -> None:
     publish(str(folder / "inner.crt"), openssl.sign(str(folder), csr, NAMES, days), 0o644)
 
 
-def why_not(folder: Path, names: list[str] = NAMES, days: int = 30) -> str:
+def why_not(folder: Path, names: list[str] | None = None, days: int = 30) -> str:
     paths = (str(folder / name) for name in ("inner.crt", "inner.key", "ca.crt"))
-    return Openssl(run).why_not(*paths, names, days)
+    return Openssl(run).why_not(*paths, NAMES if names is None else names, days)
 
 
 def test_what_is_signed_passes_the_strictest_look(tls: Path) -> None:
