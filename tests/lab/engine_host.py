@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -145,8 +146,10 @@ def publish_weights(folder: Path) -> None:
         digests = weights_files.digests_of(str(folder / name))
         entries.append({"path": name, "size": digests.size, "sha256": digests.sha256})
     manifest = weights_manifest.build("glm-4.7-tiny", "local", {}, entries, {})
-    (folder / ".weights.json").write_text(weights_manifest.to_text(manifest))
-    stamp = {"times": weights_files.times_of(str(folder), manifest)}
+    text = weights_manifest.to_text(manifest)
+    (folder / ".weights.json").write_text(text)
+    times = weights_files.times_of(str(folder), manifest)
+    stamp = {"manifest": hashlib.sha256(text.encode()).hexdigest(), "times": times, "damaged": []}
     (folder / ".published.json").write_text(json.dumps(stamp))
 
 
