@@ -345,8 +345,11 @@ class BundleBuilder:
                 progress.add(piece.size)
                 return
             wheel = piece.kind == "wheel"
+            sealed = wheel and self.cache.sealed(piece.source)
             try:
-                bundle_content.place(piece.source, target, piece.sha256, wheel, progress.add)
+                bundle_content.place(piece.source, target, piece.sha256, wheel, progress.add, sealed)
+                if wheel and not sealed:
+                    self.cache.seal(piece.source)
             except ContentError as error:
                 problems.append(f"{error}")
                 if wheel:

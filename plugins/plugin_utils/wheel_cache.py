@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -50,15 +51,33 @@ def told(problems: Iterable[str]) -> str:
 
 
 class WheelCache:
-    """A file there was compared with its hash when it came."""
+    """A file there was compared with its hash when it came, and is as it was then while its seal holds."""
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self.folder = folder
+        self.seals = folder.with_name(f"{folder.name}-seals")
         self.say = say
         self._ranks: dict[Target, dict[str, int]] = {}
 
     def find(self, sha256: str) -> Path | None:
         return next((path for path in (self.folder / sha256).glob("*") if path.name != PART), None)
+
+    def sealed(self, path: Path) -> bool:
+        """Whether nobody has written to it since all of it was read and compared."""
+        try:
+            return path.parent.parent == self.folder and (
+                self.seals / path.parent.name
+            ).read_text() == _identity(path)
+        except OSError:
+            return False
+
+    def seal(self, path: Path) -> None:
+        if path.parent.parent != self.folder:
+            return
+        self.seals.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=self.seals, delete=False) as stream:
+            stream.write(_identity(path))
+        Path(stream.name).rename(self.seals / path.parent.name)
 
     def kept(self, wheel: Wheel) -> int:
         """How much of a wheel an earlier run has brought."""
@@ -159,6 +178,7 @@ class WheelCache:
                 )
             part.chmod(0o644)
             part.rename(folder / wheel.filename)
+            self.seal(folder / wheel.filename)
 
     def _complete(self, wheel: Wheel, web: Web, part: Path, progress: Progress) -> None:
         progress.add(part.stat().st_size)
@@ -190,6 +210,12 @@ class WheelCache:
         if target not in self._ranks:
             self._ranks[target] = wheel_tags(target.python, target.arch, target.glibc)
         return self._ranks[target]
+
+
+def _identity(path: Path) -> str:
+    """Not the time of its inode: that changes with every link that a bundle makes."""
+    found = path.stat()
+    return f"{path.name} {found.st_size} {found.st_mtime_ns} {found.st_ino}"
 
 
 class Progress:

@@ -125,3 +125,20 @@ def test_the_folder_of_a_cache_that_older_versions_filled_is_read(tmp_path: Path
     (tmp_path / ("b" * 64) / "part").write_text("")
     cache = WheelCache(tmp_path, print)
     assert cache.find("a" * 64) and not cache.find("b" * 64)
+
+
+def test_a_seal_holds_until_somebody_writes_to_the_file(tmp_path: Path) -> None:
+    cache = WheelCache(tmp_path / "wheels", print)
+    wheel = tmp_path / "wheels" / ("a" * 64) / "one-1.0-py3-none-any.whl"
+    wheel.parent.mkdir(parents=True)
+    wheel.write_bytes(b"content")
+    assert not cache.sealed(wheel)
+    cache.seal(wheel)
+    (tmp_path / "link").hardlink_to(wheel)
+    assert cache.sealed(wheel), "a link changes nothing in it"
+    (tmp_path / "link").write_bytes(b"kontent")
+    assert not cache.sealed(wheel)
+    stranger = tmp_path / "elsewhere.whl"
+    stranger.write_bytes(b"content")
+    cache.seal(stranger)
+    assert not cache.sealed(stranger)
