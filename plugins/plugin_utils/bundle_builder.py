@@ -23,6 +23,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache impor
     Progress,
     Wanted,
     WheelCache,
+    identity_of,
     told,
 )
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_metadata import package_of
@@ -346,10 +347,11 @@ class BundleBuilder:
                 return
             wheel = piece.kind == "wheel"
             sealed = wheel and self.cache.sealed(piece.source)
+            identity = identity_of(piece.source)
             try:
                 bundle_content.place(piece.source, target, piece.sha256, wheel, progress.add, sealed)
                 if wheel and not sealed:
-                    self.cache.seal(piece.source)
+                    self.cache.seal(piece.source, identity)
             except ContentError as error:
                 problems.append(f"{error}")
                 if wheel:

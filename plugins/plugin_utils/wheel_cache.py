@@ -67,16 +67,17 @@ class WheelCache:
         try:
             return path.parent.parent == self.folder and (
                 self.seals / path.parent.name
-            ).read_text() == _identity(path)
+            ).read_text() == identity_of(path)
         except OSError:
             return False
 
-    def seal(self, path: Path) -> None:
+    def seal(self, path: Path, identity: str) -> None:
+        """With what it was before it was read: who writes to it meanwhile breaks the seal."""
         if path.parent.parent != self.folder:
             return
         self.seals.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=self.seals, delete=False) as stream:
-            stream.write(_identity(path))
+            stream.write(identity)
         Path(stream.name).rename(self.seals / path.parent.name)
 
     def kept(self, wheel: Wheel) -> int:
@@ -178,7 +179,7 @@ class WheelCache:
                 )
             part.chmod(0o644)
             part.rename(folder / wheel.filename)
-            self.seal(folder / wheel.filename)
+            self.seal(folder / wheel.filename, identity_of(folder / wheel.filename))
 
     def _complete(self, wheel: Wheel, web: Web, part: Path, progress: Progress) -> None:
         progress.add(part.stat().st_size)
@@ -212,7 +213,7 @@ class WheelCache:
         return self._ranks[target]
 
 
-def _identity(path: Path) -> str:
+def identity_of(path: Path) -> str:
     """Not the time of its inode: that changes with every link that a bundle makes."""
     found = path.stat()
     return f"{path.name} {found.st_size} {found.st_mtime_ns} {found.st_ino}"

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import package_index, wheel_cache
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import Indexes
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import Progress, Wanted, WheelCache
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import (
+    Progress,
+    Wanted,
+    WheelCache,
+    identity_of,
+)
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import FetchError, Pin, Target, Wheel
 from ansible_collections.baremetal.sglang.tests.unit.plugins.plugin_utils.bundle_world import World, sha256
 
@@ -133,12 +138,15 @@ def test_a_seal_holds_until_somebody_writes_to_the_file(tmp_path: Path) -> None:
     wheel.parent.mkdir(parents=True)
     wheel.write_bytes(b"content")
     assert not cache.sealed(wheel)
-    cache.seal(wheel)
+    before = identity_of(wheel)
+    cache.seal(wheel, before)
     (tmp_path / "link").hardlink_to(wheel)
     assert cache.sealed(wheel), "a link changes nothing in it"
     (tmp_path / "link").write_bytes(b"kontent")
     assert not cache.sealed(wheel)
+    cache.seal(wheel, before)
+    assert not cache.sealed(wheel), "what was written while it was read was not compared"
     stranger = tmp_path / "elsewhere.whl"
     stranger.write_bytes(b"content")
-    cache.seal(stranger)
+    cache.seal(stranger, identity_of(stranger))
     assert not cache.sealed(stranger)
