@@ -105,6 +105,7 @@ class FilterModule:
             "planned_kernel_trees": _filter(plan_application.kernel_trees),
             "planned_peers": _filter(members.peers),
             "planned_proofs": _filter(plan_application.proofs),
+            "planned_reliefs": _filter(plan_application.reliefs),
             "planned_units": _filter(plan_application.units),
             "release_layout": _filter(plan_application.release_layout),
             "together_trouble": _filter(together.trouble),

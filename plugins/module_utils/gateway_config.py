@@ -329,7 +329,7 @@ def _inner(section: Section) -> str:
     ]
     lines += [
         f"    use_backend local-{name} if !asks_metrics {{ req.hdr({INSTANCE}) -m str {name} }}"
-        for name in inner["instances"]
+        for name in (*inner["instances"], *inner["reliefs"])
     ]
     return "\n".join([*lines, "    default_backend nowhere", ""])
 
@@ -343,6 +343,10 @@ def _locals(section: Section) -> list[str]:
             f"backend local-{name}\n    http-request del-header {INSTANCE}\n    server {name} 127.0.0.1:{port}\n",
             f"backend metrics-{name}\n    http-request set-path /metrics\n    server {name} 127.0.0.1:{port}\n",
         ]
+    for name, port in inner["reliefs"].items():
+        found.append(
+            f"backend local-{name}\n    http-request del-header {INSTANCE}\n    server {name} 127.0.0.1:{port}\n"
+        )
     for name in ("node", "dcgm"):
         port = inner[f"{name}_exporter_port"]
         lines = [

@@ -15,6 +15,8 @@ from .firewall import table_text
 
 Planned = Mapping[str, Any]
 ID_LENGTH = 16
+RELIEF = "relief"
+"""Below the folder of a release: what takes the requests of its instances while those are exchanged."""
 
 
 def release_id(plan: Planned, files: Mapping[str, str] | None = None) -> str:
@@ -93,6 +95,10 @@ def release_layout(plan: Planned, files: Mapping[str, str] | None = None) -> dic
     for name, instance in plan["instances"].items():
         links[f"{name}/env"] = instance["environment"]["path"]
         links[f"{name}/weights"] = instance["weights"]["path"]
+    for instance in plan.get("reliefs", {}).values():
+        links[f"{RELIEF}/launcher"] = "../launcher"
+        links[f"{RELIEF}/{instance['name']}/env"] = instance["environment"]["path"]
+        links[f"{RELIEF}/{instance['name']}/weights"] = instance["weights"]["path"]
     name = release_id(plan, files)
     return {
         "id": name,
@@ -107,17 +113,27 @@ def release_layout(plan: Planned, files: Mapping[str, str] | None = None) -> dic
 
 def members(plan: Planned) -> list[dict[str, Any]]:
     """What has to be known of an instance to start it and to ask it for a token."""
+    reliefs = plan.get("reliefs", {})
     return [
         {
             "name": name,
             "unit": instance["unit"],
             "serves": instance["served_model_name"],
             "rank": instance["parallel"]["node_rank"],
-            "port": next(
-                int(port["port"]) for port in instance["ports"] if port["purpose"] in ("api", "health")
-            ),
+            "port": int(api_port(instance)["port"]),
+            "relief": reliefs[name]["name"] if name in reliefs else "",
+            "relief_port": int(api_port(reliefs[name])["port"]) if name in reliefs else 0,
         }
         for name, instance in sorted(plan["instances"].items())
+    ]
+
+
+def _parts(plan: Planned) -> list[tuple[str, Planned]]:
+    """Each server of a release with its folder below it."""
+    found = sorted(plan["instances"].items())
+    return found + [
+        (f"{RELIEF}/{instance['name']}", instance)
+        for _name, instance in sorted(plan.get("reliefs", {}).items())
     ]
 
 
@@ -130,7 +146,7 @@ def kernel_trees(plan: Planned, files: Mapping[str, str] | None = None) -> list[
             "path": f"{folder}/{name}/moe",
             "environment": instance["environment"]["path"],
         }
-        for name, instance in sorted(plan["instances"].items())
+        for name, instance in _parts(plan)
         if instance["kernels"].get("tree")
     ]
 
@@ -143,7 +159,7 @@ def checksums(plan: Planned, files: Mapping[str, str] | None = None) -> list[dic
             "manifest": f"{instance['weights']['path']}/.weights.json",
             "path": f"{folder}/{name}/checksums.json",
         }
-        for name, instance in sorted(plan["instances"].items())
+        for name, instance in _parts(plan)
         if any(
             item["flag"] == "model-checksum" and item["origin"] == "plan" for item in instance["arguments"]
         )
@@ -180,6 +196,8 @@ def units(plan: Planned) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "unit": instance["unit"],
+                "unit_path": f"units/{instance['unit']}",
+                "launch_path": f"{name}/launch.json",
                 "model": instance["model"],
                 "version": instance["release"]["version"],
                 "serves": instance["served_model_name"],
@@ -199,6 +217,24 @@ def units(plan: Planned) -> list[dict[str, Any]]:
                 # Two instances may have the same folder name; each has its own code.
                 "compiled_archive": f"{name}-{instance['service']['compiled'].rsplit('/', 1)[1]}.tar.gz",
                 "kernels": instance["kernels"].get("log", {}),
+            }
+        )
+    return found
+
+
+def reliefs(plan: Planned) -> list[dict[str, Any]]:
+    """The same of the servers that take requests meanwhile; they run from the release that is about to serve."""
+    root = plan["host_settings"]["paths"]["root"]
+    servers = {instance["name"]: instance for instance in plan.get("reliefs", {}).values()}
+    found = []
+    for unit in units({**plan, "instances": servers}):
+        moved = json.loads(json.dumps(unit).replace(f"{root}/current", f"{root}/{RELIEF}"))
+        found.append(
+            {
+                **moved,
+                "documentation": unit["documentation"],
+                "unit_path": f"{RELIEF}/{unit['unit']}",
+                "launch_path": f"{RELIEF}/{unit['launch_path']}",
             }
         )
     return found

@@ -147,17 +147,25 @@ def host_plan(
     facts: HostFacts,
     instances: Mapping[str, InstancePlan],
     ports: Iterable[Mapping[str, Any]] = (),
+    reliefs: Mapping[str, InstancePlan] | None = None,
 ) -> Plan:
     fabric = host_fabric(inputs, facts, instances, ports)
     return Plan(
         host=facts.host,
         collection=inputs.collection,
         facts=_relied_on(facts),
-        host_settings=_host_settings(inputs, facts, instances, bool(fabric.get("devices"))),
+        host_settings=_host_settings(
+            inputs,
+            facts,
+            instances,
+            bool(fabric.get("devices")),
+            [plan.name for plan in (reliefs or {}).values()],
+        ),
         instances=dict(sorted(instances.items())),
         keep=plain(inputs.policy["keep"]),
         firewall=firewall(inputs, facts.host, instances),
         fabric=fabric,
+        reliefs=dict(sorted((reliefs or {}).items())),
     )
 
 
@@ -179,7 +187,11 @@ def _relied_on(facts: HostFacts) -> dict[str, Any]:
 
 
 def _host_settings(
-    inputs: Inputs, facts: HostFacts, instances: Mapping[str, InstancePlan], rdma: bool
+    inputs: Inputs,
+    facts: HostFacts,
+    instances: Mapping[str, InstancePlan],
+    rdma: bool,
+    reliefs: Iterable[str] = (),
 ) -> dict[str, Any]:
     policy = inputs.policy
     directories = policy["directories"]
@@ -192,7 +204,8 @@ def _host_settings(
         for program in set(plan.compiles.get("needs", ())) - there:
             packages.update(_package_names(names.get(program, ()), plan.environment, program))
     owned = [directories["state"], directories["cache"]]
-    per_instance = [f"{directory}/{name}" for name in sorted(instances) for directory in owned]
+    names_of_all = sorted([*instances, *reliefs])
+    per_instance = [f"{directory}/{name}" for name in names_of_all for directory in owned]
     return {
         "packages": sorted(packages),
         **plain(policy["account"]),

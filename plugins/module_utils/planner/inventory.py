@@ -25,6 +25,7 @@ from .gateway import doors
 from .network import links, slowest
 from .plan import InstancePlan, PlanResult
 from .release_choice import Candidate, Choice, Rejection, choose, matches_pin, newest_first
+from .relief import reliefs
 from .settings import dist_port
 from .topology import allocate, spread
 
@@ -66,16 +67,22 @@ def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
             attempts.append(tried)
         for host, plan in plans.items():
             made.setdefault(host, {})[instance.name] = plan
-    refusals += [*host_checks.port_clashes(made), *_disks(inputs, made)]
+    spare, said = reliefs(inputs, usable, made, lambda item, free: _plan_or_none(inputs, item, free))
+    refusals += said
+    everything = {
+        host: {**plans, **{one.name: one for one in spare.get(host, {}).values()}}
+        for host, plans in made.items()
+    }
+    refusals += [*host_checks.port_clashes(everything), *_disks(inputs, made)]
     refusals += [found for host in made for found in host_checks.elsewhere(inputs, host)]
     for host, found in made.items():
         refusals += missing_nft(inputs, inputs.facts[host], firewall(inputs, host, found))
-    gateways, monitoring, said = doors(inputs, made)
+    gateways, monitoring, said = doors(inputs, made, spare)
     refusals = _once([*refusals, *said])
     if refusals:
         return PlanResult({}, tuple(refusals), tuple(_once(advice)))
     hosts = {
-        host: host_plan(inputs, inputs.facts[host], found, fabric.ports.get(host, ()))
+        host: host_plan(inputs, inputs.facts[host], found, fabric.ports.get(host, ()), spare.get(host, {}))
         for host, found in sorted(made.items())
     }
     advice += open_swarm(inputs)
@@ -212,6 +219,13 @@ def _plan_instance(inputs: Inputs, instance: Instance, gpus: Mapping[str, tuple[
         host.host: instance_plan(inputs, tried, choice, rank, host, ends) for rank, host in enumerate(members)
     }
     return one_release(plans), tried, refusals, advice
+
+
+def _plan_or_none(
+    inputs: Inputs, instance: Instance, gpus: Mapping[str, tuple[int, ...]]
+) -> dict[str, InstancePlan]:
+    plans, _tried, refusals, _advice = _plan_instance(inputs, instance, gpus)
+    return {} if refusals else plans
 
 
 def _idle(setting: Setting) -> list[Advice]:

@@ -16,15 +16,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..facts.host_io import RunCommand
+from ..plan_application import RELIEF
 from ..serving import NotServingError, Question, Watch, healthy, unit_state
 from ..weights_folder import look
 from . import folder, switching
-from .folder import Release
+from .folder import Member, Release
 from .switching import Found, Record, Switch, Unfinished, Unit
 
 RECORD = ".switches.json"
 LOCK = ".lock"
 ENABLED = ("enabled", "enabled-runtime")
+# A gateway looks at its servers every second or two; what it has not seen gets no requests.
+SEEN_SECONDS = 6
 
 
 class SwitchError(Exception):
@@ -45,6 +48,8 @@ class Host:
     run: RunCommand
     root: str = "/opt/sglang"
     units: str = "/etc/systemd/system"
+    passing_units: str = "/run/systemd/system"
+    """Where units lie that no boot brings back."""
     timeout: float = 0.0
     token_timeout: float = 300.0
     prompt: str = "Say hi in one short sentence."
@@ -156,8 +161,21 @@ class Host:
     def switch(self, found: Found, decided: Switch) -> Outcome:
         """To a release that serves tokens, or back to the one before."""
         lines = self.words(found, decided)
-        if not decided.changes:
-            return Outcome(decided, lines)
+        try:
+            return self.relieved(found, decided, lines) if decided.changes else Outcome(decided, lines)
+        finally:
+            self.dismiss()
+
+    def relieved(self, found: Found, decided: Switch, lines: list[str]) -> Outcome:
+        try:
+            self.relieve(found, decided)
+        except (NotServingError, OSError) as error:
+            failed = {"release": decided.to, "why": str(error), "when": self.now()}
+            self.keep(Record(found.record.served, found.record.unfinished, failed))
+            raise SwitchError(
+                f"release {decided.to} does not serve beside what serves now: {error}\nNothing was stopped or changed; "
+                "relief: false tries it without."
+            ) from error
         try:
             self.stage(found, decided)
         except OSError as error:
@@ -171,6 +189,59 @@ class Host:
             raise SwitchError(self.go_back(found, decided, error)) from error
         self.keep(switching.after_success(found.record, decided.to))
         return Outcome(decided, lines, answers, round(self.clock() - began, 1))
+
+    # --- relieved ---
+
+    def relieve(self, found: Found, decided: Switch) -> None:
+        """Starts what takes the requests of those that will stop, out of the release that is about to serve."""
+        release, members = found.releases[decided.to], switching.relieved(found, decided)
+        if not members:
+            return
+        self.dismiss()
+        folder.write_link(os.path.join(self.root, RELIEF), os.path.join(release.folder, RELIEF))
+        os.makedirs(self.passing_units, exist_ok=True)
+        for member in members:
+            folder.write(self._passing(member), release.text_of(member.relief_unit))
+        self.systemctl("daemon-reload")
+        units = [member.relief_unit for member in members]
+        self.systemctl("start", "--no-block", *units)
+        watch = Watch(
+            self.run, self.timeout, sleep=self.sleep, is_healthy=self.is_healthy, since=self.clock()
+        )
+        watch.all([self._question_of_relief(release, member) for member in members], fresh=units)
+        self.sleep(SEEN_SECONDS)
+
+    def dismiss(self) -> None:
+        """Those of a switch that was cut off too. What they answer is answered to the end."""
+        link = os.path.join(self.root, RELIEF)
+        if not os.path.lexists(link):
+            return
+        there = self.passing()
+        if there:
+            # The gateway must have seen that the other one is back.
+            self.sleep(SEEN_SECONDS)
+            self.systemctl("stop", *map(os.path.basename, there))
+            for path in there:
+                _unlink(path)
+            self.systemctl("daemon-reload")
+        os.unlink(link)
+
+    def passing(self) -> list[str]:
+        """Unit files of reliefs that are there now."""
+        members = [m for release in folder.listed(self.releases).values() for m in release.members.values()]
+        paths = {self._passing(member) for member in members if member.relief}
+        return sorted(path for path in paths if os.path.lexists(path))
+
+    def _passing(self, member: Member) -> str:
+        return os.path.join(self.passing_units, member.relief_unit)
+
+    def _question_of_relief(self, release: Release, member: Member) -> Question:
+        return self._question(
+            os.path.join(release.folder, RELIEF, member.relief),
+            member.relief_unit,
+            member.relief_port,
+            member.serves,
+        )
 
     def words(self, found: Found, decided: Switch) -> list[str]:
         live, wanted = found.releases.get(found.current), found.releases[decided.to]
@@ -220,11 +291,15 @@ class Host:
 
     def question(self, release: Release, name: str) -> Question:
         member = release.members[name]
-        address = f"http://127.0.0.1:{member.port}"
-        words = [os.path.join(release.folder, name, "env/bin/python"), self.probe, "--base-url", address]
-        words += ["--model", member.serves, "--prompt", self.prompt]
+        asked = self._question(os.path.join(release.folder, name), member.unit, member.port, member.serves)
+        return asked if member.rank == 0 else Question(member.unit, asked.base_url, ())
+
+    def _question(self, place: str, unit: str, port: int, serves: str) -> Question:
+        address = f"http://127.0.0.1:{port}"
+        words = [os.path.join(place, "env/bin/python"), self.probe, "--base-url", address]
+        words += ["--model", serves, "--prompt", self.prompt]
         words += ["--max-tokens", str(self.max_tokens), "--timeout", str(self.token_timeout)]
-        return Question(member.unit, address, tuple(words) if member.rank == 0 else ())
+        return Question(unit, address, tuple(words))
 
     def go_back(self, found: Found, decided: Switch, error: Exception) -> str:
         """What served before serves again, what the new release alone brought is gone; returns the whole story."""
@@ -333,8 +408,8 @@ class Host:
         names = {os.path.basename(path) for path in glob.glob(os.path.join(self.units, "sglang-*.service*"))}
         ours = {m.unit for release in folder.listed(self.releases).values() for m in release.members.values()}
         units = sorted(os.path.join(self.units, name) for name in names if name.removesuffix(".d") in ours)
-        folders = [os.path.join(self.root, name) for name in ("current", "probe.py", "releases")]
-        return units + [path for path in [*folders, *extra] if os.path.lexists(path)]
+        folders = [os.path.join(self.root, name) for name in ("current", RELIEF, "probe.py", "releases")]
+        return units + self.passing() + [path for path in [*folders, *extra] if os.path.lexists(path)]
 
     def remove(self, paths: Collection[str]) -> None:
         units = [os.path.basename(path) for path in paths if path.endswith(".service")]

@@ -70,6 +70,7 @@ def stopped(host: Host, asked: Iterable[str], dry: bool) -> dict[str, Any]:
     running = [unit for unit in asked if unit in found.units and found.units[unit].state in RUNNING]
     if not dry:
         host.systemctl("stop", *running)
+        host.dismiss()
     return {
         "changed": bool(running),
         "release": found.current,

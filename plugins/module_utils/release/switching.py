@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..planner.compare import differences
-from .folder import Release
+from .folder import Member, Release
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,23 @@ def _back(found: Found, to: str) -> str:
     candidate = cut_off.back if cut_off else found.current
     proven = candidate in found.record.served
     return candidate if candidate != to and proven and candidate in found.releases else ""
+
+
+def relieved(found: Found, switch: Switch) -> list[Member]:
+    """Instances that serve, have to restart, and have another server that can take their requests meanwhile."""
+    return [
+        member
+        for _name, member in sorted(found.releases[switch.to].members.items())
+        if member.relief and member.unit in switch.start
+        if member.unit in found.units and found.units[member.unit].state == "active"
+    ]
+
+
+def relief_words(found: Found, switch: Switch) -> list[str]:
+    return [
+        f"{member.relief_unit} takes the requests of {member.unit} meanwhile"
+        for member in relieved(found, switch)
+    ]
 
 
 def previous(found: Found) -> str:

@@ -154,6 +154,17 @@ def without_haproxy(world: Any, _tmp: Path) -> list[Refusal]:
     return list(world.plan(facts, serve, gateway={"hosts": list(facts)}, families=families).refusals)
 
 
+def relieved(kind: str, host: Any = None, count: int = 1, **wanted: Any) -> Refusals:
+    """Asked for, behind a gateway."""
+
+    def run(world: Any, _tmp: Path) -> list[Refusal]:
+        facts = world.hosts(kind, count, **(host or {}))
+        serve = {"it": {"hosts": list(facts), "relief": True, **wanted}}
+        return list(world.plan(facts, serve, gateway={"hosts": [next(iter(facts))]}).refusals)
+
+    return run
+
+
 GIVEN = {"certificate": "/etc/room/front.crt", "key": "/etc/room/front.key"}
 GOOD = {"key_matches": True, "days_left": 90, "days_to_start": 0, "names": ["llm.example"]}
 
@@ -473,6 +484,13 @@ ROWS: dict[str, list[Refusals]] = {
         door(port=8443, facts={"listening": ({"port": 8443, "process": "nginx"},)}),
     ],
     "front-package": [without_haproxy],
+    "relief": [
+        one("cpu", model="glm-4.7-tiny", relief=True),
+        relieved("cpu", {"memory_gib": 6.0}, model="glm-4.7-tiny"),
+        relieved("a800", model="glm-4.7-int8", tensor_parallel=8),
+        relieved("spark", count=4, model="glm-4.7-fp8"),
+        relieved("cpu", model="glm-4.7-tiny", port=62000),
+    ],
     "too-few-gpus": [one("a800", model="glm-4.7-int8", tensor_parallel=16)],
     "unified-memory-auto": [
         one("spark", model="glm-4.7-flash-fp8", options={"cuda-graph-max-bs-decode": None}),
