@@ -36,6 +36,7 @@ ROWS: Mapping[str, tuple[Panel, ...]] = {
         Panel("Time to first token, 95 %", "sglang:instance:ttft_seconds:p95", "{{serves}} {{host}}", "s"),
         Panel("Accepted length of drafts", "sglang:spec_accept_length", "{{serves}} {{host}}"),
         Panel("Restarts", "sglang_instance_restarts", "{{name}} {{host}}"),
+        Panel("Failed checks of the last verify", "sglang_verify_failed_checks", "{{name}} {{host}}"),
     ),
     "Gateway": (
         Panel(
@@ -63,6 +64,12 @@ ROWS: Mapping[str, tuple[Panel, ...]] = {
         Panel("Load", "node_load1", "{{host}}"),
         Panel("Damaged files of weights", "sglang_weights_damaged_files", "{{path}} {{host}}", gpu=True),
         Panel("RDMA ports", "sglang_rdma_port_active", "{{device}} {{host}}", gpu=True),
+        Panel(
+            "Gb/s between hosts, measured last",
+            "sglang_fabric_gbps",
+            "{{kind}} {{sender}} {{receiver}}",
+            gpu=True,
+        ),
         Panel("Age of these figures", "time() - sglang_collected_time_seconds", "{{host}}", "s"),
     ),
     "GPUs": (

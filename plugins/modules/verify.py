@@ -20,6 +20,10 @@ options:
     description: What to check and what to expect, one entry of P(baremetal.sglang.planned_checks#filter).
     type: dict
     required: true
+  record:
+    description: A file that keeps the last result of each instance for monitoring; none, when empty or when its folder is not there.
+    type: path
+    default: ""
 attributes:
   check_mode:
     description: Asks only what serves already; a host without the unit is left in peace.
@@ -48,17 +52,37 @@ identity:
   type: dict
 """
 
+import os
+import time
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.installed import parse_properties
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client import Server
+from ansible_collections.baremetal.sglang.plugins.module_utils.release import folder
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.desk import Desk
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.place import unit_processes
+from ansible_collections.baremetal.sglang.plugins.module_utils.verification.record import recorded
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.run import run
+
+
+def keep(path: str, instance: str, results: list) -> None:
+    if not path or not os.path.isdir(os.path.dirname(path)):
+        return
+    try:
+        with open(path, encoding="utf-8") as stream:
+            before = stream.read()
+    except (OSError, ValueError):
+        before = ""
+    folder.write(path, recorded(before, instance, results, time.time()))
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"instance": {"type": "dict", "required": True}}, supports_check_mode=True
+        argument_spec={
+            "instance": {"type": "dict", "required": True},
+            "record": {"type": "path", "default": ""},
+        },
+        supports_check_mode=True,
     )
     given = module.params["instance"]
     unit, expected = given["unit"], given["expected"]
@@ -89,6 +113,11 @@ def main() -> None:
         lambda: unit_processes(state.get("ControlGroup", "")) if state.get("ControlGroup") else [],
     )
     results = run(desk, given["checks"])
+    if not module.check_mode:
+        try:
+            keep(module.params["record"], given["instance"], results)
+        except OSError as error:
+            module.warn(f"the result is not kept for monitoring: {error}")
     module.exit_json(
         changed=False,
         instance=given["instance"],

@@ -347,6 +347,7 @@ def _monitoring(
                 **{key: inputs.policy["directories"][key] for key in ("root", "state", "weights")},
                 "gateway": inputs.policy["gateway"]["configuration"],
                 "textfiles": policy["textfiles"],
+                "fabric": f"{inputs.policy['directories']['configuration']}/fabric/measured.json",
                 "disks": [inputs.policy["directories"]["root"], "/var/lib", "/var/cache", "/var/log"],
                 "driver": "/proc/driver/nvidia",
                 "sys": "/sys",

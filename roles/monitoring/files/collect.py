@@ -129,6 +129,30 @@ def switches(page: Page, path: str) -> None:
         page.put("sglang_switch_failed", float(bool(record.get("failed"))))
 
 
+def verified(page: Page, settings: dict, _ask: Run) -> None:
+    """What verify found last."""
+    path = f"{settings['root']}/releases/.verified.json"
+    for name, record in sorted((read(path) if os.path.exists(path) else {}).items()):
+        page.put("sglang_verify_failed_checks", float(len(record["failed"])), name=name)
+        page.put("sglang_verify_passed_checks", float(record["passed"]), name=name)
+        page.put("sglang_verify_time_seconds", float(record["time"]), name=name)
+
+
+def fabric(page: Page, settings: dict, _ask: Run) -> None:
+    """What this host measured last with the others."""
+    if not os.path.exists(settings["fabric"]):
+        return
+    record = read(settings["fabric"])
+    page.put("sglang_fabric_measured_time_seconds", float(record["time"]))
+    for row in record.get("rows", ()):
+        values = [float(item["value"]) for item in row.get("devices", ()) if "value" in item]
+        ends = {"sender": row["from"], "receiver": row["to"]}
+        if row["kind"] == "latency" and values:
+            page.put("sglang_fabric_latency_seconds", max(values) / 1e6, **ends)
+        elif row["kind"]:
+            page.put("sglang_fabric_gbps", sum(values), kind=row["kind"], **ends)
+
+
 def weights(page: Page, settings: dict, _ask: Run) -> None:
     for path in sorted(glob.glob(f"{settings['weights']}/*/*/.published.json")):
         folder = os.path.dirname(path)
@@ -194,7 +218,7 @@ def text(path: str) -> str:
 
 
 PARTS: tuple[Callable[[Page, dict, Run], None], ...] = (
-    instances, weights, certificates, disks, gpus, links,
+    instances, verified, fabric, weights, certificates, disks, gpus, links,
 )  # fmt: skip
 
 

@@ -49,6 +49,16 @@ def host(tmp_path: Path) -> dict[str, Any]:
     (tmp_path / "state/a/group.json").write_text(
         json.dumps({"generation": 3, "missing": {"b": 1790000000.0}})
     )
+    (tmp_path / "opt/releases/.verified.json").write_text(
+        json.dumps({"a": {"time": 1790000000, "passed": 30, "failed": ["api: chat"]}})
+    )
+    rows = [
+        {"from": "h1", "to": "h2", "kind": "bandwidth", "devices": [{"name": "x", "value": 90}, {"name": "y", "value": 95}]},
+        {"from": "h2", "to": "h1", "kind": "bandwidth", "devices": [{"name": "x", "error": "lost"}]},
+        {"from": "h1", "to": "h2", "kind": "latency", "devices": [{"name": "x", "value": 2.5}]},
+        {"from": "h1", "to": "h3", "kind": "", "error": "gone"},
+    ]  # fmt: skip
+    (tmp_path / "measured.json").write_text(json.dumps({"time": 1790000000, "rows": rows}))
     weights = tmp_path / "weights/tiny/local"
     weights.mkdir(parents=True)
     (weights / ".published.json").write_text(json.dumps({"damaged": ["a", "b"]}))
@@ -68,6 +78,7 @@ def host(tmp_path: Path) -> dict[str, Any]:
         "driver": str(tmp_path / "driver"),
         "sys": str(tmp_path / "sys"),
         "textfiles": str(tmp_path),
+        "fabric": str(tmp_path / "measured.json"),
         "disks": [str(tmp_path), str(tmp_path / "opt"), "/nowhere"],
         "gpu": "nvidia-smi",
     }
@@ -100,6 +111,12 @@ def test_every_part_of_a_host(host: dict[str, Any]) -> None:
     assert said[f"sglang_group_generation{{{labels}}}"] == 3
     assert said[f"sglang_group_members_missing{{{labels}}}"] == 1
     assert said[f"sglang_instance_members{{{labels}}}"] == 4
+    assert said['sglang_verify_failed_checks{name="a"}'] == 1
+    assert said['sglang_verify_time_seconds{name="a"}'] == 1790000000
+    ends = 'sender="h1",receiver="h2"'
+    assert said[f'sglang_fabric_gbps{{kind="bandwidth",{ends}}}'] == 185
+    assert said['sglang_fabric_gbps{kind="bandwidth",sender="h2",receiver="h1"}'] == 0
+    assert said[f"sglang_fabric_latency_seconds{{{ends}}}"] == 2.5e-6
     assert said["sglang_gpus_planned"] == 2 and said["sglang_gpus_found"] == 1
     assert said["sglang_switch_failed"] == 1 and said["sglang_switch_unfinished"] == 0
     assert said[f'sglang_weights_damaged_files{{path="{host["weights"]}/tiny/local"}}'] == 2
