@@ -100,6 +100,9 @@ def main() -> None:
             f"\rMulti-thread loading shards: {percent}% Completed | 2/2", end="", file=sys.stderr, flush=True
         )
         time.sleep(BEHAVE.get("load_seconds", 0.4) / 2)
+    if BEHAVE.get("eat_mib"):
+        eaten = [b"x" * 2**20 for _number in range(BEHAVE["eat_mib"])]
+        say(f"{len(eaten)} MiB")
     if BEHAVE.get("raise"):
         raise RuntimeError(BEHAVE["raise"])
     print(file=sys.stderr)

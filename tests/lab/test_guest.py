@@ -5,23 +5,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from .conftest import tool
+import pytest
+
+from .conftest import lab_name, tool, write_inventory
+from .engine_host import FAKE, EngineHost, fake_environment, make_plan, publish_weights
+
+WEIGHTS = "opt/sglang/weights/glm-4.7-tiny/local"
 
 
-def test_a_guest_has_real_rdma_and_no_way_out(make_lab: Callable[..., Any]) -> None:
+@pytest.fixture(scope="module")
+def lab(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from lab import Lab
+
     tool("images", "debian-12-rdma", "--kind", "qemu")
     hosts = {
-        "q1": {"ansible_host": "10.78.0.11", "lab": {"kind": "qemu", "image": "debian-12-rdma", "mtu": 9000}}
+        "e1": {"ansible_host": "10.78.0.11", "lab": {"kind": "qemu", "image": "debian-12-rdma", "mtu": 9000}}
     }
-    lab = make_lab("guest", hosts)
-    lab.up()
-    host = lab.host("q1")
+    made = Lab.from_inventory(write_inventory(tmp_path_factory.mktemp("guest"), lab_name("guest"), hosts))
+    made.up()
+    yield made
+    made.down()
+
+
+class GuestEngine(EngineHost):
+    """The stand-in in a guest, whose files can be reached over ssh alone."""
+
+    staged: Path
+
+    def root(self) -> Path:
+        return self.staged
+
+    def amend(self, **sections: Any) -> None:
+        super().amend(**sections)
+        words = ["tar", "--create", "--gzip", "--format=posix", "--owner=root", "--group=root", "."]
+        packed = subprocess.run(words, cwd=self.staged, check=True, capture_output=True).stdout
+        self.lab.host("e1").ssh(
+            "base64 -d | tar -xz -C / --no-overwrite-dir", text_input=base64.b64encode(packed).decode()
+        )
+
+
+def test_a_clock_that_jumps_changes_nothing(lab: Any, tmp_path: Path) -> None:
+    toy = GuestEngine(lab, tmp_path, make_plan("e1"))
+    toy.staged = tmp_path / "root"
+    (toy.staged / "etc/systemd/system").mkdir(parents=True)
+    fake_environment(tmp_path)
+    (toy.staged / FAKE.lstrip("/")).parent.mkdir(parents=True)
+    (tmp_path / "fake").rename(toy.staged / FAKE.lstrip("/"))
+    publish_weights(toy.staged / WEIGHTS)
+    toy.ssh("useradd --system sglang; install -d /opt/sglang; "
+            "install -d -o sglang -g sglang /var/lib/sglang/toy /var/cache/sglang/toy")  # fmt: skip
+    toy.install_stand_in()
+    toy.amend()
+    toy.ssh("systemctl daemon-reload; systemctl start sglang-toy", timeout=300)
+    main = toy.show("toy", "MainPID")["MainPID"]
+    for jump in ("-3 hours", "+2 days"):
+        toy.ssh(f"date -s '{jump}'")
+        # Several looks of the launcher and of systemd's watchdog.
+        time.sleep(15)
+        assert toy.show("toy", "ActiveState", "MainPID") == {"ActiveState": "active", "MainPID": main}, jump
+    toy.ssh("date -s '-1 day'")
+    toy.ssh(f"kill -KILL {toy.process('toy', 'sglang::scheduler')}")
+    toy.until("toy", "active", 240, main_not=main)
+    toy.ssh("systemctl disable --now sglang-toy 2>/dev/null; rm /etc/systemd/system/sglang-toy.service")
+
+
+def test_a_guest_has_real_rdma_and_no_way_out(lab: Any) -> None:
+    host = lab.host("e1")
     assert (
         host.ssh("systemctl is-system-running; hostname; cat /sys/class/net/eth0/mtu").stdout
-        == "running\nq1\n9000\n"
+        == "running\ne1\n9000\n"
     )
     host.ssh("rdma link add rxe0 type rxe netdev eth0")
     assert "link rxe0/1 state ACTIVE physical_state LINK_UP netdev eth0" in host.ssh("rdma link").stdout
@@ -33,5 +92,5 @@ def test_a_guest_has_real_rdma_and_no_way_out(make_lab: Callable[..., Any]) -> N
     assert not any(lab.egress()["attempts"].values())
     tool("--name", lab.spec.name, "egress", "--self-check")
     host.ssh("echo mine > /etc/mine; sync")
-    lab.reset("q1")
+    lab.reset("e1")
     assert host.ssh("ls /etc/mine", check=False).returncode != 0
