@@ -132,14 +132,14 @@ PLAYS = [name for name in PLAYBOOKS if name != "hosts_named"]
 
 
 @pytest.mark.parametrize("play", PLAYS)
-@pytest.mark.parametrize("limit", [(), ("--limit", "gpu-01")], ids=["all hosts", "one host"])
 def test_an_ansible_that_is_too_old_is_named(
-    too_old: Path, elsewhere: dict[str, str], tmp_path: Path, play: str, limit: tuple[str, ...]
+    too_old: Path, elsewhere: dict[str, str], tmp_path: Path, play: str
 ) -> None:
+    """For one host here, for all of them below."""
     made = tmp_path / "made"
     done = command(
         too_old / "ansible-playbook",
-        *(f"baremetal.sglang.{play}", "-i", ROOT / "inventories/a800", *limit),
+        *(f"baremetal.sglang.{play}", "-i", ROOT / "inventories/a800", "--limit", "gpu-01"),
         *("-e", f"facts_dir={made} plan_dir={made} bundle_dir={made}"),
         cwd=tmp_path,
         **elsewhere,

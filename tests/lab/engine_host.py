@@ -24,18 +24,12 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import
 from ansible_collections.baremetal.sglang.plugins.module_utils.plan_application import units
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import Indexes
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import WheelCache
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import Target, parse_lock
 from ansible_collections.baremetal.sglang.tools.make_tiny_model import make_files
 
 from .conftest import REPOSITORY
+from .whole_environment import whole_environment
 
-CACHE = Path(os.environ.get("BAREMETAL_CACHE_DIR", Path.home() / ".cache" / "baremetal-sglang"))
-# An environment that is there already spares the minute that making one takes.
-WHOLE = os.environ.get("SGLANG_ENVIRONMENT", "")
-LOCK = REPOSITORY / "files/locks/0.5.23-cu130-x86_64-py3.11.txt"
 REAL, FAKE = "/opt/sglang/envs/real", "/opt/sglang/envs/fake"
 STAND_IN = "/opt/sglang/stand-in"
 PLAY = [
@@ -105,24 +99,10 @@ def real_environment(folder: Path) -> list[dict[str, Any]]:
     (env / "lib").mkdir()
     (env / "bin/python").symlink_to("/usr/bin/python3.11")
     (env / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11\n")
-    lib = f"{WHOLE}/lib"
-    if not WHOLE:
-        pins = parse_lock(LOCK.read_text())
-        wheels = WheelCache(CACHE / "wheels", print).complete(
-            pins, Target("3.11", "x86_64", "2.36"), Indexes()
-        )
-        packages = folder / "lib/python3.11/site-packages"
-        packages.mkdir(parents=True)
-        subprocess.run(
-            [REPOSITORY / ".venv/bin/uv", "pip", "install", "--quiet", "--offline", "--no-deps", "--no-index",
-             "--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_36", "--target", packages,
-             "--cache-dir", folder / "cache", *wheels],
-            check=True,
-        )  # fmt: skip
-        lib = str(folder / "lib")
+    lib = whole_environment(folder / "whole") / "lib"
     return [
         {"source": str(env), "target": REAL, "read_only": True},
-        {"source": lib, "target": f"{REAL}/lib", "read_only": True},
+        {"source": str(lib), "target": f"{REAL}/lib", "read_only": True},
     ]
 
 

@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The real compiler wheels on a real host without a GPU and without a way out, as the service's user.
 
-The environment is made of the wheels of the newest lock that compile. FlashInfer needs torch and with it
-gigabytes: its module is built where SGLANG_ENVIRONMENT names an environment of the whole lock.
+The environment is that of the newest lock, whole: FlashInfer needs torch to be compiled.
 """
 
 from __future__ import annotations
@@ -20,19 +19,10 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.toolchain_tree import lay_out
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import Indexes
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import WheelCache
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import Target, parse_lock
 
 from .conftest import REPOSITORY, lab_name, tool, write_inventory
+from .whole_environment import whole_environment
 
-LOCK = REPOSITORY / "files/locks/0.5.23-cu130-x86_64-py3.11.txt"
-COMPILING = {
-    "nvidia-cuda-nvcc", "nvidia-cuda-crt", "nvidia-nvvm", "nvidia-cuda-cccl", "nvidia-cuda-runtime",
-    "triton", "apache-tvm-ffi", "ninja", "typing-extensions",
-}  # fmt: skip
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "baremetal-sglang"
-WHOLE = os.environ.get("SGLANG_ENVIRONMENT", "")
 ENVIRONMENT = "/opt/sglang/envs/0123456789abcdef"
 CAPABILITIES = ("8.0", "9.0", "12.1")
 
@@ -40,30 +30,16 @@ CAPABILITIES = ("8.0", "9.0", "12.1")
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As the host's environment module lays it out, made here because the host has no index."""
-    env = tmp_path_factory.mktemp("compilers") / "env"
-    if WHOLE:
-        shutil.copytree(WHOLE, env, symlinks=True, copy_function=os.link)
-    else:
-        pins = [pin for pin in parse_lock(LOCK.read_text()) if pin.name in COMPILING]
-        assert {pin.name for pin in pins} == COMPILING
-        target = Target("3.11", "x86_64", "2.36")
-        wheels = WheelCache(CACHE / "wheels", print).complete(pins, target, Indexes())
-        packages = env / "lib/python3.11/site-packages"
-        packages.mkdir(parents=True)
-        subprocess.run(
-            [REPOSITORY / ".venv/bin/uv", "pip", "install", "--quiet", "--offline", "--no-deps", "--no-index",
-             "--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_36", "--target", packages,
-             "--cache-dir", env.parent / "cache", *wheels],
-            check=True,
-        )  # fmt: skip
-    shutil.rmtree(env / "bin", ignore_errors=True)
-    (env / "bin").mkdir(parents=True)
+    folder = tmp_path_factory.mktemp("compilers")
+    env, whole = folder / "env", whole_environment(folder / "whole")
+    # Links, as copies of gigabytes have no place here; what is laid out below is new files.
+    try:
+        shutil.copytree(whole / "lib", env / "lib", symlinks=True, copy_function=os.link)
+    except shutil.Error:
+        shutil.copytree(whole / "lib", env / "lib", symlinks=True, dirs_exist_ok=True)
+    (env / "bin").mkdir()
     (env / "bin/python").symlink_to("/usr/bin/python3.11")
-    for ninja in env.glob("lib/python3.11/site-packages/bin/ninja"):
-        shutil.copy(ninja, env / "bin/ninja")
-    if WHOLE:
-        shutil.copy(Path(WHOLE) / "bin/ninja", env / "bin/ninja")
-    (env / "pyvenv.cfg").unlink(missing_ok=True)
+    shutil.copy(whole / "bin/ninja", env / "bin/ninja")
     (env / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11\n")
     assert lay_out(str(env))
     return env
@@ -100,7 +76,7 @@ def given(capability: str) -> dict[str, Any]:
     return {
         "environment": ENVIRONMENT,
         "capability": capability,
-        "proofs": ["triton", "cuda", "tvm-ffi", *(["flashinfer"] if WHOLE else [])],
+        "proofs": ["triton", "cuda", "tvm-ffi", "flashinfer"],
         "cuda_home": home,
         "variables": {
             "HOME": "/var/cache/sglang/m",
