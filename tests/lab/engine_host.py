@@ -140,7 +140,7 @@ class EngineHost:
     plan: dict[str, Any]
     launch: str = ""
 
-    def ssh(self, command: str, check: bool = True, timeout: float = 120) -> str:
+    def ssh(self, command: str, check: bool = True, timeout: float = 300) -> str:
         return str(self.lab.host("e1").ssh(command, check=check, timeout=timeout).stdout).strip()
 
     def root(self) -> Path:
@@ -158,7 +158,7 @@ class EngineHost:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=400,
+            timeout=900,
             check=False,
         )  # fmt: skip
 

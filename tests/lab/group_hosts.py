@@ -170,7 +170,7 @@ class Group:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=700,
+            timeout=900,
             check=False,
         )
         assert done.returncode == 0, done.stdout[-6000:].replace("\\n", "\n")

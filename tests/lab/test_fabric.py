@@ -60,7 +60,8 @@ class Guests:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=280,
+            # Both guests are emulated, and others work on this machine too.
+            timeout=900,
         )
         return done.returncode, done.stdout.replace("\\n", "\n")
 

@@ -65,7 +65,7 @@ class Room:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=240,
+            timeout=900,
         )
         return done.returncode, done.stdout.replace("\\n", "\n")
 

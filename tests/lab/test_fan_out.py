@@ -87,7 +87,7 @@ class Play:
             capture_output=True,
             text=True,
             check=False,
-            timeout=180,
+            timeout=900,
         )
 
     def holds(self, host: str) -> bool:

@@ -48,6 +48,7 @@ PLAY = [
                     "user": "sglang",
                     "group": "sglang",
                     "supplementary_groups": [],
+                    "swap": "as it is",
                     "directories": [{"path": "/opt/sglang", "owner": "root", "mode": "0755"}],
                 },
                 "instances": {},
@@ -139,7 +140,7 @@ class Room:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=900,
             check=False,
         )
 
