@@ -51,19 +51,26 @@ class GuestEngine(EngineHost):
         )
 
 
-def test_a_clock_that_jumps_changes_nothing(lab: Any, tmp_path: Path) -> None:
-    toy = GuestEngine(lab, tmp_path, make_plan("e1"))
-    toy.staged = tmp_path / "root"
-    (toy.staged / "etc/systemd/system").mkdir(parents=True)
-    fake_environment(tmp_path)
-    (toy.staged / FAKE.lstrip("/")).parent.mkdir(parents=True)
-    (tmp_path / "fake").rename(toy.staged / FAKE.lstrip("/"))
-    publish_weights(toy.staged / WEIGHTS)
-    toy.ssh("useradd --system sglang; install -d /opt/sglang; "
-            "install -d -o sglang -g sglang /var/lib/sglang/toy /var/cache/sglang/toy")  # fmt: skip
-    toy.install_stand_in()
-    toy.amend()
-    toy.ssh("systemctl daemon-reload; systemctl start sglang-toy", timeout=300)
+@pytest.fixture(scope="module")
+def toy(lab: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuestEngine]:
+    folder = tmp_path_factory.mktemp("toy")
+    found = GuestEngine(lab, folder, make_plan("e1"))
+    found.staged = folder / "root"
+    (found.staged / "etc/systemd/system").mkdir(parents=True)
+    fake_environment(folder)
+    (found.staged / FAKE.lstrip("/")).parent.mkdir(parents=True)
+    (folder / "fake").rename(found.staged / FAKE.lstrip("/"))
+    publish_weights(found.staged / WEIGHTS)
+    found.ssh("useradd --system sglang; install -d /opt/sglang; "
+              "install -d -o sglang -g sglang /var/lib/sglang/toy /var/cache/sglang/toy")  # fmt: skip
+    found.install_stand_in()
+    found.amend()
+    found.ssh("systemctl daemon-reload; systemctl start sglang-toy")
+    yield found
+    found.ssh("systemctl stop sglang-toy; rm /etc/systemd/system/sglang-toy.service")
+
+
+def test_a_clock_that_jumps_changes_nothing(toy: GuestEngine) -> None:
     main = toy.show("toy", "MainPID")["MainPID"]
     for jump in ("-3 hours", "+2 days"):
         toy.ssh(f"date -s '{jump}'")
@@ -73,7 +80,21 @@ def test_a_clock_that_jumps_changes_nothing(lab: Any, tmp_path: Path) -> None:
     toy.ssh("date -s '-1 day'")
     toy.ssh(f"kill -KILL {toy.process('toy', 'sglang::scheduler')}")
     toy.until("toy", "active", 240, main_not=main)
-    toy.ssh("systemctl disable --now sglang-toy 2>/dev/null; rm /etc/systemd/system/sglang-toy.service")
+
+
+def test_memory_that_runs_out_while_it_loads_is_said(toy: GuestEngine) -> None:
+    toy.ssh("systemctl stop sglang-toy")
+    toy.amend(restart={"delays": [0, 0.5]})
+    toy.behave(eat_mib=400)
+    # The kernel of the guest keeps to it; hosts that share a kernel need not have that control.
+    toy.ssh("systemctl set-property --runtime sglang-toy MemoryMax=150M MemorySwapMax=0")
+    toy.ssh("systemctl start --no-block sglang-toy")
+    toy.until("toy", "failed", 240)
+    said = toy.status("toy")
+    print(said)
+    assert "gave up after 2 failed starts" in said
+    assert "was killed by signal 9; out of memory?" in said
+    assert toy.processes("toy") == {}
 
 
 def test_a_guest_has_real_rdma_and_no_way_out(lab: Any) -> None:

@@ -171,6 +171,19 @@ def test_a_bare_host_serves_and_a_second_run_changes_nothing(room: Room) -> None
     assert "tiny  r1  serving  http://127.0.0.1:30000" in room.works("status")
 
 
+def test_compiled_code_is_taken_from_a_host_and_given_to_one_that_has_none(room: Room) -> None:
+    compiled = json.loads(room.read("/opt/sglang/current/tiny/launch.json"))["compiled"]
+    room.ssh(f"install -d -o sglang -g sglang -m 700 {compiled}/triton; echo cubin >{compiled}/triton/kernel")
+    folder = ("-e", f"engine_compiled_dir={room.folder}/compiled")
+    room.works("compiled", *folder, "--tags", "take")
+    (archive,) = (room.folder / "compiled").iterdir()
+    assert archive.name.startswith("tiny-") and room.ssh("ls /var/tmp | grep tar", check=False) == ""
+    room.ssh(f"rm -r {compiled}")
+    assert changed(room.works("compiled", *folder, "--tags", "give")) > 0
+    assert room.ssh(f"cat {compiled}/triton/kernel; stat -c '%U %a' {compiled}") == "cubin\nsglang 700"
+    assert changed(room.works("compiled", *folder)) == 0
+
+
 ENGINE = ("site", "--tags", "engine")
 
 
