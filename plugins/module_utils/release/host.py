@@ -19,15 +19,13 @@ from ..facts.host_io import RunCommand
 from ..plan_application import RELIEF
 from ..serving import NotServingError, Question, Watch, healthy, unit_state
 from ..weights_folder import look
-from . import folder, switching
-from .folder import Member, Release
+from . import folder, reliefs, switching
+from .folder import Release
 from .switching import Found, Record, Switch, Unfinished, Unit
 
 RECORD = ".switches.json"
 LOCK = ".lock"
 ENABLED = ("enabled", "enabled-runtime")
-# A gateway looks at its servers every second or two; what it has not seen gets no requests.
-SEEN_SECONDS = 6
 
 
 class SwitchError(Exception):
@@ -164,11 +162,11 @@ class Host:
         try:
             return self.relieved(found, decided, lines) if decided.changes else Outcome(decided, lines)
         finally:
-            self.dismiss()
+            reliefs.end(self)
 
     def relieved(self, found: Found, decided: Switch, lines: list[str]) -> Outcome:
         try:
-            self.relieve(found, decided)
+            reliefs.begin(self, found, decided)
         except (NotServingError, OSError) as error:
             failed = {"release": decided.to, "why": str(error), "when": self.now()}
             self.keep(Record(found.record.served, found.record.unfinished, failed))
@@ -189,59 +187,6 @@ class Host:
             raise SwitchError(self.go_back(found, decided, error)) from error
         self.keep(switching.after_success(found.record, decided.to))
         return Outcome(decided, lines, answers, round(self.clock() - began, 1))
-
-    # --- relieved ---
-
-    def relieve(self, found: Found, decided: Switch) -> None:
-        """Starts what takes the requests of those that will stop, out of the release that is about to serve."""
-        release, members = found.releases[decided.to], switching.relieved(found, decided)
-        if not members:
-            return
-        self.dismiss()
-        folder.write_link(os.path.join(self.root, RELIEF), os.path.join(release.folder, RELIEF))
-        os.makedirs(self.passing_units, exist_ok=True)
-        for member in members:
-            folder.write(self._passing(member), release.text_of(member.relief_unit))
-        self.systemctl("daemon-reload")
-        units = [member.relief_unit for member in members]
-        self.systemctl("start", "--no-block", *units)
-        watch = Watch(
-            self.run, self.timeout, sleep=self.sleep, is_healthy=self.is_healthy, since=self.clock()
-        )
-        watch.all([self._question_of_relief(release, member) for member in members], fresh=units)
-        self.sleep(SEEN_SECONDS)
-
-    def dismiss(self) -> None:
-        """Those of a switch that was cut off too. What they answer is answered to the end."""
-        link = os.path.join(self.root, RELIEF)
-        if not os.path.lexists(link):
-            return
-        there = self.passing()
-        if there:
-            # The gateway must have seen that the other one is back.
-            self.sleep(SEEN_SECONDS)
-            self.systemctl("stop", *map(os.path.basename, there))
-            for path in there:
-                _unlink(path)
-            self.systemctl("daemon-reload")
-        os.unlink(link)
-
-    def passing(self) -> list[str]:
-        """Unit files of reliefs that are there now."""
-        members = [m for release in folder.listed(self.releases).values() for m in release.members.values()]
-        paths = {self._passing(member) for member in members if member.relief}
-        return sorted(path for path in paths if os.path.lexists(path))
-
-    def _passing(self, member: Member) -> str:
-        return os.path.join(self.passing_units, member.relief_unit)
-
-    def _question_of_relief(self, release: Release, member: Member) -> Question:
-        return self._question(
-            os.path.join(release.folder, RELIEF, member.relief),
-            member.relief_unit,
-            member.relief_port,
-            member.serves,
-        )
 
     def words(self, found: Found, decided: Switch) -> list[str]:
         live, wanted = found.releases.get(found.current), found.releases[decided.to]
@@ -291,10 +236,10 @@ class Host:
 
     def question(self, release: Release, name: str) -> Question:
         member = release.members[name]
-        asked = self._question(os.path.join(release.folder, name), member.unit, member.port, member.serves)
+        asked = self.question_at(os.path.join(release.folder, name), member.unit, member.port, member.serves)
         return asked if member.rank == 0 else Question(member.unit, asked.base_url, ())
 
-    def _question(self, place: str, unit: str, port: int, serves: str) -> Question:
+    def question_at(self, place: str, unit: str, port: int, serves: str) -> Question:
         address = f"http://127.0.0.1:{port}"
         words = [os.path.join(place, "env/bin/python"), self.probe, "--base-url", address]
         words += ["--model", serves, "--prompt", self.prompt]
@@ -409,7 +354,7 @@ class Host:
         ours = {m.unit for release in folder.listed(self.releases).values() for m in release.members.values()}
         units = sorted(os.path.join(self.units, name) for name in names if name.removesuffix(".d") in ours)
         folders = [os.path.join(self.root, name) for name in ("current", RELIEF, "probe.py", "releases")]
-        return units + self.passing() + [path for path in [*folders, *extra] if os.path.lexists(path)]
+        return units + reliefs.there(self) + [path for path in [*folders, *extra] if os.path.lexists(path)]
 
     def remove(self, paths: Collection[str]) -> None:
         units = [os.path.basename(path) for path in paths if path.endswith(".service")]

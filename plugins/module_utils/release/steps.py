@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..runtime.store import RefusedError
+from . import reliefs
 from .host import Host
 from .switching import RUNNING, Found, Switch, together
 
@@ -70,7 +71,7 @@ def stopped(host: Host, asked: Iterable[str], dry: bool) -> dict[str, Any]:
     running = [unit for unit in asked if unit in found.units and found.units[unit].state in RUNNING]
     if not dry:
         host.systemctl("stop", *running)
-        host.dismiss()
+        reliefs.end(host)
     return {
         "changed": bool(running),
         "release": found.current,
