@@ -67,7 +67,6 @@ def toy(lab: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuestEng
     found.amend()
     found.ssh("systemctl daemon-reload; systemctl start sglang-toy")
     yield found
-    found.ssh("systemctl stop sglang-toy; rm /etc/systemd/system/sglang-toy.service")
 
 
 def test_a_clock_that_jumps_changes_nothing(toy: GuestEngine) -> None:
@@ -95,6 +94,7 @@ def test_memory_that_runs_out_while_it_loads_is_said(toy: GuestEngine) -> None:
     assert "gave up after 2 failed starts" in said
     assert "was killed by signal 9; out of memory?" in said
     assert toy.processes("toy") == {}
+    toy.ssh("systemctl reset-failed sglang-toy")
 
 
 def test_a_guest_has_real_rdma_and_no_way_out(lab: Any) -> None:
