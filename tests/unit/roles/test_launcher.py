@@ -191,6 +191,22 @@ def test_ending(status: int, says: str) -> None:
     from decisions import ending
 
     assert ending(status) == says
+    assert ending(9, True) == "was killed by signal 9"
+    assert ending(9, False, True) == "was killed by signal 9: out of memory, says the kernel"
+
+
+def test_who_ran_out_of_memory_is_counted_by_the_kernel(tmp_path: Path) -> None:
+    from processes import out_of_memory
+
+    assert out_of_memory(str(tmp_path)) == 0
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("1:name=systemd:/x\n0::/system.slice/it\n")
+    events = tmp_path / "sys/fs/cgroup/system.slice/it/memory.events"
+    events.parent.mkdir(parents=True)
+    events.write_text("low 0\noom 3\noom_kill 2\n")
+    assert out_of_memory(str(tmp_path)) == 2
+    events.write_text("nonsense\n")
+    assert out_of_memory(str(tmp_path)) == 0
 
 
 # --- starting again ---

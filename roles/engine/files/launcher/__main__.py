@@ -61,6 +61,7 @@ class Launcher:
         self.vigil: Vigil | None = None
         self.trouble = ""
         self.pid = 0
+        self.starved = processes.out_of_memory()
         self.record_path = os.path.join(launch["state"], RECORD)
         self.restarts = Restarts.remembered(
             launch["restart"], _json(self.record_path), processes.boot(), time.monotonic()
@@ -255,8 +256,10 @@ class Launcher:
         if status is None:
             return
         time.sleep(0.3)  # its last lines may still be in the pipe
-        cause = self.words.cause(time.monotonic())
-        raise DownError(f"the server {decisions.ending(status, bool(cause))} {when}{self._because(cause)}")
+        now = time.monotonic()
+        starved = processes.out_of_memory() > self.starved
+        ending = decisions.ending(status, bool(self._error(now)), starved)
+        raise DownError(f"the server {ending} {when}{self._because(self.words.cause(now))}")
 
     def _room(self) -> None:
         floor = self.launch["watch"].get("memory_floor_percent", 0)

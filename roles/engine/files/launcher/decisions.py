@@ -175,10 +175,12 @@ class LastWords:
         return ""
 
 
-def ending(status: int, explained: bool = False) -> str:
+def ending(status: int, explained: bool = False, out_of_memory: bool = False) -> str:
     """A wait status in words. The server ends itself with SIGKILL, too, but says why before."""
     if status & 0x7F:
         number = status & 0x7F
+        if out_of_memory:
+            return f"was killed by signal {number}: out of memory, says the kernel"
         hint = "; out of memory? see journalctl -k" if number == 9 and not explained else ""
         return f"was killed by signal {number}{hint}"
     return f"ended with exit status {status >> 8}"

@@ -50,6 +50,18 @@ def boot() -> str:
         return ""
 
 
+def out_of_memory(root: str = "") -> int:
+    """How many processes of this unit the kernel has ended for want of memory; 0 where it does not count them."""
+    try:
+        with open(f"{root}/proc/self/cgroup", encoding="ascii") as stream:
+            group = next(line[3:].rstrip("\n") for line in stream if line.startswith("0::"))
+        with open(f"{root}/sys/fs/cgroup{group}/memory.events", encoding="ascii") as stream:
+            events = dict(line.split() for line in stream)
+        return int(events.get("oom_kill", 0))
+    except (OSError, ValueError, StopIteration):
+        return 0
+
+
 def ended(pid: int) -> int | None:
     """The wait status of a child that has ended."""
     try:
