@@ -75,7 +75,7 @@ def _global(section: Section) -> str:
         f"    maxconn {limits['connections']}",
         f"    hard-stop-after {limits['stream_seconds']}s",
         # What of a body is looked at for the model's name, and the longest that comes without a length.
-        f"    tune.bufsize {limits['body_buffer_kib'] * 1024}",
+        f"    tune.bufsize {_buffer(section)}",
         "    tune.maxrewrite 4096",
         "    tune.ssl.cachesize 20000",
         "    ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets",
@@ -85,6 +85,12 @@ def _global(section: Section) -> str:
         "    ssl-load-extra-del-ext",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _buffer(section: Section) -> int:
+    """Bytes that a connection's buffer holds: large ones cost each request time, and only a choice of models needs them."""
+    several = len((section.get("front") or {}).get("models", ())) > 1
+    return int(section["limits"]["body_buffer_kib" if several else "buffer_kib"]) * 1024
 
 
 def _defaults(section: Section) -> str:
@@ -184,7 +190,7 @@ def _front(section: Section) -> str:
         answer(
             411,
             "if !METH_GET !{ req.hdr(content-length) -m found } "
-            f"{{ req.body_len ge {limits['body_buffer_kib'] * 1024 - 8192} }}",
+            f"{{ req.body_len ge {_buffer(section) - 8192} }}",
         ),
         "    http-request del-header Authorization",
         "    http-request del-header Cookie",
