@@ -344,15 +344,14 @@ def _locals(section: Section) -> list[str]:
     inner = section["inner"]
     # An instance that is not here: as if it did not answer.
     found = ["backend nowhere\n" + answer(503, "if TRUE", "no such instance here") + "\n"]
-    for name, port in inner["instances"].items():
-        found += [
-            f"backend local-{name}\n    http-request del-header {INSTANCE}\n    server {name} 127.0.0.1:{port}\n",
-            f"backend metrics-{name}\n    http-request set-path /metrics\n    server {name} 127.0.0.1:{port}\n",
-        ]
-    for name, port in inner["reliefs"].items():
-        found.append(
-            f"backend local-{name}\n    http-request del-header {INSTANCE}\n    server {name} 127.0.0.1:{port}\n"
-        )
+    found += [
+        f"backend local-{name}\n    http-request del-header {INSTANCE}\n    server {name} 127.0.0.1:{port}\n"
+        for name, port in (*inner["instances"].items(), *inner["reliefs"].items())
+    ]
+    found += [
+        f"backend metrics-{name}\n    http-request set-path /metrics\n    server {name} 127.0.0.1:{port}\n"
+        for name, port in inner["instances"].items()
+    ]
     for name in ("node", "dcgm"):
         port = inner[f"{name}_exporter_port"]
         lines = [

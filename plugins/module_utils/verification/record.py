@@ -11,9 +11,6 @@ from typing import Any
 
 from .run import FAILED, PASSED
 
-NAME = ".verified.json"
-"""Below the folder of the releases, with which it goes."""
-
 
 def recorded(before: str, instance: str, results: Iterable[Mapping[str, Any]], now: float) -> str:
     """The text of the record with this result in it; what cannot be read is begun anew."""
