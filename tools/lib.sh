@@ -4,6 +4,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV="$ROOT/.venv"
 BAREMETAL_CACHE=${BAREMETAL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/baremetal-sglang}
 export ROOT VENV BAREMETAL_CACHE
+# With it each of hundreds of Python processes would compile the same modules again.
+unset PYTHONDONTWRITEBYTECODE
 
 say() { printf '\033[1m%s\033[0m\n' "== $*" >&2; }
 die() {

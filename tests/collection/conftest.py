@@ -26,7 +26,7 @@ TOO_OLD = "ansible-core==2.19.*"
 
 
 def command(
-    *words: str | Path, cwd: Path, timeout: float = 300, **environment: str
+    *words: str | Path, cwd: Path, timeout: float = 1200, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs it without what this shell says to our tools and to Ansible; both streams come together."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}

@@ -188,6 +188,7 @@ def test_an_option_that_the_server_rejects_is_said_in_its_own_words(served: Engi
     # The first failure, not "timeout"; what systemctl status then says is seen with the stand-in.
     said = r"the server (ended|was killed)[^:]*: AssertionError: max_running_request is zero"
     assert re.search(said, done.stdout), done.stdout[-5000:]
+    assert "Its last lines:" in done.stdout
     served.ssh("systemctl stop sglang-tiny")
     assert served.processes("tiny") == {}
 

@@ -18,6 +18,8 @@ import yaml
 from ansible_collections.baremetal.sglang.tests.lab.engine_host import make_plan
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.truth_server import TruthServer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 SMALL = {

@@ -17,6 +17,8 @@ import yaml
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.fake_hub import COMMIT, FakeHub
 from ansible_collections.baremetal.sglang.tools.make_tiny_model import make_files
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 SECRET = "hub-secret-that-nobody-may-see"

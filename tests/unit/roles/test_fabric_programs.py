@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 FILES = ROOT / "roles/fabric/files"
 QOS = """DCBX mode: OS controlled

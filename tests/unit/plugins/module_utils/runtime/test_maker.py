@@ -197,6 +197,7 @@ def killed(host: Host, bundle: Path, files: Files, moment: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_killed_at_ten_points_the_next_run_completes(host: Host, bundled: tuple[Path, Files]) -> None:
     changes = int(killed(host, *bundled, 0))
     assert changes > 2 * KILLS
@@ -211,6 +212,7 @@ def test_killed_at_ten_points_the_next_run_completes(host: Host, bundled: tuple[
         assert host.left_over() == []
 
 
+@pytest.mark.slow
 def test_killed_while_uv_works_the_next_run_waits_for_uv(host: Host, bundled: tuple[Path, Files]) -> None:
     killed(host, *bundled, "uv")
     started = time.monotonic()
