@@ -32,6 +32,10 @@ class SwitchError(Exception):
     """A switch that did not end in tokens, with all that a person needs to know."""
 
 
+class NeitherServesError(SwitchError):
+    """The release before gives no tokens any more either."""
+
+
 @dataclass
 class Outcome:
     switch: Switch
@@ -160,9 +164,15 @@ class Host:
         """To a release that serves tokens, or back to the one before."""
         lines = self.words(found, decided)
         try:
-            return self.relieved(found, decided, lines) if decided.changes else Outcome(decided, lines)
-        finally:
+            outcome = self.relieved(found, decided, lines) if decided.changes else Outcome(decided, lines)
+        except NeitherServesError:
+            # What took the requests meanwhile is all that answers; the next switch ends it.
+            raise
+        except BaseException:
             reliefs.end(self)
+            raise
+        reliefs.end(self)
+        return outcome
 
     def relieved(self, found: Found, decided: Switch, lines: list[str]) -> Outcome:
         try:
@@ -184,7 +194,7 @@ class Host:
         try:
             answers = self.carry_out(found, decided, began)
         except (NotServingError, OSError) as error:
-            raise SwitchError(self.go_back(found, decided, error)) from error
+            raise self.go_back(found, decided, error) from error
         self.keep(switching.after_success(found.record, decided.to))
         return Outcome(decided, lines, answers, round(self.clock() - began, 1))
 
@@ -246,13 +256,13 @@ class Host:
         words += ["--max-tokens", str(self.max_tokens), "--timeout", str(self.token_timeout)]
         return Question(unit, address, tuple(words))
 
-    def go_back(self, found: Found, decided: Switch, error: Exception) -> str:
-        """What served before serves again, what the new release alone brought is gone; returns the whole story."""
+    def go_back(self, found: Found, decided: Switch, error: Exception) -> SwitchError:
+        """What served before serves again, what the new release alone brought is gone; the whole story to raise."""
         failed = {"release": decided.to, "why": str(error), "when": self.now()}
         story = f"release {decided.to} does not serve: {error}"
         if not decided.back:
             self.keep(switching.after_failure(found.record, decided.to, "", failed))
-            return f"{story}\nNo other release has served here, so there is none to go back to."
+            return SwitchError(f"{story}\nNo other release has served here, so there is none to go back to.")
         began = self.clock()
         now = self.found()
         back = switching.decide(now, decided.back)
@@ -262,9 +272,12 @@ class Host:
             self.carry_out(now, back, began)
         except (NotServingError, OSError) as again:
             self.keep(Record(now.record.served, now.record.unfinished, failed))
-            return f"{story}\nRelease {decided.back} was put back and does not serve either: {again}"
+            story += f"\nRelease {decided.back} was put back and does not serve either: {again}"
+            for path in reliefs.there(self):
+                story += f"\n{os.path.basename(path)} goes on answering in its place until the next switch."
+            return NeitherServesError(story)
         self.keep(switching.after_failure(found.record, decided.to, decided.back, failed))
-        return (
+        return SwitchError(
             f"{story}\nBack on release {decided.back}: {', '.join(back.start) or 'nothing had stopped'} "
             f"gave a token again after {self.clock() - began:.1f} s."
         )

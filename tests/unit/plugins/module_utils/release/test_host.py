@@ -328,6 +328,18 @@ def test_what_does_not_serve_beside_the_old_one_stops_nothing(world: World) -> N
     assert list(world.systemd.passing.iterdir()) == [] and not (world.root / "relief").exists()
 
 
+def test_where_neither_serves_the_second_server_goes_on_until_the_next_switch(world: World) -> None:
+    relieved(world)
+    world.systemd.refuse = "unit of other"
+    with pytest.raises(SwitchError, match=r"sglang-other-relief\.service goes on answering in its place"):
+        world.serve("B", same="1", other="+2", dropped="1")
+    assert world.says()["other-relief"] == "+2"
+    world.systemd.refuse = ""
+    world.serve("B", same="1", other="+2", dropped="1")
+    assert world.says() == {"same": "1", "other": "+2", "dropped": "1"}
+    assert list(world.systemd.passing.iterdir()) == [] and not (world.root / "relief").exists()
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_a_switch_with_a_second_server_that_was_cut_off_is_ended_by_the_next(
     world: World, monkeypatch: pytest.MonkeyPatch, step: int
