@@ -222,16 +222,22 @@ def units(plan: Planned) -> list[dict[str, Any]]:
     return found
 
 
+def moved(plan: Planned, unit: dict[str, Any], place: str) -> dict[str, Any]:
+    """The same unit where it runs from another folder than the one that `current` leads to."""
+    current = f"{plan['host_settings']['paths']['root']}/current"
+    found: dict[str, Any] = json.loads(json.dumps(unit).replace(current, place))
+    return found
+
+
 def reliefs(plan: Planned) -> list[dict[str, Any]]:
     """The same of the servers that take requests meanwhile; they run from the release that is about to serve."""
     root = plan["host_settings"]["paths"]["root"]
     servers = {instance["name"]: instance for instance in plan.get("reliefs", {}).values()}
     found = []
     for unit in units({**plan, "instances": servers}):
-        moved = json.loads(json.dumps(unit).replace(f"{root}/current", f"{root}/{RELIEF}"))
         found.append(
             {
-                **moved,
+                **moved(plan, unit, f"{root}/{RELIEF}"),
                 "documentation": unit["documentation"],
                 "unit_path": f"{RELIEF}/{unit['unit']}",
                 "launch_path": f"{RELIEF}/{unit['launch_path']}",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .engine_launch import api_port
-from .plan_application import units
+from .plan_application import moved, units
 from .planner.kernels import VARIABLE
 
 Planned = Mapping[str, Any]
@@ -60,9 +60,7 @@ def serve(
 def unit_of(plan: Planned, name: str) -> dict[str, Any]:
     """What the template of a unit prints, with the paths of the scratch server."""
     (unit,) = [item for item in units(plan) if item["name"] == name]
-    current = f"{plan['host_settings']['paths']['root']}/current"
-    moved: dict[str, Any] = json.loads(json.dumps(unit).replace(current, f"{PLACE}/{name}"))
-    return moved
+    return moved(plan, unit, f"{PLACE}/{name}")
 
 
 def definition(
