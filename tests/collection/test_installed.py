@@ -111,18 +111,12 @@ def test_its_bundle_reads_locks_and_uv_from_the_collection(elsewhere: dict[str, 
 @pytest.mark.parametrize("kind", PLUGINS)
 def test_everything_is_documented(elsewhere: dict[str, str], tmp_path: Path, kind: str) -> None:
     assert PLUGINS[kind]
-    for name in PLUGINS[kind]:
-        shown = command(
-            BIN / "ansible-doc",
-            "--type",
-            kind,
-            "--json",
-            f"baremetal.sglang.{name}",
-            cwd=tmp_path,
-            **elsewhere,
-        )
-        assert shown.returncode == 0, shown.stdout
-        entry = json.loads(shown.stdout[shown.stdout.index("{\n") :])[f"baremetal.sglang.{name}"]
+    names = [f"baremetal.sglang.{name}" for name in PLUGINS[kind]]
+    shown = command(BIN / "ansible-doc", "--type", kind, "--json", *names, cwd=tmp_path, **elsewhere)
+    assert shown.returncode == 0, shown.stdout
+    entries = json.loads(shown.stdout[shown.stdout.index("{\n") :])
+    for name in names:
+        entry = entries[name]
         about = entry["entry_points"]["main"] if kind == "role" else entry["doc"]
         assert about["short_description"] and about["description"]
         assert kind in ("callback", "role") or entry["examples"], name
