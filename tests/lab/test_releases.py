@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -276,6 +277,16 @@ def wait_for(true: Any, seconds: float = 180) -> None:
         time.sleep(0.05)
 
 
+def kill_run(run: subprocess.Popen[str]) -> None:
+    """Its workers, too: they would wait for ever for who reads their results."""
+    workers = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    run.kill()
+    run.communicate()
+    for worker in map(int, workers):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+
+
 def test_a_second_run_is_told_who_works_here_and_a_killed_one_leaves_no_lock(room: Room) -> None:
     room.behave(start=4)
     first, before = room.start(*ENGINE, tiny=3900), room.current()
@@ -288,8 +299,7 @@ def test_a_second_run_is_told_who_works_here_and_a_killed_one_leaves_no_lock(roo
     first.send_signal(signal.SIGCONT)
     # The controller of the first is gone; its switch ends by itself, and the next run is not kept out for long.
     wait_for(lambda: room.current() != before)
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
+    kill_run(first)
     wait_for(lambda: room.record()["unfinished"] is None)
     assert room.says("tiny") == "hello with 3900"
     wait_for(lambda: room.ssh("cat /run/sglang-run.lock", check=False) == "", 5)
@@ -308,8 +318,7 @@ def test_after_a_power_cut_in_mid_switch_the_next_run_ends_it(
     run = room.start(*ENGINE, tiny=tokens)
     wait_for(lambda: room.current() != before if flipped else room.record()["unfinished"])
     room.lab.host("r1").power_off()
-    run.kill()
-    run.communicate()
+    kill_run(run)
     assert (room.current() != before) == flipped
     room.behave()
     room.lab.power_on("r1")
