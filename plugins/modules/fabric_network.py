@@ -249,6 +249,19 @@ class Change:
             ]
         )
 
+    def refuse_undone(self) -> None:
+        """Fails where the change went back by itself."""
+        if os.path.exists(self.pending):
+            return
+        undone = os.path.join(self.folder, "undone.json")
+        why = f" (what it was: {undone})" if os.path.exists(undone) else ""
+        self.module.fail_json(
+            msg="the new network of this host went back by itself: it was not reached again within "
+            f"{self.module.params['seconds']} s{why}. The old one is in place; look at the addresses that "
+            "fabric_addresses gives, and at netmasks and routes that overlap with the way to this host. Where hosts "
+            "are many or slow, give them more time: fabric_guard_seconds"
+        )
+
     def applied(self) -> bool:
         shown = self.run(
             ["systemctl", "show", f"{APPLY}.service", "--property=SubState", "--value"], check=False
@@ -294,18 +307,13 @@ def present(module: AnsibleModule) -> None:
 
 def confirmed(module: AnsibleModule) -> None:
     change = Change(module)
-    if not os.path.exists(change.pending):
-        undone = os.path.join(change.folder, "undone.json")
-        why = f" (what it was: {undone})" if os.path.exists(undone) else ""
-        module.fail_json(
-            msg="the new network of this host went back by itself: it was not reached again within "
-            f"{module.params['seconds']} s{why}. The old one is in place; look at the addresses that "
-            "fabric_addresses gives, and at netmasks and routes that overlap with the way to this host"
-        )
+    change.refuse_undone()
     end = time.monotonic() + SETTLE_SECONDS
     while time.monotonic() < end and (not change.applied() or differences(change.ports, change.live())):
         time.sleep(0.3)
     differs = differences(change.ports, change.live())
+    # The time may have run out while this waited.
+    change.refuse_undone()
     if differs:
         log = change.run(
             ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={APPLY}", "--lines=10"],

@@ -41,6 +41,8 @@ class Guests:
             "fabric_mtu": 9000,
             "fabric_gate_gbps": GATE_GBPS,
             "fabric_gate_seconds": 2,
+            # Emulated guests beside other tests are slow.
+            "fabric_guard_seconds": 600,
             "fabric_report": str(self.folder / "fabric.html"),
             **said,
         }

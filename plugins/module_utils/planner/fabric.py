@@ -169,7 +169,7 @@ def host_fabric(
         "roce": _roce(policy, wish, devices),
         "modules": list(policy["modules"]) if used else [],
         "memlock": str(inputs.policy["host"]["limits"]["memlock"]),
-        "guard_seconds": policy["guard_seconds"],
+        "guard_seconds": wish.guard_seconds or policy["guard_seconds"],
         "gates": _gates(inputs, facts, wish, devices, bool(group)) if used else {},
         "sockets": wish.sockets,
         "nccl_conf": dict(facts.fabric.get("nccl_conf", {})),

@@ -36,6 +36,8 @@ class Wish:
     gate_latency_us: float | None = None
     gate_seconds: float | None = None
     """Of each measurement, instead of what the number of hosts makes of the budget."""
+    guard_seconds: int | None = None
+    """After which a change goes back that nobody confirmed."""
 
 
 def _number(value: Any) -> bool:
@@ -44,6 +46,10 @@ def _number(value: Any) -> bool:
 
 def _mtu(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1280 <= value <= 9216
+
+
+def _guard(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 30 <= value <= 3600
 
 
 def _names(value: Any) -> bool:
@@ -86,6 +92,7 @@ VARIABLES: dict[str, tuple[Check, str]] = {
     "fabric_gate_gbps": (_number, "write Gb/s of all ports of a host together, such as 185"),
     "fabric_gate_latency_us": (_number, "write microseconds, such as 5"),
     "fabric_gate_seconds": (_number, "write seconds, such as 5"),
+    "fabric_guard_seconds": (_guard, "write seconds from 30 to 3600, such as 300"),
 }
 
 

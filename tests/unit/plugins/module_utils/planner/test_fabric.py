@@ -143,6 +143,10 @@ def test_the_inventory_may_say_how_long_each_measurement_takes(world: Any) -> No
     assert (seconds["least"], seconds["most"]) == (2, 2)
 
 
+def test_slow_hosts_get_more_time_before_a_change_goes_back(world: Any) -> None:
+    assert configured(world, fabric_guard_seconds=300)["spark-1"].fabric["guard_seconds"] == 300
+
+
 def test_other_hardware_is_judged_by_the_rate_of_its_ports(world: Any) -> None:
     rdma = (RdmaDevice("mlx5_0", netdev="eth0", state="active", rate_gbps=100.0, link_layer="Ethernet"),)
     result = world.one("h200", 2, {"rdma": rdma}, model="glm-4.7-fp8")
