@@ -144,11 +144,40 @@ def test_figures_of_perftest(gate: Any, output: str, column: int, value: float) 
         (" Couldn't connect to 10.0.0.2:18516\n", "is there a firewall?"),
         ("Unable to find the Infiniband/RoCE device\n", "no figure came: Unable to find"),
         ("", "no figure came within its time"),
+        (LATENCY.replace("1.47 ", "inf "), "no steady clock"),
+        ("Correlation coefficient r^2: 0.81 < 0.9\n" + BANDWIDTH.replace("92.57", "0.00"), "no steady clock"),
+        (BANDWIDTH.replace("92.57", "0.00"), "no figure came"),
     ],
 )
 def test_why_no_figure_came(gate: Any, output: str, words: str) -> None:
     with pytest.raises(gate.MatchError, match=words.replace("?", r"\?")):
         gate.figure(output, 3)
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "value"),
+    [
+        (["no clock", "no clock", 92.5], 3, 92.5),
+        (["no clock"] * 9, 5, "no clock"),
+        (["a cable", 92.5], 1, "a cable"),
+        ([92.5], 1, 92.5),
+    ],
+)
+def test_what_a_busy_host_disturbed_is_measured_again(
+    gate: Any, monkeypatch: pytest.MonkeyPatch, answers: list[Any], asked: int, value: Any
+) -> None:
+    waiting = [gate.NO_CLOCK if answer == "no clock" else answer for answer in answers]
+    left = iter(waiting)
+
+    def sent(_self: Any, *_words: Any) -> dict[str, Any]:
+        answer = next(left)
+        return {"devices": [{"name": "a", "value" if isinstance(answer, float) else "error": answer}]}
+
+    monkeypatch.setattr(gate.Tournament, "i_send", sent)
+    found = gate.Tournament.match(gate.Tournament.__new__(gate.Tournament), "bandwidth", True, None, "other")
+    last = found["devices"][-1]
+    assert last.get("value", last.get("error")) == (gate.NO_CLOCK if value == "no clock" else value)
+    assert len(list(left)) == len(answers) - asked
 
 
 # --- the tournament itself, over loopback ---

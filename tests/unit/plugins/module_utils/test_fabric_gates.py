@@ -30,7 +30,7 @@ GATES = {
     "defect_gbps": [8, 25],
     "seconds": {"budget": 20, "least": 2, "most": 10},
     "port": 18515,
-    "message_bytes": 1048576,
+    "message_bytes": 65536,
     "latency_iterations": 1000,
     "tcp_seconds": 1,
     "tcp_streams": 4,
