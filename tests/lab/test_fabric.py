@@ -22,7 +22,7 @@ from .conftest import REPOSITORY, tool
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 NAMES = ("f1", "f2")
 # One emulated processor moves a hundredth of a real link; what is healthy here is far above this.
-GATE_GBPS = 0.015
+GATE_GBPS = 0.02
 FIRST, SECOND = "rxe1", "rxe2"
 
 
