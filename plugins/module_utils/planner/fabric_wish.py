@@ -44,12 +44,8 @@ def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
-def _mtu(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1280 <= value <= 9216
-
-
-def _guard(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 30 <= value <= 3600
+def _whole(least: int, most: int) -> Check:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _names(value: Any) -> bool:
@@ -84,7 +80,7 @@ VARIABLES: dict[str, tuple[Check, str]] = {
     ),
     "fabric_devices": (_names, "write the names that `rdma link` prints: [rocep1s0f1, roceP2p1s0f1]"),
     "fabric_twins": (_pairs, "write the devices that share a cable: [[rocep1s0f1, roceP2p1s0f1]]"),
-    "fabric_mtu": (_mtu, "write a number from 1280 to 9216, such as 9000"),
+    "fabric_mtu": (_whole(1280, 9216), "write a number from 1280 to 9216, such as 9000"),
     "fabric_rate_gbps": (_number, "write the rate of one port in Gb/s, such as 200"),
     "fabric_lossless": (_truth, "write true or false"),
     "fabric_sockets": (_truth, "write true or false"),
@@ -92,7 +88,7 @@ VARIABLES: dict[str, tuple[Check, str]] = {
     "fabric_gate_gbps": (_number, "write Gb/s of all ports of a host together, such as 185"),
     "fabric_gate_latency_us": (_number, "write microseconds, such as 5"),
     "fabric_gate_seconds": (_number, "write seconds, such as 5"),
-    "fabric_guard_seconds": (_guard, "write seconds from 30 to 3600, such as 300"),
+    "fabric_guard_seconds": (_whole(30, 3600), "write seconds from 30 to 3600, such as 300"),
 }
 
 

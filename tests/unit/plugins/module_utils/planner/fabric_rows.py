@@ -112,6 +112,7 @@ def bad_types(_world: Any, _tmp: Path) -> list[Refusal]:
         "fabric_lossless": "yes",
         "fabric_twins": ["rocep1s0f1"],
         "fabric_rate_gbps": -1,
+        "fabric_guard_seconds": 5,
     }
     wish, found = parse_wish(said, "spark-1")
     assert wish == Wish()
