@@ -25,6 +25,8 @@ NAMES = ("f1", "f2")
 GATE_GBPS = 0.02
 FIRST, SECOND = "rxe1", "rxe2"
 
+pytestmark = pytest.mark.alone
+
 
 class Guests:
     def __init__(self, lab: Any, inventory: Path, folder: Path) -> None:

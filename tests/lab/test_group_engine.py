@@ -18,6 +18,8 @@ from .group_hosts import Group
 
 ADDRESSES = {"s1": "10.96.0.11", "s2": "10.96.0.12"}
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def group(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:

@@ -36,6 +36,7 @@ BANDWIDTH = """                    RDMA_Write BW Test
  1048576    176555           0.00               92.57             0.011035
 ---------------------------------------------------------------------------------------
 """
+STALLED = BANDWIDTH.replace("176555", "0").replace("92.57", "0.00").replace("0.011035", "0.000000")
 LATENCY = """ #bytes #iterations    t_min[usec]    t_max[usec]  t_typical[usec]    t_avg[usec]    t_stdev[usec] 99% percentile
  2       1000          1.41           7.07         1.47                1.48            0.20           2.01            7.07
 """
@@ -147,6 +148,7 @@ def test_figures_of_perftest(gate: Any, output: str, column: int, value: float) 
         (LATENCY.replace("1.47 ", "inf "), "no steady clock"),
         ("Correlation coefficient r^2: 0.81 < 0.9\n" + BANDWIDTH.replace("92.57", "0.00"), "no steady clock"),
         (BANDWIDTH.replace("92.57", "0.00"), "no figure came"),
+        (STALLED, "not one message"),
     ],
 )
 def test_why_no_figure_came(gate: Any, output: str, words: str) -> None:
@@ -169,8 +171,9 @@ def test_what_a_busy_host_disturbed_is_measured_again(
     waiting = [gate.NO_CLOCK if answer == "no clock" else answer for answer in answers]
     left = iter(waiting)
 
-    def sent(_self: Any, *_words: Any) -> dict[str, Any]:
+    def sent(_self: Any, *words: Any) -> dict[str, Any]:
         answer = next(left)
+        assert words[-1] == 1
         return {"devices": [{"name": "a", "value" if isinstance(answer, float) else "error": answer}]}
 
     monkeypatch.setattr(gate.Tournament, "i_send", sent)
@@ -178,6 +181,25 @@ def test_what_a_busy_host_disturbed_is_measured_again(
     last = found["devices"][-1]
     assert last.get("value", last.get("error")) == (gate.NO_CLOCK if value == "no clock" else value)
     assert len(list(left)) == len(answers) - asked
+
+
+@pytest.mark.parametrize(
+    ("enough", "stretches", "value"),
+    [(1, [1], 0.01), (2, [1, 2], 0.01), (4, [1, 2, 4], 0.01), (8, [1, 2, 4], None)],
+)
+def test_a_link_that_carries_nothing_at_first_gets_more_time(
+    gate: Any, monkeypatch: pytest.MonkeyPatch, enough: int, stretches: list[int], value: float | None
+) -> None:
+    given = []
+
+    def sent(_self: Any, *words: Any) -> dict[str, Any]:
+        given.append(words[-1])
+        good = words[-1] >= enough
+        return {"devices": [{"name": "a", **({"value": 0.01} if good else {"error": gate.NO_MESSAGE})}]}
+
+    monkeypatch.setattr(gate.Tournament, "i_send", sent)
+    found = gate.Tournament.match(gate.Tournament.__new__(gate.Tournament), "bandwidth", True, None, "other")
+    assert (given, found["devices"][0].get("value")) == (stretches, value)
 
 
 # --- the tournament itself, over loopback ---
