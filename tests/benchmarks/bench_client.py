@@ -39,7 +39,9 @@ MOST_SAMPLING = 1.0
 def serve(pipe: Any, per_chunk: tuple[int, ...]) -> None:
     with TruthServer(ttft=TTFT, each=EACH, per_chunk=per_chunk) as server:
         pipe.send(server.port)
-        pipe.recv()
+        while pipe.recv() == "seen":
+            pipe.send(list(server.seen))
+            server.seen.clear()
 
 
 def look_at_gpus() -> str | None:
@@ -74,19 +76,23 @@ def main() -> None:
         port = ours.recv()
         for streams in options.streams:
             record = measured(port, streams, options.rounds)
-            # The first piece comes with its last token.
-            first = 1000 * (TTFT + (per_chunk[0] - 1) * EACH)
-            # The second round follows the first at once, so the ramp is in the span only once.
-            whole = options.rounds * (TTFT + (TOKENS - 1) * EACH) + (streams - 1) * THRESHOLDS["ramp_seconds"]
-            rate = streams * options.rounds * TOKENS / whole
-            off = {
-                "tokens/s": 100 * (record["output_tokens_per_second"] / rate - 1),
-                "first token": 100 * (record["ttft_ms"]["median"] / first - 1),
-                "time per token": 100 * (record["tpot_ms"]["median"] / (1000 * EACH) - 1),
+            ours.send("seen")
+            # What the scale and the warm-up asked for came before.
+            seen = ours.recv()[-streams * options.rounds :]
+            span = max(one.last for one in seen) - min(one.received for one in seen)
+            truth = {
+                "tokens/s": streams * options.rounds * TOKENS / span,
+                "first token": 1000 * statistics.median(one.first - one.received for one in seen),
+                "time per token": 1000
+                * statistics.median(one.last - one.first for one in seen)
+                / (TOKENS - 1),
             }
-            # With several tokens in the first piece, fewer than all but one come after it.
-            if per_chunk != (1,):
-                off["time per token"] += 100 * (per_chunk[0] - 1) / (TOKENS - 1)
+            said = {
+                "tokens/s": record["output_tokens_per_second"],
+                "first token": record["ttft_ms"]["median"],
+                "time per token": record["tpot_ms"]["median"],
+            }
+            off = {name: 100 * (said[name] / truth[name] - 1) for name in truth}
             exact = record["tokens"]["completion_tokens"] == streams * options.rounds * TOKENS
             shown = ", ".join(f"{name} {value:+.1f} %" for name, value in off.items())
             print(f"{streams:4} streams, pieces of {per_chunk}: tokens {'exact' if exact else 'WRONG'}, {shown}; "

@@ -9,6 +9,7 @@ SGLANG_ENVIRONMENT may name an environment of the whole lock; else one is made f
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ from tests.lab.engine_host import EngineHost, make_plan, publish_weights, real_e
 
 DATA = yaml.safe_load((REPOSITORY / "files/bench.yml").read_text(encoding="utf-8"))
 WEIGHTS = "opt/sglang/weights/glm-4.7-tiny/local"
-STREAMS, REQUESTS, TOKENS = 2, 6, 96
+# A prompt that takes a while: what lies between the client's clock and the server's is the same few milliseconds for any.
+INPUT, TOKENS, REQUESTS = 3072, 96, 8
 MOST = {
     "tokens/s, against a second client %": 3.0,
     "first token, against a second client %": 3.0,
@@ -43,48 +45,38 @@ MOST = {
     "quick verify s": 30.0,
     "sampling %": 1.0,
 }
-# Threads, http.client, usage: nothing in common with ours but the bodies.
+# http.client and usage: nothing in common with ours but the bodies. It asks until it is told to end.
 SECOND = r"""
-import http.client, json, sys, threading, time
-given = json.load(sys.stdin)
-waiting, lock, found = list(given["bodies"]), threading.Lock(), []
-def stream(number):
-    time.sleep(number * given["ramp"])
-    while True:
-        with lock:
-            if not waiting:
-                return
-            body = waiting.pop(0)
-        begun = time.monotonic()
-        link = http.client.HTTPConnection("127.0.0.1", 30000, timeout=120)
-        link.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
-        first, tokens = None, 0
-        for line in link.getresponse():
-            if line.startswith(b"data: {"):
-                chunk = json.loads(line[6:])
-                for choice in chunk["choices"]:
-                    delta = choice["delta"]
-                    if delta.get("content") or delta.get("reasoning_content"):
-                        first = first or time.monotonic()
-                tokens = (chunk.get("usage") or {}).get("completion_tokens", tokens)
-        found.append((begun, first, time.monotonic(), tokens))
-crowd = [threading.Thread(target=stream, args=(number,)) for number in range(given["streams"])]
-[one.start() for one in crowd]
-[one.join() for one in crowd]
-span = max(one[2] for one in found) - min(one[0] for one in found)
-print(json.dumps({"rate": sum(one[3] for one in found) / span,
-                  "ttft": sorted((one[1] - one[0]) * 1000 for one in found)[len(found) // 2]}))
+import http.client, json, os, sys, time
+for body in json.load(sys.stdin):
+    if os.path.exists("/tmp/enough"):
+        break
+    begun = time.time()
+    link = http.client.HTTPConnection("127.0.0.1", 30000, timeout=120)
+    link.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+    first, tokens = None, 0
+    for line in link.getresponse():
+        if line.startswith(b"data: {"):
+            chunk = json.loads(line[6:])
+            for choice in chunk["choices"]:
+                delta = choice["delta"]
+                if delta.get("content") or delta.get("reasoning_content"):
+                    first = first or time.time()
+            tokens = (chunk.get("usage") or {}).get("completion_tokens", tokens)
+    print(json.dumps({"begun": begun, "first": first, "ended": time.time(), "tokens": tokens}), flush=True)
 """
 
 
 def load(seed: int) -> dict[str, Any]:
     return {
-        "kind": "load", "label": "bench", "seed": seed, "input": 1024, "output": TOKENS, "concurrency": STREAMS,
+        "kind": "load", "label": "bench", "seed": seed, "input": INPUT, "output": TOKENS, "concurrency": 1,
         "requests": REQUESTS, "warm_up": 0, "body": {"ignore_eos": True},
     }  # fmt: skip
 
 
-def ours(host: EngineHost, seed: int, scale: dict[str, float], sample_seconds: float = 0) -> dict[str, Any]:
+def ours(
+    host: EngineHost, seed: int, scale: dict[str, float], sample_seconds: float = 0, alone: bool = True
+) -> dict[str, Any]:
     arguments = {
         "url": "http://127.0.0.1:30000", "model": "tiny", "point": load(seed), "thresholds": DATA["thresholds"],
         "scale": scale, "sample_seconds": sample_seconds,
@@ -100,20 +92,43 @@ def ours(host: EngineHost, seed: int, scale: dict[str, float], sample_seconds: f
     if "failed=0" not in output:
         raise SystemExit(output[-3000:])
     record: dict[str, Any] = json.loads(kept.read_text())
-    if not record["valid"]:
+    # The server counts what it gave to everybody.
+    if (alone and not record["valid"]) or record["requests"]["good"] != REQUESTS:
         raise SystemExit(record["why"])
     return record
 
 
-def second(host: EngineHost, seed: int, scale: dict[str, float]) -> dict[str, float]:
+@contextlib.contextmanager
+def second(host: EngineHost, seed: int, scale: dict[str, float]) -> Iterator[list[dict[str, float]]]:
+    """The second client asks as long as the block runs; afterwards the list has what it saw."""
     desk = point.Desk(
         Server("http://127.0.0.1:30000"), "tiny", DATA["thresholds"], "", scale=prompts.Scale(**scale)
     )
-    bodies = [body.decode() for body in point.bodies(desk, load(seed), REQUESTS, "bench")]
-    given = {"bodies": bodies, "streams": STREAMS, "ramp": DATA["thresholds"]["ramp_seconds"]}
-    host.ssh(f"cat >/tmp/second.py <<'END'\n{SECOND}\nEND")
-    done = host.lab.host("e1").ssh("python3 /tmp/second.py", text_input=json.dumps(given))
-    return dict(json.loads(done.stdout))
+    bodies = [body.decode() for body in point.bodies(desk, load(seed), 1000, "bench")]
+    host.ssh(f"rm -f /tmp/enough; cat >/tmp/second.py <<'END'\n{SECOND}\nEND")
+    asked, heard = host.inventory.with_name("asked.json"), host.inventory.with_name("heard.json")
+    asked.write_text(json.dumps(bodies))
+    words = ["ssh", "-F", host.lab.paths.ssh_config, "e1", "python3 /tmp/second.py"]
+    found: list[dict[str, float]] = []
+    with asked.open() as body, heard.open("w") as out:
+        process = subprocess.Popen(words, stdin=body, stdout=out)
+        try:
+            yield found
+        finally:
+            host.ssh("touch /tmp/enough")
+            process.wait(120)
+    found += [json.loads(line) for line in heard.read_text().splitlines()]
+
+
+def together(host: EngineHost, seed: int, scale: dict[str, float]) -> tuple[tuple[float, float], ...]:
+    """(tokens/s, first token in ms) of both clients, at the same time: what the machine does, it does to both."""
+    with second(host, 1000 + seed, scale) as all_of_it:
+        record = ours(host, seed, scale, alone=False)
+    ended = record["started"] + record["seconds"]
+    seen = [one for one in all_of_it if one["begun"] >= record["started"] and one["ended"] <= ended]
+    rate = sum(one["tokens"] for one in seen) / sum(one["ended"] - one["begun"] for one in seen)
+    first = 1000 * statistics.median(one["first"] - one["begun"] for one in seen)
+    return (record["output_tokens_per_second"], record["ttft_ms"]["median"]), (rate, first)
 
 
 def off(mine: float, theirs: float) -> float:
@@ -142,30 +157,18 @@ def run(host: EngineHost, rounds: int) -> dict[str, float]:
         raise SystemExit(verified.stdout[-4000:])
     print("\n".join(line for line in verified.stdout.splitlines() if "passed," in line or "FAILED" in line))
     scale = dict(ours(host, 1, None)["scale"])  # type: ignore[arg-type]
-    records: list[dict[str, Any]] = []
-    hands: dict[int, dict[str, float]] = {}
-
-    def mine(seed: int) -> dict[str, Any]:
-        records.append(ours(host, seed, scale))
-        return records[-1]
-
-    rates, firsts = [], []
+    records, rates, firsts = [], [], []
     for number in range(rounds):
-        # Different prompts for each: the cache must not know the second's.
-        order = ("ours", "hand") if number % 2 == 0 else ("hand", "ours")
-        for place, who in enumerate(order):
-            seed = 100 + 10 * number + place
-            if who == "ours":
-                record = mine(seed)
-            else:
-                hands[number] = second(host, seed, scale)
-        rates.append(off(record["output_tokens_per_second"], hands[number]["rate"]))
-        firsts.append(off(record["ttft_ms"]["median"], hands[number]["ttft"]))
-        mine_words = (
-            f"{record['output_tokens_per_second']:.1f} tokens/s, {record['ttft_ms']['median']:.1f} ms"
-        )
-        hand_words = f"{hands[number]['rate']:.1f} tokens/s, {hands[number]['ttft']:.1f} ms"
-        print(f"round {number + 1}: ours {mine_words}; second {hand_words}", flush=True)
+        records.append(ours(host, 100 + number, scale))
+        mine, theirs = together(host, 200 + number, scale)
+        rates.append(off(mine[0], theirs[0]))
+        firsts.append(off(mine[1], theirs[1]))
+        words = [f"{rate:.1f} tokens/s, {first:.1f} ms" for rate, first in (mine, theirs)]
+        counted = records[-1]["server"]
+        print(
+            f"round {number + 1}: ours {words[0]}; second, at the same time, {words[1]}; alone, first token "
+            f"{records[-1]['ttft_ms']['mean']:.1f} ms, by the server's histogram {counted['ttft_ms']:.1f}", flush=True,
+        )  # fmt: skip
     middle = statistics.median
     with_samples = paired(
         rounds,
