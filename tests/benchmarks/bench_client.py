@@ -79,10 +79,10 @@ def main() -> None:
             ours.send("seen")
             # What the scale and the warm-up asked for came before.
             seen = ours.recv()[-streams * options.rounds :]
-            span = max(one.last for one in seen) - min(one.received for one in seen)
+            span = max(one.last for one in seen) - min(one.connected for one in seen)
             truth = {
                 "tokens/s": streams * options.rounds * TOKENS / span,
-                "first token": 1000 * statistics.median(one.first - one.received for one in seen),
+                "first token": 1000 * statistics.median(one.first - one.connected for one in seen),
                 "time per token": 1000
                 * statistics.median(one.last - one.first for one in seen)
                 / (TOKENS - 1),

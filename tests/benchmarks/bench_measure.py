@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,15 +135,31 @@ def off(mine: float, theirs: float) -> float:
     return 100 * (mine - theirs) / theirs
 
 
-def paired(rounds: int, one: Callable[[int], float], other: Callable[[int], float]) -> float:
-    """Per cent by which the first is more: A B, B A, and the middle of all pairs, so that drift and bursts go out."""
-    found = []
-    for number in range(rounds):
-        first = (one, other) if number % 2 == 0 else (other, one)
-        values = [ask(10 * number + place) for place, ask in enumerate(first)]
-        pair = values if number % 2 == 0 else values[::-1]
-        found.append(off(pair[0], pair[1]))
-    return statistics.median(found)
+# Processor seconds that the server spends for one look at its metrics, while nobody asks it anything else.
+SCRAPES = r"""
+import os, sys, time, urllib.request
+pids, ticks = sys.argv[1:], os.sysconf("SC_CLK_TCK")
+def used():
+    cells = [open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split() for pid in pids]
+    return sum(int(cell[11]) + int(cell[12]) for cell in cells) / ticks
+begun, before = time.monotonic(), used()
+for _number in range(300):
+    urllib.request.urlopen("http://127.0.0.1:30000/metrics").read()
+seconds, asked = time.monotonic() - begun, used() - before
+before = used()
+time.sleep(seconds)
+print(max(0.0, asked - (used() - before)) / 300)
+"""
+
+
+def sampling_cost(host: EngineHost, record: dict[str, Any]) -> float:
+    """Per cent of the host's processors for one look a second: ours, and the server's part of it."""
+    pids = " ".join(map(str, host.processes("tiny")))
+    host.ssh(f"cat >/tmp/scrapes.py <<'END'\n{SCRAPES}\nEND")
+    theirs = float(host.ssh(f"python3 /tmp/scrapes.py {pids}"))
+    own = record["samples"]["cpu_seconds"] / record["seconds"]
+    print(f"a look at server and host: {1000 * own:.1f} ms of ours, {1000 * theirs:.1f} ms of the server's")
+    return 100 * (own + theirs) / (os.cpu_count() or 1)
 
 
 def run(host: EngineHost, rounds: int) -> dict[str, float]:
@@ -170,11 +186,6 @@ def run(host: EngineHost, rounds: int) -> dict[str, float]:
             f"{records[-1]['ttft_ms']['mean']:.1f} ms, by the server's histogram {counted['ttft_ms']:.1f}", flush=True,
         )  # fmt: skip
     middle = statistics.median
-    with_samples = paired(
-        rounds,
-        lambda place: float(ours(host, 500 + place, scale, 1.0)["output_tokens_per_second"]),
-        lambda place: float(ours(host, 700 + place, scale, 0)["output_tokens_per_second"]),
-    )
     return {
         "tokens/s, against a second client %": abs(middle(rates)),
         "first token, against a second client %": abs(middle(firsts)),
@@ -190,7 +201,7 @@ def run(host: EngineHost, rounds: int) -> dict[str, float]:
             middle(off(record["ttft_ms"]["mean"], record["server"]["ttft_ms"]) for record in records)
         ),
         "quick verify s": quick,
-        "sampling %": max(0.0, -with_samples),
+        "sampling %": sampling_cost(host, ours(host, 500, scale, 1.0)),
     }
 
 

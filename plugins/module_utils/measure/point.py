@@ -70,7 +70,11 @@ def run(desk: Desk, point: Mapping[str, Any]) -> dict[str, Any]:
         started=round(started, 3),
         began=round(began, 3),
         scale={"fixed": desk.scale.fixed, "each": desk.scale.each},
-        samples={"summary": sampling.summary(samples), "series": samples[:KEPT_SAMPLES]},
+        samples={
+            "summary": sampling.summary(samples),
+            "series": samples[:KEPT_SAMPLES],
+            "cpu_seconds": round(sampler.cpu_seconds, 3),
+        },
         **more,
     )
     return record

@@ -63,6 +63,8 @@ class Sampler:
     def __init__(self, path: str, server: Server, seconds: float, look_at_gpus: Look) -> None:
         self.path, self.server, self.seconds, self.look_at_gpus = path, server, seconds, look_at_gpus
         self.pid = 0
+        self.cpu_seconds = 0.0
+        """What looking has cost, known after `stop`."""
 
     def start(self) -> None:
         if self.seconds <= 0:
@@ -80,8 +82,8 @@ class Sampler:
         if not self.pid:
             return []
         os.kill(self.pid, signal.SIGTERM)
-        os.waitpid(self.pid, 0)
-        self.pid = 0
+        _pid, _status, used = os.wait4(self.pid, 0)
+        self.pid, self.cpu_seconds = 0, used.ru_utime + used.ru_stime
         try:
             # The last line may have been cut by the signal.
             return [json.loads(line) for line in _text(self.path).split("\n")[:-1]]

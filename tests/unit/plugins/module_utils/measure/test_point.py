@@ -218,6 +218,8 @@ def test_samples_come_from_another_process(tmp_path: Path) -> None:
     assert len(series) > 5
     assert all("host_cpu_percent" in sample for sample in series)
     assert record["samples"]["summary"]["num_running_reqs"]["max"] >= 3
+    # What looking cost, apart from the load.
+    assert 0 < record["samples"]["cpu_seconds"] < record["seconds"]
 
 
 # --- conversations and accuracy ---
