@@ -39,8 +39,7 @@ def test_a_look_at_a_finished_host_finds_no_difference(clone: Path) -> None:
     assert re.search(r"lab-1 .* changed=0 .* failed=0", output), output[-3000:]
 
 
-# `plan` and `verify` are run alone by other tests.
-@pytest.mark.parametrize("tag", ["host", "runtime", "weights", "engine"])
+@pytest.mark.parametrize("tag", ["plan", "host", "runtime", "weights", "engine", "verify"])
 def test_each_stage_can_be_run_alone(clone: Path, tag: str) -> None:
     output = inside(clone, *PLAY, "--tags", tag)
     assert re.search(r"lab-1 .* changed=0 .* failed=0", output), output[-3000:]
