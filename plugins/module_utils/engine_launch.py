@@ -55,7 +55,7 @@ def confinement(instance: Planned) -> dict[str, Any]:
         "addresses": ["localhost", *service["addresses"]],
         "address_families": service["address_families"],
         "start_seconds": start["seconds"] + start["stall_seconds"] + START_MARGIN_SECONDS,
-        "watchdog_seconds": service["watch"]["watchdog_seconds"],
+        "watchdog_seconds": group.get("watchdog_seconds", service["watch"]["watchdog_seconds"]),
         "oom_score_adjust": service["oom_score_adjust"],
         "stop_seconds": service["drain_seconds"] + STOP_MARGIN_SECONDS,
         # Twice as many as the launcher allows: this bound is for a launcher that cannot count. A group waits for its

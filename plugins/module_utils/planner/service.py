@@ -81,8 +81,8 @@ def group(case: Case, host: HostFacts, links: Mapping[str, Link]) -> dict[str, A
         "torchrun": _torchrun(case, policy, rank, head, members[rank]["address"], meet),
         **{
             key: policy[key]
-            for key in ("lost_seconds", "blame_seconds", "wait_seconds", "skew_seconds", "start_burst",
-                        "start_interval")
+            for key in ("lost_seconds", "watchdog_seconds", "blame_seconds", "wait_seconds", "skew_seconds",
+                        "start_burst", "start_interval")
         },
     }  # fmt: skip
 

@@ -52,7 +52,7 @@ class Member:
     def __init__(self, folder: Path, rank: int, launch: dict[str, Any]) -> None:
         self.host, self.folder, self.launch = HOSTS[rank], folder, launch
         self.process: subprocess.Popen[bytes] | None = None
-        self.status, self.ready, self.starts, self.session = "", False, 0, 0
+        self.status, self.ready, self.starts, self.session, self.fed = "", False, 0, 0, 0
         self.said: list[str] = []
         folder.mkdir()
         self.ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -96,6 +96,7 @@ class Member:
                     self.status = value
                     self.said.append(value)
                 self.ready = self.ready or key == "READY"
+                self.fed += key == "WATCHDOG"
         if self.process and self.process.poll() is not None:
             self.ready = False
             self.clear()
@@ -243,6 +244,30 @@ def test_a_launcher_that_ends_without_a_word_is_missed(cluster: Cluster) -> None
     os.kill(cluster["g2"].find("launcher /"), signal.SIGTERM)
     cluster.until(cluster.serving(2))
     assert any("generation 1 ended: g2: its launcher" in said for said in cluster["g1"].said)
+
+
+@pytest.mark.parametrize("host", ["g1", "g2"])
+def test_a_launcher_that_hangs_is_told_of_by_its_agent(cluster: Cluster, host: str) -> None:
+    cluster[host].launch["watch"]["watchdog_seconds"] = 6
+    cluster[host].write()
+    cluster.start()
+    cluster.until(cluster.serving(1))
+    os.kill(cluster[host].find("launcher /"), signal.SIGSTOP)
+    cluster.until(cluster.serving(2), 30)
+    said = f"generation 1 ended: {host}: its launcher has said nothing for"
+    assert any(said in words for words in cluster["g3"].said)
+
+
+def test_the_agent_feeds_systemd_itself_and_only_while_it_lives(cluster: Cluster) -> None:
+    cluster.start()
+    cluster.until(cluster.serving(1))
+    fed = cluster["g2"].fed
+    cluster.until(lambda: cluster["g2"].fed >= fed + 3, 5)
+    os.kill(cluster["g2"].find("agent.py"), signal.SIGSTOP)
+    cluster.until(lambda: True)
+    fed, begun = cluster["g2"].fed, time.monotonic()
+    cluster.until(lambda: time.monotonic() - begun > 2.5)
+    assert cluster["g2"].fed == fed
 
 
 def test_a_frozen_agent_is_lost_after_its_time(cluster: Cluster) -> None:

@@ -119,6 +119,9 @@ def test_a_wedge_is_found_within_a_minute() -> None:
     assert watch["probe_seconds"] + 2 * watch["probe_limit_seconds"] > watch["silence_seconds"]
     assert watch["stopped_seconds"] < 60
     assert watch["watchdog_seconds"] <= 60
+    # Within a group systemd ends a frozen agent hardly later than the others give it up, and never before.
+    group = POLICY["group"]
+    assert group["lost_seconds"] < group["watchdog_seconds"] <= group["lost_seconds"] + 3
 
 
 @pytest.mark.parametrize(

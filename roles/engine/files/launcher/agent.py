@@ -107,6 +107,8 @@ class Agent:
         self.generation = 0
         self.stopping = False
         self.launcher = 0
+        self.launcher_spoke = 0.0
+        self.fed = float("-inf")
         self.ready = False
         self.said_ready = False
         self.own = "starting"
@@ -153,6 +155,7 @@ class Agent:
                 lines = self.ear.recv(65536).decode("utf-8", "replace").split("\n")
             except (BlockingIOError, InterruptedError):
                 return
+            self.launcher_spoke = time.monotonic()
             for line in lines if self.go.is_set() else ():
                 key, _unused, value = line.partition("=")
                 if key == "STATUS":
@@ -163,8 +166,6 @@ class Agent:
                     self.launcher = int(value)
                 elif key == "X_DOWN" and not self.down:
                     self.down = value
-                elif key == "WATCHDOG" and self.said_ready:
-                    self.systemd.say("WATCHDOG=1")
                 elif key == "EXTEND_TIMEOUT_USEC":
                     self.systemd.say(line)
 
@@ -184,6 +185,12 @@ class Agent:
         if now - self.extended >= EXTEND_SECONDS:
             self.extended = now
             self.systemd.extend(EXTEND_SECONDS * 3)
+
+    def feed(self, now: float) -> None:
+        """For the agent alone: the others wait no longer for it than systemd does. The launcher is missed by the agent."""
+        if self.said_ready and now - self.fed >= BEAT_SECONDS:
+            self.fed = now
+            self.systemd.say("WATCHDOG=1")
 
     def now_ready(self) -> None:
         if not self.said_ready:
@@ -219,7 +226,9 @@ class Agent:
                         self._asked(self.wake.recv(64))
                     else:
                         self.hear(key)
-                self.tick(time.monotonic())
+                now = time.monotonic()
+                self.feed(now)
+                self.tick(now)
         except Exception as error:  # nobody else would ever say why
             self.end(f"the agent failed: {type(error).__name__}: {error}", FAILED)
 
@@ -238,11 +247,15 @@ class Agent:
         return self.left or found is None or found[0] in "ZX"
 
     def miss_launcher(self, now: float) -> None:
-        """One that ended without a word, which torchrun takes for success and waits for the others."""
+        """One that ended without a word, which torchrun takes for success and waits for the others; or that hangs."""
         if not self.go.is_set() or not self.launcher or self.down or not self.launcher_is_gone():
             self.gone_at = now
         elif now - self.gone_at > GONE_SECONDS:
             self.down = "its launcher is gone"
+        quiet = now - self.launcher_spoke
+        limit = self.launch["watch"]["watchdog_seconds"] if self.ready else self.launch["start"]["stall_seconds"]
+        if self.launcher and not self.down and quiet > limit:
+            self.down = f"its launcher has said nothing for {quiet:.0f} s"
 
     def end(self, words: str, status: int) -> None:
         self.say(words)
@@ -478,9 +491,6 @@ class First(Agent):
 
     def beat(self, now: float) -> None:
         self.beaten = now
-        if self.head.leaving and self.said_ready:
-            # The launcher lets requests finish and says nothing meanwhile; this unit is not the one that stops.
-            self.systemd.say("WATCHDOG=1")
         said = self.head.beat(now, self._words(), bool(self.served))
         for peer in [item for item in self.peers.values() if item.host]:
             if not peer.send(said):
