@@ -27,6 +27,17 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_verifier i
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import Progress, told
 
 
+def base_beside(source: Path) -> Path | None:
+    """The bundle that a delta was built for, where it lies beside it: a disk often carries both."""
+    wanted = read_delta(source).get("base")
+    for manifest in sorted(source.parent.glob(f"*/{bundle_manifest.MANIFEST}")) if wanted else ():
+        if (manifest.parent / bundle_manifest.DELTA).exists():
+            continue
+        if read_manifest(manifest.parent).manifest.get("id") == wanted:
+            return manifest.parent
+    return None
+
+
 class BundleImport:
     def __init__(
         self,
@@ -51,6 +62,7 @@ class BundleImport:
         mine = self._content_of(found.manifest, self.source)
         own = set(read_delta(self.source).get("carries", found.manifest["files"]))
         shared: dict[str, Path] = {}
+        self.base = self.base or base_beside(self.source)
         if self.base:
             # Content is taken by its hash, so it matters little who signed the old bundle, and until when.
             base = read_manifest(self.base)
@@ -71,7 +83,8 @@ class BundleImport:
         if not all(path in self.origin for path in found.manifest["files"]):
             wanted = read_delta(self.source).get("base", "")
             found.problems.append(
-                f"{bundle_manifest.DELTA}: was built for the bundle with id {wanted}: name its folder as bundle_base"
+                f"{bundle_manifest.DELTA}: was built for the bundle with id {wanted}, which does not lie beside it: "
+                "name its folder as bundle_base"
                 if wanted
                 else "the bundle is not whole"
             )

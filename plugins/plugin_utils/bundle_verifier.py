@@ -129,7 +129,7 @@ def verify(
     if (folder / bundle_manifest.DELTA).exists() and not importing:
         found.problems.append(
             f"{bundle_manifest.DELTA}: this is a delta, which holds only what another bundle lacks: complete it with "
-            "playbooks/bundle_import.yml and the bundle_base that it was built for"
+            "playbooks/bundle_import.yml and the bundle_base that it was built for (site.yml does it by itself)"
         )
         carried = set(read_delta(folder).get("carries", []))
         files = {path: entry for path, entry in files.items() if path in carried}

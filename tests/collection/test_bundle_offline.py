@@ -197,6 +197,27 @@ def test_a_stage_verifies_what_it_is_about_to_read(
     assert "changed=0" in done.stdout
 
 
+@pytest.mark.parametrize("words", [(), ("--check",)])
+def test_a_stage_completes_a_delta_that_lies_beside_its_base(
+    stage: tuple[Path, Path], disk: Path, copy: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    play, hosts = stage[0], stage[0].with_name("hosts.yml")
+    delta = Path(shutil.copytree(disk / "delta", tmp_path / "carried/new"))
+    said = ("-e", f"bundle_dir={delta}", "-e", f"bundle_allowed_signers={disk / 'allowed'}", *words)
+    run = (*OFFLINE, BIN / "ansible-playbook", play, "-i", hosts, *said)
+    alone = command(*run, cwd=copy)
+    assert alone.returncode != 0 and "name its folder as bundle_base" in alone.stdout
+    assert (delta / "delta.json").exists()
+
+    shutil.copytree(disk / "bundle", tmp_path / "carried/old")
+    done = command(*run, cwd=copy)
+    # What the hosts want is in neither of them.
+    assert done.returncode != 0 and "m/r" in done.stdout and "delta" not in done.stdout.split("REFUSED")[-1]
+    assert not (delta / "delta.json").exists()
+    verify = ("ansible-playbook", "playbooks/bundle_verify.yml", "-e", f"bundle_dir={delta}")
+    assert command(*OFFLINE, BIN / verify[0], *verify[1:], cwd=copy).returncode == 0
+
+
 SIGN = """
 import sys
 from pathlib import Path

@@ -15,8 +15,8 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from threading import Thread
 from typing import Any
 
 from .. import conda_tree, toolchain_tree
@@ -65,9 +65,12 @@ class Maker:
         self.handle = -1
         self.wheels = [entry for entry in asked.files if wheel_names.is_wheel(str(entry["path"]))]
         self.needed = 0
+        self.pins: dict[str, set[str]] = {}
+        self.new: list[dict[str, Any]] = []
         uv = self._one("/uv-", "wheel of uv")
         self.uv_wheel = self.store.path(uv)
-        self.lock_path = self.store.path(self._one(f"locks/{asked.lock}", f"lock {asked.lock}"))
+        self.lock = self._one(f"locks/{asked.lock}", f"lock {asked.lock}")
+        self.lock_path = self.store.path(self.lock)
         self.unpacked = Unpacked(self.store.unpacked, str(uv["sha256"])[:16])
 
     def _one(self, part: str, what: str) -> dict[str, Any]:
@@ -87,6 +90,7 @@ class Maker:
                 for step in (
                     self.inspect,
                     self.mend,
+                    self.compare,
                     self.room,
                     self.kit,
                     self.install,
@@ -114,8 +118,11 @@ class Maker:
         if foreign:
             problems.append(f"built for another machine than {platform.machine()}: {_few(foreign)}")
         if os.path.exists(self.lock_path):
+            if bad := self.store.rotten([self.lock]):
+                raise self._rotten(bad)
             with open(self.lock_path, encoding="utf-8") as stream:
-                unmet = wheel_names.unmet(stream.read(), self.wheels)
+                self.pins = wheel_names.pins(stream.read())
+            unmet = wheel_names.unmet(self.pins, self.wheels)
             if unmet:
                 problems.append(f"the lock asks for what no wheel here is: {_few(unmet)}")
         if problems:
@@ -132,21 +139,25 @@ class Maker:
                 f"verified wheels: {_few(changed)}"
             )
 
+    def compare(self) -> None:
+        """All hashes were compared when the files came, so uv need not read the wheels for that a second time."""
+        there = self.unpacked.distributions()
+        old = [entry for entry in self.wheels if wheel_names.distribution(_base(entry)) in there]
+        self.new = [entry for entry in self.wheels if entry not in old]
+        bad = self.store.rotten(entry for entry in self.asked.files if entry not in old)
+        if bad:
+            raise self._rotten(bad)
+
     def room(self) -> None:
         """Both places, before anything is unpacked."""
-        there = self.unpacked.distributions()
-        names = {
-            self.store.path(entry): wheel_names.distribution(os.path.basename(entry["path"]))
-            for entry in self.wheels
-        }
         try:
-            new = sum(wheel_names.unpacked_bytes(path) for path, name in names.items() if name not in there)
+            new = sum(wheel_names.unpacked_bytes(self.store.path(entry)) for entry in self.new)
         except zipfile.BadZipFile:
             raise self._damaged("a wheel has no table of contents") from None
         self.needed = int(new * SPARE)
         os.makedirs(os.path.dirname(self.asked.dest), mode=0o755, exist_ok=True)
         if os.stat(self.store.folder).st_dev != os.stat(os.path.dirname(self.asked.dest)).st_dev:
-            whole = sum(wheel_names.unpacked_bytes(path) for path in names)
+            whole = sum(wheel_names.unpacked_bytes(self.store.path(entry)) for entry in self.wheels)
             refuse_full(
                 os.path.dirname(self.asked.dest), int(whole * SPARE), f"the environment {self.asked.dest}"
             )
@@ -187,18 +198,20 @@ class Maker:
             self._uv(
                 [uv, "venv", "--quiet", "--relocatable", "--python", self.asked.python, self.env], environment
             )
-        # A folder for each wheel: the place is the content's hash, so what is unpacked is found again.
+        # A folder for each wheel: the place is the content's hash, so what is unpacked is found again, and uv is shown
+        # no wheel but those whose hash the lock allows.
+        allowed = {digest for digests in self.pins.values() for digest in digests}
         found = [
             word
             for entry in self.wheels
+            if entry["sha256"] in allowed
             for word in ("--find-links", os.path.dirname(self.store.path(entry)))
         ]
         sync = [uv, "pip", "sync", "--quiet", "--python", os.path.join(self.env, "bin", "python")]
-        rules = ["--no-index", "--require-hashes", "--no-build", "--link-mode", self._link_mode()]
+        rules = ["--no-index", "--no-verify-hashes", "--no-build", "--link-mode", self._link_mode()]
         # The Python of a conda package says of itself that it is a system's own.
         rules += ["--break-system-packages"] if self.asked.conda else []
         self._uv([*sync, *rules, *found, self.lock_path], environment)
-        self.unpacked.seal()
 
     def _conda(self, conda: dict[str, str]) -> None:
         places = {str(entry["path"]): self.store.path(entry) for entry in self.asked.files}
@@ -257,6 +270,9 @@ class Maker:
         bad = self.store.damaged(self.asked.files)
         if not bad:
             return RefusedError(f"{self.asked.dest} was not made: {said}")
+        return self._rotten(bad)
+
+    def _rotten(self, bad: list[dict[str, Any]]) -> RefusedError:
         names = _few(str(entry["path"]) for entry in bad)
         return RefusedError(
             f"{self.asked.dest} was not made: changed in {self.store.content} since it was verified, and taken away: "
@@ -284,8 +300,16 @@ class Maker:
 
     def check(self) -> None:
         """The disk is busy with what was written while the processor is busy with imports."""
-        writing = Thread(target=_flush, args=(self.work,))
-        writing.start()
+        with ThreadPoolExecutor(1) as beside:
+            settled = beside.submit(self._settle)
+            self._ask()
+            settled.result()
+
+    def _settle(self) -> None:
+        self.unpacked.seal()
+        _flush(self.work)
+
+    def _ask(self) -> None:
         asked = self.asked
         scratch = os.path.join(self.work, "scratch")
         os.makedirs(scratch)
@@ -293,7 +317,6 @@ class Maker:
         python = os.path.join(self.env, "bin", "python")
         environment = {"HOME": scratch, "TMPDIR": scratch, **asked.import_environment}
         status, out, err = self.run_command([python, "-c", check.PROGRAM, question], environment, ())
-        writing.join()
         if status != 0:
             raise RefusedError(
                 f"{asked.dest} was not made: its Python ended with {status}: {(err or out).strip()[-2000:]}"
@@ -309,9 +332,7 @@ class Maker:
             "made": time.time(),
             "python": asked.python,
             "content": sorted({str(entry["sha256"]) for entry in asked.files}),
-            "distributions": sorted(
-                wheel_names.distribution(os.path.basename(str(entry["path"]))) for entry in self.wheels
-            ),
+            "distributions": sorted(wheel_names.distribution(_base(entry)) for entry in self.wheels),
         }
         # uv leaves a lock that anybody may write; an environment that is never changed needs none.
         if os.path.exists(os.path.join(self.env, ".lock")):
@@ -323,6 +344,10 @@ class Maker:
             stream.flush()
             os.fsync(stream.fileno())
         os.rename(self.env, asked.dest)
+
+
+def _base(entry: dict[str, Any]) -> str:
+    return os.path.basename(str(entry["path"]))
 
 
 def _flush(folder: str) -> None:

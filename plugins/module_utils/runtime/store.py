@@ -4,6 +4,7 @@
 """Content by its hash, on a host: what arrived once serves every environment that needs it.
 
     content/<sha256>/<name>   verified, read-only
+    verified/<sha256>         what the file system said of that file when its hash had been compared
     incoming/<sha256>         what is on its way; any carrier may write here, nothing here is trusted
     unpacked/                 wheels as files, for hard links (see unpacked.py)
 
@@ -12,6 +13,7 @@ The folder is root's alone. A file moves from incoming to content by one rename,
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -65,12 +67,13 @@ class Store:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.content = os.path.join(folder, "content")
+        self.verified = os.path.join(folder, "verified")
         self.incoming = os.path.join(folder, "incoming")
         self.unpacked = os.path.join(folder, "unpacked")
         self.lock = os.path.join(folder, "lock")
 
     def open(self) -> None:
-        for folder in (self.folder, self.content, self.incoming, self.unpacked):
+        for folder in (self.folder, self.content, self.verified, self.incoming, self.unpacked):
             os.makedirs(folder, mode=0o700, exist_ok=True)
             os.chmod(folder, 0o700)
 
@@ -152,20 +155,43 @@ class Store:
         os.chmod(part, 0o444)
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         os.rename(part, path)
+        self._note(entry)
         return ""
+
+    def _look_of(self, entry: File) -> str:
+        """Another one after any write, also one that puts the time back: nobody sets the time of change."""
+        state = os.stat(self.path(entry))
+        return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {state.st_ino}"
+
+    def _note(self, entry: File) -> None:
+        with open(os.path.join(self.verified, str(entry["sha256"])), "w", encoding="ascii") as stream:
+            stream.write(self._look_of(entry))
+
+    def untouched(self, entry: File) -> bool:
+        """Whether nobody wrote to it since its hash was compared."""
+        try:
+            with open(os.path.join(self.verified, str(entry["sha256"])), encoding="ascii") as stream:
+                return self.holds(entry) and stream.read() == self._look_of(entry)
+        except (OSError, ValueError):
+            return False
+
+    def rotten(self, files: Iterable[File]) -> list[File]:
+        """What is damaged, and dropped; only what somebody may have touched is read."""
+        return self.damaged(entry for entry in files if not self.untouched(entry))
 
     def damaged(self, files: Iterable[File]) -> list[File]:
         """Reads all of it again; what is no longer what it was is dropped, so that the next run brings it."""
 
         def look(entry: File) -> bool:
-            path = self.path(entry)
-            return self.holds(entry) and sha256_of(path) == entry["sha256"]
+            if not self.holds(entry) or sha256_of(self.path(entry)) != entry["sha256"]:
+                return False
+            self._note(entry)
+            return True
 
         listed = list(files)
         with ThreadPoolExecutor(READERS) as pool:
             bad = [entry for entry, good in zip(listed, pool.map(look, listed)) if not good]
-        for entry in bad:
-            shutil.rmtree(os.path.dirname(self.path(entry)), ignore_errors=True)
+        self.drop(str(entry["sha256"]) for entry in bad)
         return bad
 
     def strangers(self, needed: set[str]) -> list[str]:
@@ -174,7 +200,9 @@ class Store:
 
     def drop(self, digests: Iterable[str]) -> None:
         for digest in digests:
-            shutil.rmtree(os.path.join(self.content, digest))
+            shutil.rmtree(os.path.join(self.content, digest), ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.verified, digest))
 
 
 def _names(folder: str) -> list[str]:

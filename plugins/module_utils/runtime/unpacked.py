@@ -3,10 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Wheels that are unpacked already, as uv keeps them, and whether they are still what was unpacked.
 
-uv compares a wheel with the lock when it unpacks it, and never looks at the result again. So what lies here
-is sealed when it was made, under root's eyes only: path, size, time and inode of every file. Before it is
-used again the seal is compared; what has no seal or another one is thrown away, and made again from the
-wheel, whose hash uv then compares.
+uv never looks at an unpacked wheel again. So what lies here is sealed when it was made, under root's eyes only:
+path, size, time and inode of every file. Before it is used again the seal is compared; what has no seal or
+another one is thrown away, and made again from the wheel, whose hash is known (see store.py).
 """
 
 from __future__ import annotations

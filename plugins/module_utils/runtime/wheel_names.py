@@ -44,10 +44,10 @@ def pins(lock: str) -> dict[str, set[str]]:
     return found
 
 
-def unmet(lock: str, files: Iterable[dict[str, Any]]) -> list[str]:
+def unmet(pinned: dict[str, set[str]], files: Iterable[dict[str, Any]]) -> list[str]:
     """Requirements for which no file with a hash of the lock is at hand."""
     here = {str(entry["sha256"]) for entry in files}
-    return [name for name, hashes in pins(lock).items() if not hashes & here]
+    return [name for name, hashes in pinned.items() if not hashes & here]
 
 
 def unpacked_bytes(path: str) -> int:

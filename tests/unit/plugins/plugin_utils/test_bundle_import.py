@@ -18,7 +18,7 @@ import pytest
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_content, package_index
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import ContentError
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_folder import BundleFolder
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_import import BundleImport
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_import import BundleImport, base_beside
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_verifier import read_manifest, verify
 from ansible_collections.baremetal.sglang.tests.unit.plugins.plugin_utils.bundle_world import (
     VARIANTS,
@@ -72,6 +72,17 @@ def test_the_end_is_the_same_as_a_full_build(releases: Path, room: Path, dest: s
     assert imported(room / "delta", room / dest, room / "old") is False
 
 
+def test_the_bundle_that_lies_beside_a_delta_is_found_by_its_id(releases: Path, room: Path) -> None:
+    copied(releases / "full", room / "another")
+    (room / "broken").mkdir()
+    (room / "broken/manifest.json").write_text("{")
+    copied(releases / "delta", room / "a-delta-too")
+    assert base_beside(room / "delta") == room / "old"
+    assert imported(room / "delta", room / "delta", None) is True
+    assert contents(room / "delta") == contents(releases / "full")
+    assert base_beside(room / "delta") is None  # it is no delta any more
+
+
 def test_content_is_shared_and_lasts_as_long_as_somebody_has_it(room: Path) -> None:
     imported(room / "delta", room / "new", room / "old")
     assert (room / "new" / TORCH).stat().st_ino == (room / "old" / TORCH).stat().st_ino
@@ -118,6 +129,9 @@ def test_refused_before_anything_is_written(releases: Path, room: Path, what: st
         dest = room / "old"
     elif what == "delta is none":
         source = room / "nowhere"
+    elif what == "no base":
+        (room / "elsewhere").mkdir()
+        base.rename(room / "elsewhere/old")
     before = contents(room)
     found = BundleImport(source, dest, None if what == "no base" else base, print).refusals()
     assert any(said in problem for problem in found.problems), found.problems

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import lock
 from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import maker as making
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import store as storing
 from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store import RefusedError
 from ansible_collections.baremetal.sglang.tests.unit.fixtures import killed_host
 from ansible_collections.baremetal.sglang.tests.unit.fixtures import stand_in_wheels as stand_in
@@ -122,23 +123,60 @@ def test_a_tampered_wheel_never_reaches_the_store(host: Host, tmp_path: Path) ->
     assert [entry["path"] for entry in host.store.lacking(files)] == [files[2]["path"]]
 
 
-def test_a_wheel_that_rots_in_the_store_is_named_and_brought_again(
-    ready: tuple[Host, Files], bundled: tuple[Path, Files]
+@pytest.mark.parametrize("name", ["wheels/bulk0", "wheels/uv-", "locks/"])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_what_rots_in_the_store_is_named_and_brought_again(
+    ready: tuple[Host, Files], bundled: tuple[Path, Files], name: str, hidden: bool
 ) -> None:
+    """`hidden`: with the time put back, and no note of what it looked like."""
     host, files = ready
-    entry = next(entry for entry in files if "bulk0" in entry["path"])
+    entry = next(entry for entry in files if name in entry["path"])
     path = Path(host.store.path(entry))
+    before = path.stat()
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[-len(data) // 4] ^= 1
     path.chmod(0o644)
     path.write_bytes(data)
-    with pytest.raises(
-        RefusedError, match=r"changed in .* since it was verified, and taken away: wheels/bulk0"
-    ):
+    if hidden:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        (host.folder / "store/verified" / entry["sha256"]).unlink()
+    with pytest.raises(RefusedError, match=f"changed in .* since it was verified, and taken away: {name}"):
         host.make(files)
     assert host.left_over() == []
     assert host.bring(*bundled) == []
     host.make(files)
+
+
+def test_only_what_was_touched_is_read_again(
+    ready: tuple[Host, Files], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, files = ready
+    touched = next(entry for entry in files if "bulk1" in entry["path"])
+    os.utime(host.store.path(touched))
+    read: list[str] = []
+    hashed = storing.sha256_of
+    monkeypatch.setattr(storing, "sha256_of", lambda path: read.append(path) or hashed(path))
+    host.make(files)
+    assert read == [host.store.path(touched)]
+    read.clear()
+    assert host.store.rotten(files) == [] == read
+
+
+def test_uv_is_shown_no_wheel_that_the_lock_does_not_allow(ready: tuple[Host, Files]) -> None:
+    """Of one name and version, too: uv itself compares no hash here."""
+    host, files = ready
+    shown: list[str] = []
+
+    def told(command: list[str], *rest: Any) -> Any:
+        shown.extend(command)
+        return run(command, *rest)
+
+    host.make(files, with_run=told)
+    folders = {Path(word).name for word in shown if "/content/" in word and Path(word).is_dir()}
+    locked = {
+        entry["sha256"] for entry in files if "wheels/" in entry["path"] and "/uv-" not in entry["path"]
+    }
+    assert folders == locked
 
 
 @pytest.mark.parametrize("how", ["written", "replaced", "added", "removed"])
