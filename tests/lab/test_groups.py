@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 STAND_IN = Path(__file__).parent / "stand_in_engine"
 TORCH = REPOSITORY / "tests/unit/roles/group_world/torch"
 HOSTS = {"g1": "10.95.0.11", "g2": "10.95.0.12"}
+SPARE = {"g3": "10.95.0.13"}
 REJECTED = 1
 
 
@@ -34,11 +35,13 @@ class Room:
     def __init__(self, inventory: Path, lab: Any, folder: Path) -> None:
         self.inventory, self.lab, self.folder = inventory, lab, folder
 
-    def run(self, play: str, *words: str, tokens: int = 4096) -> tuple[int, str]:
+    def run(
+        self, play: str, *words: str, tokens: int = 4096, hosts: Sequence[str] = tuple(HOSTS)
+    ) -> tuple[int, str]:
         serve = {
             "it": {
                 "model": "glm-4.7-tiny",
-                "hosts": list(HOSTS),
+                "hosts": list(hosts),
                 "device": "cpu",
                 "options": {"max-total-tokens": tokens},
             }
@@ -62,8 +65,8 @@ class Room:
         )
         return done.returncode, done.stdout.replace("\\n", "\n")
 
-    def works(self, play: str, *words: str, tokens: int = 4096) -> str:
-        status, said = self.run(play, *words, tokens=tokens)
+    def works(self, play: str, *words: str, tokens: int = 4096, hosts: Sequence[str] = tuple(HOSTS)) -> str:
+        status, said = self.run(play, *words, tokens=tokens, hosts=hosts)
         assert status == 0, said[-6000:]
         return said
 
@@ -145,7 +148,7 @@ def room(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roo
     fetched(folder / "weights", folder / "source", 7)
     hosts = {
         name: {"ansible_host": address, "lab": {"kind": "nspawn", "image": "debian-12"}}
-        for name, address in HOSTS.items()
+        for name, address in {**HOSTS, **SPARE}.items()
     }
     inventory = write_inventory(folder, lab_name("groups"), hosts)
     lab = Lab.from_inventory(inventory)
@@ -153,8 +156,8 @@ def room(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roo
         lab.up()
         room = Room(inventory, lab, folder)
         room.works("site", "--tags", "plan", "-e", f"plan_dir={folder}/plans")
-        for host in HOSTS:
-            plan = json.loads((folder / f"plans/{host}.json").read_text())
+        plan = json.loads((folder / "plans/g1.json").read_text())
+        for host in hosts:
             room.make_environment(host, plan["instances"]["it"]["environment"]["path"])
         yield room
     finally:
@@ -170,7 +173,7 @@ def test_both_hosts_serve_as_one_and_a_second_run_changes_nothing(room: Room) ->
         room.until(host, "generation 1, 2 of 2 members: ", state="active")
     assert "g1: serving it on 127.0.0.1:30000" in room.status("g2")[1]
     assert room.answer() == 200
-    assert changed(room.works("site")) == [0, 0]
+    assert changed(room.works("site")) == [0] * 3
 
 
 def test_what_gives_no_token_is_taken_back_on_all_hosts(room: Room) -> None:
@@ -253,3 +256,21 @@ def test_a_stop_leaves_nothing_behind(room: Room) -> None:
     for host in HOSTS:
         assert room.left_over(host) == ""
         assert room.status(host)[0] == "inactive"
+
+
+def test_a_host_is_replaced_and_the_old_one_is_turned_away_until_it_is_removed(room: Room) -> None:
+    members = ("g1", "g3")
+    room.works("site", hosts=members)
+    for host in members:
+        room.until(host, "2 of 2 members: ", state="active")
+    assert "g1: serving it on 127.0.0.1:30000" in room.status("g3")[1]
+    assert room.answer() == 200
+    assert changed(room.works("site", hosts=members)) == [0] * 3
+    # Its unit is still there, as after a boot.
+    room.ssh("g2", "systemctl start --no-block sglang-it")
+    room.until("g2", r"not started: g1 says: g2 is no member of this group \(g1, g3\)")
+    assert room.answer() == 200
+    room.works("remove", "--limit", "g2", hosts=members)
+    assert room.ssh("g2", "systemctl cat sglang-it", check=False) == ""
+    assert room.left_over("g2") == ""
+    assert room.answer() == 200

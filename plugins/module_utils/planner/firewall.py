@@ -9,6 +9,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..firewall import address_of
 from ..host_facts import HostFacts
 from ..refusal import Advice, Refusal
 from .case import Inputs
@@ -21,12 +22,14 @@ FAMILIES = ("AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK")
 
 def network(addresses: Iterable[str]) -> dict[str, list[str]]:
     """Whom the unit of an instance may talk to, and through which kinds of socket."""
-    others = sorted({str(ipaddress.ip_network(item)) for item in addresses if not _loopback(item)})
+    others = sorted({_network_of(item) for item in addresses if not address_of(item).is_loopback})
     return {"allow": [*LOOPBACK, *others], "families": list(FAMILIES)}
 
 
-def _loopback(address: str) -> bool:
-    return ipaddress.ip_address(address).is_loopback
+def _network_of(address: str) -> str:
+    """Of one host alone."""
+    found = address_of(address)
+    return f"{found}/{found.max_prefixlen}"
 
 
 def firewall(inputs: Inputs, host: str, instances: Mapping[str, InstancePlan]) -> dict[str, Any]:

@@ -216,6 +216,12 @@ def _used(
 def _size_problems(
     instance: Instance, model: Model, device: str, parallel: Parallel, total: int
 ) -> list[Refusal]:
+    short = parallel.ranks > total and device == "cuda"
+    uneven = parallel.nodes > 1 and parallel.ranks % parallel.nodes > 0
+    problems = parallel_problems(model.shape, parallel.tensor, parallel.pipeline, model.quantization)
+    if not (short or uneven or problems):
+        # What would work instead is looked for only where something does not: that takes long with many hosts.
+        return []
     refusals: list[Refusal] = []
     things = "GPUs" if device == "cuda" else "hosts (one rank each)"
     where = instance.where(
@@ -239,7 +245,7 @@ def _size_problems(
             if division(model.shape, each * count, count, model.quantization)
         ]
         fix = f"name {max(able, default=1)} of the hosts"
-    if parallel.ranks > total and device == "cuda":
+    if short:
         refusals.append(
             Refusal(
                 "too-few-gpus",
@@ -250,7 +256,7 @@ def _size_problems(
                 f"{fix}, or add hosts",
             )
         )
-    elif parallel.nodes > 1 and parallel.ranks % parallel.nodes:
+    elif uneven:
         refusals.append(
             Refusal(
                 "ranks-uneven",
@@ -260,7 +266,6 @@ def _size_problems(
                 f"{fix}, or name another number of hosts",
             )
         )
-    problems = parallel_problems(model.shape, parallel.tensor, parallel.pipeline, model.quantization)
     if problems:
         refusals.append(
             Refusal(
