@@ -121,8 +121,9 @@ def measure(folder: Path, lock: Path, minor: str, given: argparse.Namespace) -> 
         shared = Store(str(unpacked))
         shared.open()
         if shared.folder != store.folder:
-            os.rmdir(shared.content)
-            os.symlink(store.content, shared.content)
+            for own, common in ((shared.content, store.content), (shared.verified, store.verified)):
+                os.rmdir(own)
+                os.symlink(common, own)
         asked = Asked(str(folder / "envs" / name), shared.folder, listed, lock.name, given.python)
         maker = Maker(asked, run, print)
         maker.make()

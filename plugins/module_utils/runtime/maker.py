@@ -66,7 +66,6 @@ class Maker:
         self.wheels = [entry for entry in asked.files if wheel_names.is_wheel(str(entry["path"]))]
         self.needed = 0
         self.pins: dict[str, set[str]] = {}
-        self.new: list[dict[str, Any]] = []
         uv = self._one("/uv-", "wheel of uv")
         self.uv_wheel = self.store.path(uv)
         self.lock = self._one(f"locks/{asked.lock}", f"lock {asked.lock}")
@@ -141,23 +140,21 @@ class Maker:
 
     def compare(self) -> None:
         """All hashes were compared when the files came, so uv need not read the wheels for that a second time."""
-        there = self.unpacked.distributions()
-        old = [entry for entry in self.wheels if wheel_names.distribution(_base(entry)) in there]
-        self.new = [entry for entry in self.wheels if entry not in old]
-        bad = self.store.rotten(entry for entry in self.asked.files if entry not in old)
-        if bad:
+        if bad := self.store.rotten(self.asked.files):
             raise self._rotten(bad)
 
     def room(self) -> None:
         """Both places, before anything is unpacked."""
+        there = self.unpacked.distributions()
+        names = {self.store.path(entry): wheel_names.distribution(_base(entry)) for entry in self.wheels}
         try:
-            new = sum(wheel_names.unpacked_bytes(self.store.path(entry)) for entry in self.new)
+            new = sum(wheel_names.unpacked_bytes(path) for path, name in names.items() if name not in there)
         except zipfile.BadZipFile:
             raise self._damaged("a wheel has no table of contents") from None
         self.needed = int(new * SPARE)
         os.makedirs(os.path.dirname(self.asked.dest), mode=0o755, exist_ok=True)
         if os.stat(self.store.folder).st_dev != os.stat(os.path.dirname(self.asked.dest)).st_dev:
-            whole = sum(wheel_names.unpacked_bytes(self.store.path(entry)) for entry in self.wheels)
+            whole = sum(wheel_names.unpacked_bytes(path) for path in names)
             refuse_full(
                 os.path.dirname(self.asked.dest), int(whole * SPARE), f"the environment {self.asked.dest}"
             )
