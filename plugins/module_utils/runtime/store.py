@@ -164,8 +164,10 @@ class Store:
         return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {state.st_ino}"
 
     def _note(self, entry: File) -> None:
-        with open(os.path.join(self.verified, str(entry["sha256"])), "w", encoding="ascii") as stream:
-            stream.write(self._look_of(entry))
+        """Without it, on a full disk say, the file is read once more, and that is all."""
+        with contextlib.suppress(OSError):
+            with open(os.path.join(self.verified, str(entry["sha256"])), "w", encoding="ascii") as stream:
+                stream.write(self._look_of(entry))
 
     def untouched(self, entry: File) -> bool:
         """Whether nobody wrote to it since its hash was compared."""
