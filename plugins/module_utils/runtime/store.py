@@ -165,9 +165,9 @@ class Store:
 
     def _note(self, entry: File) -> None:
         """Without it, on a full disk say, the file is read once more, and that is all."""
-        with contextlib.suppress(OSError):
-            with open(os.path.join(self.verified, str(entry["sha256"])), "w", encoding="ascii") as stream:
-                stream.write(self._look_of(entry))
+        path = os.path.join(self.verified, str(entry["sha256"]))
+        with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as stream:
+            stream.write(self._look_of(entry))
 
     def untouched(self, entry: File) -> bool:
         """Whether nobody wrote to it since its hash was compared."""
