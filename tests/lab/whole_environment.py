@@ -72,7 +72,9 @@ def leave_bytecode(folder: Path, packages: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr[-4000:]
+    if done.returncode != 0:
+        # What the imports link to may lack on this machine and be on the hosts.
+        print(f"no bytecode was left, engines start slower: {done.stderr[-500:]}", file=sys.stderr)
     shutil.rmtree(driver)
 
 
