@@ -253,7 +253,9 @@ class Agent:
         elif now - self.gone_at > GONE_SECONDS:
             self.down = "its launcher is gone"
         quiet = now - self.launcher_spoke
-        limit = self.launch["watch"]["watchdog_seconds"] if self.ready else self.launch["start"]["stall_seconds"]
+        limit = (
+            self.launch["watch"]["watchdog_seconds"] if self.ready else self.launch["start"]["stall_seconds"]
+        )
         if self.launcher and not self.down and quiet > limit:
             self.down = f"its launcher has said nothing for {quiet:.0f} s"
 
