@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -258,8 +259,13 @@ class BundleBuilder:
         for request in self.requests:
             self._take(request)
         self._take_trees()
-        self._write_papers()
-        self._place_all()
+        taken = list(self.pieces.values())
+        with ThreadPoolExecutor(1) as beside:
+            # Copying waits for disks, papers for the processor.
+            placed = beside.submit(self._place, taken)
+            self._write_papers()
+            placed.result()
+        self._place([piece for piece in self.pieces.values() if piece not in taken])
 
     def _take(self, request: LockRequest) -> None:
         pins = pins_for(request.lock.read_text(encoding="utf-8"), request.target)
@@ -337,7 +343,7 @@ class BundleBuilder:
         self.pieces[name] = Piece(name, source, kind, sha256, source.stat().st_size)
         return name
 
-    def _place_all(self) -> None:
+    def _place(self, pieces: list[Piece]) -> None:
         problems: list[str] = []
 
         def one(piece: Piece, progress: Progress) -> None:
@@ -358,7 +364,7 @@ class BundleBuilder:
                     piece.source.unlink()
                     problems[-1] += "; it was taken out of the cache: run again and it is fetched anew"
 
-        carried = [(piece.size, piece) for piece in self.pieces.values() if self.carries(piece.sha256)]
+        carried = [(piece.size, piece) for piece in pieces if self.carries(piece.sha256)]
         bundle_content.in_parallel(carried, one, self.say, "files in place")
         if problems:
             raise ContentError(told(problems))
