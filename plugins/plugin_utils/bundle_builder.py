@@ -263,6 +263,7 @@ class BundleBuilder:
         with ThreadPoolExecutor(1) as beside:
             # Copying waits for disks, papers for the processor.
             placed = beside.submit(self._place, taken)
+            self._prove()
             self._write_papers()
             placed.result()
         self._place([piece for piece in self.pieces.values() if piece not in taken])
@@ -291,17 +292,21 @@ class BundleBuilder:
         if request.kind == "controller":
             self.controllers[f"{target.python}-{target.arch}"] = entry
             return
-        hashes = {wheel: wheel.parent.name for wheel in wheels}
-        proofs = prove_wheels(hashes, self.tables, target.python, target.glibc, request.cuda)
-        for proof in proofs:
-            if proof["proven"]:
-                self.say(proof["what"])
         self.environments[request.lock.name] = {
             **entry,
-            "abi": proofs,
+            "abi": [],
             "cuda": request.cuda,
             "release": request.release,
         }
+
+    def _prove(self) -> None:
+        for entry in self.environments.values():
+            wheels = [self.pieces[name] for name in entry["wheels"]]
+            hashes = {piece.source: piece.sha256 for piece in wheels}
+            entry["abi"] = prove_wheels(hashes, self.tables, entry["python"], entry["glibc"], entry["cuda"])
+            for proof in entry["abi"]:
+                if proof["proven"]:
+                    self.say(proof["what"])
 
     def _take_trees(self) -> None:
         def one(item: tuple[Path, str, str, str], progress: Progress) -> None:
