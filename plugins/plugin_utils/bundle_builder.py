@@ -263,9 +263,12 @@ class BundleBuilder:
         with ThreadPoolExecutor(1) as beside:
             # Copying waits for disks, papers for the processor.
             placed = beside.submit(self._place, taken)
-            self._prove()
-            self._write_papers()
-            placed.result()
+            try:
+                self._prove()
+                self._write_papers()
+            finally:
+                # Has the first word: a damaged wheel is taken out of the cache while others may still read it.
+                placed.result()
         self._place([piece for piece in self.pieces.values() if piece not in taken])
 
     def _take(self, request: LockRequest) -> None:
