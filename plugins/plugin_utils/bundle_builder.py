@@ -18,15 +18,10 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import di
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_content
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import ContentError
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_folder import BundleFolder
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_pieces import BundlePieces, Piece, Tree
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.elf_wheels import SymbolTables, prove_wheels
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import DEFAULT, Indexes
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import (
-    Progress,
-    Wanted,
-    WheelCache,
-    identity_of,
-    told,
-)
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import Wanted, WheelCache, told
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_metadata import package_of
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import (
     FetchError,
@@ -50,17 +45,6 @@ class LockRequest:
     index: str = DEFAULT
     cuda: str = ""
     release: str = ""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A file that is to lie in the bundle."""
-
-    name: str
-    source: Path
-    kind: str
-    sha256: str
-    size: int
 
 
 class BundleBuilder:
@@ -89,8 +73,8 @@ class BundleBuilder:
         self.base_hashes = {entry["sha256"] for entry in base["files"].values()} if base else set()
         self.base_sizes = {path: entry["size"] for path, entry in base["files"].items()} if base else {}
         self.requests: list[LockRequest] = []
-        self.trees: list[tuple[Path, str, str, Mapping[str, str]]] = []
-        self.pieces: dict[str, Piece] = {}
+        self.trees: list[Tree] = []
+        self.pieces = BundlePieces(self.place, self.cache, say)
         self.offers: list[Wheel] = []
         self.downloads: list[Wheel] = []
         self.indexes: Indexes | None = None
@@ -99,13 +83,6 @@ class BundleBuilder:
         self.weights: dict[str, dict[str, Any]] = {}
         self.installers: dict[str, str] = {}
         self.pythons: dict[str, str] = {}
-
-    @property
-    def files(self) -> dict[str, dict[str, Any]]:
-        return {
-            name: {"kind": piece.kind, "sha256": piece.sha256, "size": piece.size}
-            for name, piece in self.pieces.items()
-        }
 
     def add_environment(
         self,
@@ -143,7 +120,7 @@ class BundleBuilder:
 
     def add_weights(self, source: Path, model: str, revision: str) -> None:
         folder = f"weights/{model}/{revision}"
-        names = [f"{folder}/{path.relative_to(source)}" for path in _files_below(source)]
+        names = [name for _path, name in Tree(source, folder, "weights", {}).files()]
         if not any(name.endswith((".safetensors", ".bin")) for name in names):
             raise FetchError(f"{source}: holds no weights of {model} (no .safetensors file)")
         self.add_tree(source, folder, "weights")
@@ -160,7 +137,7 @@ class BundleBuilder:
             )
         if not source.exists():
             raise FetchError(f"{source}: is not there, and was to become {name} of the bundle")
-        self.trees.append((source, name, kind, hashes or {}))
+        self.trees.append(Tree(source, name, kind, hashes or {}))
 
     def prepare(self) -> None:
         """Everything that can be refused, all at once, before the first byte of content moves."""
@@ -228,9 +205,9 @@ class BundleBuilder:
             )
         others = sum(
             size
-            for source, name, _unused, _unused in self.trees
-            for path in _files_below(source)
-            if not self._likely_there(_name_below(source, path, name), size := path.stat().st_size)
+            for tree in self.trees
+            for path, name in tree.files()
+            if not self._likely_there(name, size := path.stat().st_size)
         )
         problems = bundle_content.room_problems(
             [
@@ -258,24 +235,25 @@ class BundleBuilder:
                 self.add_tree(path, f"python/{file.filename}", "python", {path.name: file.sha256})
         for request in self.requests:
             self._take(request)
-        self._take_trees()
-        taken = list(self.pieces.values())
+        self.pieces.register_trees(self.trees)
+        taken = self._carried()
         with ThreadPoolExecutor(1) as beside:
             # Copying waits for disks, papers for the processor.
-            placed = beside.submit(self._place, taken)
+            placed = beside.submit(self.pieces.put, taken)
             try:
                 self._prove()
                 self._write_papers()
             finally:
                 # Has the first word: a damaged wheel is taken out of the cache while others may still read it.
                 placed.result()
-        self._place([piece for piece in self.pieces.values() if piece not in taken])
+        self.pieces.put([piece for piece in self._carried() if piece not in taken])
 
     def _take(self, request: LockRequest) -> None:
         pins = pins_for(request.lock.read_text(encoding="utf-8"), request.target)
         wheels = [path for pin in pins if (path := self.cache.wheel(pin, request.target))]
         names = sorted(
-            self._register(f"wheels/{wheel.name}", wheel, "wheel", wheel.parent.name) for wheel in wheels
+            self.pieces.register(f"wheels/{wheel.name}", wheel, "wheel", wheel.parent.name)
+            for wheel in wheels
         )
         target = request.target
         if request.kind == "installer":
@@ -284,7 +262,7 @@ class BundleBuilder:
         if request.kind == "library":
             return
         folder = "controller" if request.kind == "controller" else "locks"
-        where = self._register(f"{folder}/{request.lock.name}", request.lock, "lock")
+        where = self.pieces.register(f"{folder}/{request.lock.name}", request.lock, "lock")
         entry = {
             "arch": target.arch,
             "glibc": target.glibc,
@@ -311,21 +289,6 @@ class BundleBuilder:
                 if proof["proven"]:
                     self.say(proof["what"])
 
-    def _take_trees(self) -> None:
-        def one(item: tuple[Path, str, str, str], progress: Progress) -> None:
-            path, name, kind, known = item
-            self._register(name, path, kind, known or bundle_content.hash_of(path, progress.add))
-
-        items = [
-            (
-                path.stat().st_size,
-                (path, _name_below(source, path, name), kind, _below(source, path, hashes)),
-            )
-            for source, name, kind, hashes in self.trees
-            for path in _files_below(source)
-        ]
-        bundle_content.in_parallel(items, one, self.say, "files read")
-
     def _write_papers(self) -> None:
         """Bill of materials and licences; made in the cache, so that placing them is placing a file like any other."""
         packages = {
@@ -333,49 +296,15 @@ class BundleBuilder:
         }
         papers = self.cache_folder / "papers"
         for name, text in (
-            (bundle_manifest.SBOM, cyclonedx.document(self.files, packages)),
+            (bundle_manifest.SBOM, cyclonedx.document(self.pieces.manifest_files(), packages)),
             (bundle_manifest.LICENCES, cyclonedx.licences(packages)),
         ):
             data = text.encode()
             sha256 = bundle_content.hashed(data)
-            self._register(name, bundle_content.kept(papers / sha256, data), "sbom", sha256)
+            self.pieces.register(name, bundle_content.kept(papers / sha256, data), "sbom", sha256)
 
-    def _register(self, name: str, source: Path, kind: str, sha256: str = "") -> str:
-        sha256 = sha256 or bundle_content.hash_of(source)
-        other = self.pieces.get(name)
-        if other and other.sha256 != sha256:
-            raise ContentError(
-                f"{name}: two files of one name: {other.source} with sha256 {other.sha256} and {source} with "
-                f"sha256 {sha256}. One folder holds one of them: resolve the locks again from one index"
-            )
-        self.pieces[name] = Piece(name, source, kind, sha256, source.stat().st_size)
-        return name
-
-    def _place(self, pieces: list[Piece]) -> None:
-        problems: list[str] = []
-
-        def one(piece: Piece, progress: Progress) -> None:
-            target = self.folder / piece.name
-            if self.place.holds(piece.name, piece.size) and bundle_content.hash_of(target) == piece.sha256:
-                progress.add(piece.size)
-                return
-            wheel = piece.kind == "wheel"
-            sealed = wheel and self.cache.sealed(piece.source)
-            identity = identity_of(piece.source)
-            try:
-                bundle_content.place(piece.source, target, piece.sha256, wheel, progress.add, sealed)
-                if wheel and not sealed:
-                    self.cache.seal(piece.source, identity)
-            except ContentError as error:
-                problems.append(f"{error}")
-                if wheel:
-                    piece.source.unlink()
-                    problems[-1] += "; it was taken out of the cache: run again and it is fetched anew"
-
-        carried = [(piece.size, piece) for piece in pieces if self.carries(piece.sha256)]
-        bundle_content.in_parallel(carried, one, self.say, "files in place")
-        if problems:
-            raise ContentError(told(problems))
+    def _carried(self) -> list[Piece]:
+        return [piece for piece in self.pieces.values() if self.carries(piece.sha256)]
 
     def carries(self, sha256: str) -> bool:
         """A delta leaves out what its base holds, under whatever name."""
@@ -392,7 +321,7 @@ class BundleBuilder:
 
     def finish(self, sign_key: Path | None = None) -> bool:
         """Writes manifest, checksums and signature; says whether the bundle is another than before."""
-        files = self.files
+        files = self.pieces.manifest_files()
         manifest = bundle_manifest.build(
             files, self.environments, self.weights, self.installers, self.pythons, self.controllers
         )
@@ -400,15 +329,3 @@ class BundleBuilder:
             raise BundleError("\n".join(problems))
         carried = {name for name, entry in files.items() if self.carries(entry["sha256"])}
         return self.place.publish(manifest, carried, self.base_id, sign_key)
-
-
-def _files_below(source: Path) -> list[Path]:
-    return [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
-
-
-def _name_below(source: Path, path: Path, name: str) -> str:
-    return name if path == source else f"{name}/{path.relative_to(source)}"
-
-
-def _below(source: Path, path: Path, hashes: Mapping[str, str]) -> str:
-    return hashes.get(path.name if path == source else str(path.relative_to(source)), "")

@@ -187,7 +187,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--members", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--random", type=int, default=20)
+    parser.add_argument("--random", type=int, default=20, help="so many more, of any kind")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", nargs="*", default=list(FAULTS), help="part of a name is enough")
     parser.add_argument("--json", type=Path)
@@ -216,7 +216,7 @@ def main() -> int:
             print(line, flush=True)
         dice = random.Random(given.seed)
         for _number in range(given.random):
-            name = dice.choice(chosen)
+            name = dice.choice(list(FAULTS))
             line, fine = shown(f"random: {name}", [bench.run(name)])
             good = good and fine
             print(line, flush=True)
