@@ -114,6 +114,8 @@ def _environment_fits(value: Any) -> bool:
 
 _TEXT = _Kind("text", _is_text)
 _SIZE = _Kind("a whole number of at least 1", _is_size)
+# Far more than any group has, and soon planned: a slip of the keyboard must not keep the planner busy.
+_RANKS = _Kind("a whole number from 1 to 1024", lambda value: _is_size(value) and value <= 1024)
 _PORT = _Kind("a port number from 1 to 65535", _is_port)
 _TRUTH = _Kind("true or false", lambda value: isinstance(value, bool))
 
@@ -125,8 +127,8 @@ _KINDS: dict[str, _Kind] = {
     "release": _TEXT,
     "device": _Kind("cuda or cpu", lambda value: value in ("cuda", "cpu")),
     "gpus": _Kind("a list of GPU indexes such as [0, 1]", _is_indexes, tuple),
-    "tensor_parallel": _SIZE,
-    "pipeline_parallel": _SIZE,
+    "tensor_parallel": _RANKS,
+    "pipeline_parallel": _RANKS,
     "context_length": _SIZE,
     "kv_cache_dtype": _TEXT,
     "memory_fraction": _Kind("a number between 0 and 1", _is_fraction, float),
@@ -262,7 +264,9 @@ def _unquoted(kind: _Kind, value: Any) -> str:
 
 def _unknown_key(place: str, key: str, value: Any) -> Refusal:
     dashed = key.lstrip("-").replace("_", "-")
-    if dashed.replace("-", "_") in known_keys():
+    if key == "replicas":
+        fix = "write each replica as an instance of its own: other hosts, the same served_model_name"
+    elif dashed.replace("-", "_") in known_keys():
         fix = f"write {dashed.replace('-', '_')}"
     elif key.startswith("-") or "-" in key:
         fix = f"a server flag goes below options: {place}.options.{dashed}: {value}"

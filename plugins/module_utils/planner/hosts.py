@@ -60,6 +60,9 @@ def hardware_of(
     if device == "cpu":
         return catalogue.get("cpu"), [] if "cpu" in catalogue else [_no_cpu_entry(host)]
     chosen = list(gpus)
+    if not chosen and host.gpus:
+        # Who shared them out has said why none is left.
+        return None, []
     if not chosen:
         return None, [
             Refusal(

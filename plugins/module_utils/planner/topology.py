@@ -151,6 +151,9 @@ def spread(
             )
         ]
     total = sum(slots)
+    if total == 0:
+        # Whoever looked for GPUs, or shared them out, has said why there is none.
+        return None, []
     within = _stages_of_hosts(instance, model, total) if device == "cuda" and _slow(link, least) else None
     tensor, pipeline, why = within or _sizes(instance, model, total, device)
     if within:

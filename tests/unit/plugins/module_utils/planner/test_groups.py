@@ -112,6 +112,25 @@ def test_a_replica_on_other_hosts_is_an_instance_of_its_own(world: Any) -> None:
     assert [member["host"] for member in groups[1]["members"]] == names[2:]
 
 
+@pytest.mark.parametrize(("kind", "model"), [("spark", "glm-4.7-flash-fp8"), ("a800", "glm-4.7-int8")])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_second_group_on_the_same_gpus_is_told_who_has_them(
+    world: Any, kind: str, model: str, count: int
+) -> None:
+    facts = world.hosts(kind, count)
+    entry = {"model": model, "hosts": list(facts)}
+    refused = world.plan(facts, {"one": entry, "two": {**entry, "port": 30100}}).refusals
+    mine = [item for item in refused if item.code != "port-clash"]
+    assert {item.code for item in mine} == {"gpu-twice"}, [item.lines() for item in refused]
+    assert {item.host for item in mine} == set(facts)
+    assert all("are left by serve.one" in item.what for item in mine)
+
+
+def test_a_group_without_any_gpu_is_refused_host_by_host(world: Any) -> None:
+    refused = world.one("cpu", 3, model="glm-4.7-flash", device="cuda").refusals
+    assert {(item.code, item.host) for item in refused} == {("no-gpu", f"cpu-{n}") for n in (1, 2, 3)}
+
+
 def test_planning_grows_no_faster_than_the_members(world: Any) -> None:
     def seconds(groups: int) -> float:
         facts = world.hosts("spark", groups * 4)

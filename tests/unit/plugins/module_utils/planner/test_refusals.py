@@ -407,10 +407,12 @@ ROWS: dict[str, list[Refusals]] = {
         instance(model="glm-4.7-tiny", hosts=["cpu-1"], port="30000"),
         instance(model="glm-4.7-tiny", hosts=["cpu-1"], memory_fraction=1.5),
         instance(model="glm-4.7-tiny", hosts=[]),
+        instance(model="glm-4.7-tiny", hosts=["cpu-1"], pipeline_parallel=10**6),
     ],
     "serve-unknown-key": [
         instance(model="glm-4.7-tiny", hosts=["cpu-1"], tensor_paralel=1),
         instance(model="glm-4.7-tiny", hosts=["cpu-1"], **{"max-running-requests": 4}),
+        instance(model="glm-4.7-tiny", hosts=["cpu-1"], replicas=2),
     ],
     "shared-experts-fusion": [
         one("a800", model="glm-4.7-awq", options={"disable-shared-experts-fusion": None})
