@@ -81,7 +81,7 @@ def parsed(data: bytes) -> dict[str, Any]:
 
     try:
         manifest = json.loads(data, object_pairs_hook=once)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{MANIFEST}: is damaged: {error}") from error
     if not isinstance(manifest, dict):
         raise BundleError(f"{MANIFEST}: is no manifest of a bundle")

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from .catalogue import Hardware
-from .facts.declared import expand
+from .facts.declared import expand, interface_problems
 from .facts.decode import Problem, decode
 from .facts.products import model_of
 from .refusal import Refusal, RefusedError
@@ -230,6 +230,7 @@ class HostFacts:
         facts, more = decode(cls, long)
         told = {problem.path for problem in problems}
         problems += [problem for problem in more if problem.path.split(".")[0].split("[")[0] not in told]
+        problems += interface_problems(facts.interfaces) if facts else []
         if problems or facts is None:
             raise RefusedError(_refusal(problem, host, where) for problem in problems)
         found: HostFacts = facts

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..catalogue import Hardware
@@ -229,3 +230,34 @@ def expand(
         }
     )
     return {"host": host, "source": "declared", **long}, work.problems
+
+
+def interface_problems(interfaces: Iterable[Mapping[str, Any]]) -> list[Problem]:
+    """An address that cannot be read would be no address to the planner, and another network be chosen."""
+    found = []
+    for number, entry in enumerate(interfaces):
+        place = f"interfaces[{number}]"
+        if not isinstance(entry.get("name"), str) or not entry["name"]:
+            found.append(
+                Problem(f"{place}.name", entry.get("name"), "names no interface", "write name: eth0")
+            )
+        addresses = entry.get("addresses", [])
+        if not isinstance(addresses, (list, tuple)):
+            fix = "write a list such as [192.168.101.11/24]"
+            found.append(Problem(f"{place}.addresses", addresses, "is no list", fix))
+            continue
+        found += [
+            Problem(
+                f"{place}.addresses[{at}]", address, "is no address", "write one such as 192.168.101.11/24"
+            )
+            for at, address in enumerate(addresses)
+            if not _is_address(address)
+        ]
+    return found
+
+
+def _is_address(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(ipaddress.ip_interface(value))
+    except ValueError:
+        return False

@@ -8,6 +8,7 @@ Annotations are read as text, so that the same code runs on every Python that a 
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -67,7 +68,7 @@ class _Decoder:
             good = isinstance(value, _SCALARS[annotation])
             if good and isinstance(value, bool) and annotation != "bool":
                 good = False
-            if not good:
+            if not good or (isinstance(value, float) and not math.isfinite(value)):
                 return self._wrong(path, value, _WORDS[annotation])
             return float(value) if annotation == "float" else value
         return self._container(annotation, value, path)

@@ -226,6 +226,7 @@ UNSIGNED_FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         ["the bundle has no uv for aarch64"],
     ),
     "no JSON": (lambda b: (b / "manifest.json").write_text("{"), ["manifest.json: is damaged"]),
+    "too deep": (lambda b: (b / "manifest.json").write_text("[" * 200_000), ["manifest.json: is damaged"]),
 }
 
 
