@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -301,6 +302,38 @@ def test_a_stranger_on_a_port_is_said_before_a_start(cluster: Cluster) -> None:
         cluster.start()
         cluster.until(lambda: f"port {group['ports'][0]} on 127.0.0.11 is taken" in cluster["g1"].status)
     cluster.until(cluster.serving(1))
+
+
+def test_what_strangers_say_changes_nothing(cluster: Cluster) -> None:
+    cluster.start()
+    cluster.until(cluster.serving(1))
+    address = ("127.0.0.11", cluster["g1"].launch["group"]["channel_port"])
+    mine = {"host": "g4", "group": "abc", "truth": {}}
+    nonsense = [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"[" * 60_000 + b"\n",
+        b"\0" * 70_000,
+        b"[1]\n",
+        b"\xff\n",
+        *(
+            json.dumps(item).encode() + b"\n"
+            for item in (mine, {**mine, "host": "g2"}, {**mine, "host": [1]})
+        ),
+    ]
+    for said in nonsense:
+        with socket.create_connection(address, 3) as stranger:
+            stranger.sendall(said)
+            answer = stranger.recv(4096)
+            assert answer in (b"", b"\n") or b"is not the planned address" in answer, (said[:40], answer)
+    with socket.create_connection(address, 3) as silent:
+        cluster.until(lambda: select.select([silent], [], [], 0)[0], 20)
+        assert silent.recv(1) == b""
+    # A member that says what cannot be read is hung up on, and the group goes on without the first host's agent failing.
+    with socket.create_connection(address, 3, source_address=("127.0.0.13", 0)) as stranger:
+        stranger.sendall(json.dumps({**mine, "host": "g3", "generation": float("inf")}).encode() + b"\n")
+        cluster.until(cluster.serving(2), 30)
+    assert not any("agent failed" in said for said in cluster["g1"].said), cluster["g1"].said
+    assert any("generation 1 ended: g3: it" in said for said in cluster["g2"].said), cluster["g2"].said
 
 
 def test_after_the_bound_all_members_fail_and_say_who_broke_it(cluster: Cluster) -> None:

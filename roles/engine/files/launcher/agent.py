@@ -56,6 +56,7 @@ class Peer:
 
     def __init__(self, link: socket.socket, address: str) -> None:
         self.link, self.address, self.rest, self.host = link, address, b"", ""
+        self.since = time.monotonic()
         link.setblocking(False)
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -80,7 +81,7 @@ class Peer:
             return None
         try:
             found = [json.loads(line) for line in lines]
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return found if all(isinstance(item, dict) for item in found) else None
 
@@ -341,8 +342,11 @@ class First(Agent):
         if messages is None:
             self.hang_up(peer, "its agent is gone")
             return
-        for message in messages:
-            self._message(peer, message)
+        try:
+            for message in messages:
+                self._message(peer, message)
+        except (TypeError, ValueError, OverflowError):
+            self.hang_up(peer, "it talks nonsense")
 
     def _message(self, peer: Peer, message: dict[str, Any]) -> None:
         host = str(message.get("host") or "")
@@ -384,6 +388,9 @@ class First(Agent):
             quiet = now - head.seats[host].heard
             for peer in [item for item in self.peers.values() if item.host == host]:
                 self.hang_up(peer, f"no word from it for {quiet:.0f} s: link, power or a frozen host")
+        for peer in [item for item in self.peers.values() if not item.host]:
+            if now - peer.since > self.plan["lost_seconds"] * GATHER_PATIENCE:
+                self.hang_up(peer, "it never said who it is")
         if head.phase == GATHER:
             self._gather(now)
         elif head.phase == RUN:
