@@ -323,7 +323,10 @@ def test_what_strangers_say_changes_nothing(cluster: Cluster) -> None:
     for said in nonsense:
         with socket.create_connection(address, 3) as stranger:
             stranger.sendall(said)
-            answer = stranger.recv(4096)
+            try:
+                answer = stranger.recv(4096)
+            except ConnectionResetError:  # hung up on before all of it was read
+                continue
             assert answer in (b"", b"\n") or b"is not the planned address" in answer, (said[:40], answer)
     with socket.create_connection(address, 3) as silent:
         cluster.until(lambda: select.select([silent], [], [], 0)[0], 20)
