@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle_manifest import BundleError
+from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_signature
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_builder import BundleBuilder
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import ContentError
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import SignatureError
@@ -131,8 +133,7 @@ class ActionModule(ActionBase):
         return found.manifest
 
     def _built(self, builder: BundleBuilder, given: dict[str, Any]) -> dict[str, Any]:
-        self._add(builder, given)
-        builder.prepare()
+        builder.prepare(self._add(builder, given))
         builder.fill()
         if unproven := builder.unproven():
             return {
@@ -150,7 +151,8 @@ class ActionModule(ActionBase):
             "carried_bytes": sum(carried),
         }
 
-    def _add(self, builder: BundleBuilder, given: dict[str, Any]) -> None:
+    def _add(self, builder: BundleBuilder, given: dict[str, Any]) -> list[str]:
+        """What stands in the way; the rest is added, so that all of it is told at once."""
         uv_lock = Path(given["uv_lock"])
         for entry in given["environments"]:
             builder.add_environment(**{**entry, "lock": Path(entry["lock"])})
@@ -166,15 +168,26 @@ class ActionModule(ActionBase):
             archive = collection_archive(ROOT, Path(given["cache_dir"]) / "collection")
             builder.add_tree(archive, f"controller/{archive.name}", "controller")
             builder.add_tree(Path(given["controller_setup"]), "controller/setup", "controller")
-        for entry in given["pythons"]:
-            self._add_python(builder, entry)
-        self._add_debs(builder, given)
-        for entry in given["weights"]:
-            builder.add_weights(Path(entry["source"]), entry["model"], entry["revision"])
-        for entry in given["trees"]:
-            builder.add_tree(Path(entry["source"]), entry["name"], entry["kind"])
+        problems = []
 
-    def _add_debs(self, builder: BundleBuilder, given: dict[str, Any]) -> None:
+        def tried(add: Callable[..., None], *words: Any) -> None:
+            try:
+                add(*words)
+            except (FetchError, SignatureError) as error:
+                problems.append(str(error))
+
+        for entry in given["pythons"]:
+            tried(self._add_python, builder, entry)
+        for entry in given["weights"]:
+            tried(builder.add_weights, Path(entry["source"]), entry["model"], entry["revision"])
+        for entry in given["trees"]:
+            tried(builder.add_tree, Path(entry["source"]), entry["name"], entry["kind"])
+        if given["sign_key"]:
+            tried(bundle_signature.prove, Path(given["sign_key"]))
+        # Last: it fetches, and what is refused above needs no network.
+        return problems or self._add_debs(builder, given)
+
+    def _add_debs(self, builder: BundleBuilder, given: dict[str, Any]) -> list[str]:
         problems = []
         for entry in given["debs"]:
             if not entry["packages"]:
@@ -190,8 +203,7 @@ class ActionModule(ActionBase):
                     self._display.warning(f"The bundle carries no debs/{release}-{arch}. {error}")
                 else:
                     problems.append(str(error))
-        if problems:
-            raise FetchError("\n".join(problems))
+        return problems
 
     @staticmethod
     def _add_python(builder: BundleBuilder, entry: dict[str, Any]) -> None:

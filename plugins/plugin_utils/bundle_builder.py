@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,6 +119,11 @@ class BundleBuilder:
         self.pythons[f"{minor}-{arch}"] = f"python/{filename}"
 
     def add_weights(self, source: Path, model: str, revision: str) -> None:
+        if not source.is_dir():
+            raise FetchError(
+                f"{source}: is not there, and was to hold the weights of {model}: bring them there, or "
+                "name another folder in bundle_weights"
+            )
         folder = f"weights/{model}/{revision}"
         names = [name for _path, name in Tree(source, folder, "weights", {}).files()]
         if not any(name.endswith((".safetensors", ".bin")) for name in names):
@@ -139,13 +144,19 @@ class BundleBuilder:
             raise FetchError(f"{source}: is not there, and was to become {name} of the bundle")
         self.trees.append(Tree(source, name, kind, hashes or {}))
 
-    def prepare(self) -> None:
-        """Everything that can be refused, all at once, before the first byte of content moves."""
+    def prepare(self, problems: Iterable[str] = ()) -> None:
+        """Everything that can be refused, all at once, before the first byte of content moves.
+
+        `problems`: what was found already by those who added the parts.
+        """
         problems = [
-            f"{request.lock}: the lock is not there: make it with tools/update_release.py, or name the folder that "
-            "has it in bundle_locks_dir"
-            for request in self.requests
-            if not request.lock.is_file()
+            *problems,
+            *(
+                f"{request.lock}: the lock is not there: make it with tools/update_release.py, or name the folder "
+                "that has it in bundle_locks_dir"
+                for request in self.requests
+                if not request.lock.is_file()
+            ),
         ]
         if problems:
             raise FetchError(told(problems))

@@ -62,24 +62,38 @@ def _ssh_keygen(*words: str, data: bytes | None = None) -> subprocess.CompletedP
 def sign(folder: Path, key: Path, data: bytes) -> bool:
     """Signs the manifest; keeps a signature of the same key that still holds. Says whether it is another."""
     target = folder / SIGNATURE
-    own = _ssh_keygen("-l", "-f", str(key))
-    if own.returncode:
-        raise SignatureError(f"bundle_sign_key = {key}: {own.stderr}")
-    fingerprint = own.stdout.split()[1]
+    fingerprint = _fingerprint(key)
     if target.is_file():
         done = _ssh_keygen("-Y", "check-novalidate", "-n", NAMESPACE, "-s", str(target), data=data)
         if done.returncode == 0 and fingerprint in done.stdout:
             return False
+    part = folder / f"{SIGNATURE}.part"
+    part.write_bytes(_signature(key, data))
+    part.rename(target)
+    return True
+
+
+def prove(key: Path) -> None:
+    """Whether the key will sign, known before anything is fetched that it is to vouch for."""
+    _fingerprint(key)
+    _signature(key, b"")
+
+
+def _fingerprint(key: Path) -> str:
+    own = _ssh_keygen("-l", "-f", str(key))
+    if own.returncode:
+        raise SignatureError(f"bundle_sign_key = {key}: {own.stderr}")
+    return own.stdout.split()[1]
+
+
+def _signature(key: Path, data: bytes) -> bytes:
     with tempfile.TemporaryDirectory() as place:
         copy = Path(place) / MANIFEST
         copy.write_bytes(data)
         done = _ssh_keygen("-Y", "sign", "-q", "-f", str(key), "-n", NAMESPACE, str(copy))
         if done.returncode:
             raise SignatureError(f"bundle_sign_key = {key}: {done.stderr}")
-        part = folder / f"{SIGNATURE}.part"
-        part.write_bytes((Path(place) / SIGNATURE).read_bytes())
-    part.rename(target)
-    return True
+        return (Path(place) / SIGNATURE).read_bytes()
 
 
 def check(signature: Path, data: bytes, allowed: Path | None, signer: str = "") -> Signed:
