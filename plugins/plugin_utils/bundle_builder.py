@@ -22,7 +22,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_pieces imp
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.elf_wheels import SymbolTables, prove_wheels
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import DEFAULT, Indexes
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import Wanted, WheelCache, told
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_metadata import package_of
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_metadata import Packages
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import (
     FetchError,
     Target,
@@ -68,6 +68,7 @@ class BundleBuilder:
         self.cache = WheelCache(cache / "wheels", say)
         self.kits = WheelCache(cache / "python", say)
         self.tables = SymbolTables(cache / "abi")
+        self.packages = Packages(cache / "packages")
         self.named_indexes = indexes or []
         self.base_id = str(base["id"]) if base else ""
         self.base_hashes = {entry["sha256"] for entry in base["files"].values()} if base else set()
@@ -303,7 +304,9 @@ class BundleBuilder:
     def _write_papers(self) -> None:
         """Bill of materials and licences; made in the cache, so that placing them is placing a file like any other."""
         packages = {
-            name: package_of(piece.source) for name, piece in self.pieces.items() if piece.kind == "wheel"
+            name: self.packages.of(piece.source, piece.sha256)
+            for name, piece in self.pieces.items()
+            if piece.kind == "wheel"
         }
         papers = self.cache_folder / "papers"
         for name, text in (

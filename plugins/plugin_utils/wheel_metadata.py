@@ -5,14 +5,40 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
+from dataclasses import asdict
 from email.parser import HeaderParser
 from pathlib import Path
 
 from ansible_collections.baremetal.sglang.plugins.module_utils.cyclonedx import Package
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import kept
 
 LONGEST_LICENCE = 80
 PREFIX = "License :: "
+# Another number where package_of reads something else out of the same wheel.
+CACHE_FORMAT = 1
+
+
+class Packages:
+    """Kept by the wheel's hash: a big wheel's list of files alone takes long to read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def of(self, wheel: Path, sha256: str) -> Package:
+        note = self.folder / f"{sha256}.json"
+        try:
+            kept_note = json.loads(note.read_bytes())
+            if kept_note.pop("format") == CACHE_FORMAT and all(
+                isinstance(word, str) for word in kept_note.values()
+            ):
+                return Package(**kept_note)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            pass
+        found = package_of(wheel)
+        kept(note, json.dumps({"format": CACHE_FORMAT, **asdict(found)}).encode())
+        return found
 
 
 def package_of(wheel: Path) -> Package:
