@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm_plan import blame
 
 ASK_SECONDS = 1.0
 PROGRESS_SECONDS = 5.0
@@ -64,9 +65,4 @@ def progress(status: dict[str, Any], names: dict[str, str]) -> str:
     if rate:
         words += f", {(total - done) / rate:.0f} s left"
     whom = ", ".join(f"{names.get(a, a)} {n / 1e9:.2f}" for a, n in status["from"].items())
-    refused = ", ".join(names.get(a, a) for a in status["refused"])
-    return (
-        words
-        + (f", GB from {whom}" if whom else "")
-        + (f", REFUSED pieces from {refused}" if refused else "")
-    )
+    return ", ".join([words, *([f"GB from {whom}"] if whom else []), *blame(status, names)])

@@ -166,6 +166,14 @@ def swarm_words(parts: Mapping[str, Mapping[str, Any]], name: str, port: int) ->
     ]
 
 
+def blame(status: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    """Who sent damaged pieces; where several were cut off and nothing is proven, one of them did."""
+    refused = ", ".join(names.get(a, a) for a in status["refused"])
+    suspected = " or ".join(names.get(a, a) for a in status["suspected"])
+    said = [f"REFUSED damaged pieces from {refused}"] if refused else []
+    return said + ([f"REFUSED damaged pieces that came from {suspected}"] if suspected else [])
+
+
 def swarm_summary(
     results: Iterable[tuple[str, Mapping[str, Any], Mapping[str, Any]]],
     looks: Mapping[str, Mapping[str, Any]],
@@ -185,8 +193,8 @@ def swarm_summary(
         line = f"{host}  {came / 1e9:.2f} GB in {seconds:.0f} s, {came / seconds / 1e6:.0f} MB/s"
         line += f" (GB from {whom})" if whom else ""
         line += f", gave {given / 1e9:.2f} GB" if given else ""
-        refused = ", ".join(names.get(a, a) for a in status["refused"])
-        line += f"; REFUSED damaged pieces from {refused}" if refused else ""
+        blamed = ", ".join(blame(status, names))
+        line += f"; {blamed}" if blamed else ""
         line += f"; {result['problem']}" if result.get("problem") else ""
         lines.append(line)
     return lines

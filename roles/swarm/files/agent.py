@@ -23,7 +23,11 @@ with open(os.path.join(HOME, "order.json"), encoding="utf-8") as order_file:
     ORDER = json.load(order_file)
 sys.path.insert(0, ORDER["library"])
 
+# The folder is left as it was.
+sys.dont_write_bytecode = True
+
 import libtorrent as lt
+from judge import Judge
 
 TICK = 0.2
 STATUS_EVERY = 1.0
@@ -36,6 +40,21 @@ SILENCE = 2.0
 # A complete agent stays this long after it has seen the others complete, so that they see it too.
 LINGER = 3.0
 WANTED, OURS = 1, 7
+BLOCK = 16 << 10
+KINDS = lt.alert.category_t
+ALERTS = int(
+    KINDS.error_notification
+    | KINDS.status_notification
+    | KINDS.storage_notification
+    | KINDS.peer_notification
+    | KINDS.ip_block_notification
+    | KINDS.piece_progress_notification
+)
+# Where a damaged piece has come: who gave which block (thousands of lines a second), and whole pieces from one peer.
+CAREFUL = {
+    "alert_mask": ALERTS | int(KINDS.block_progress_notification),
+    "whole_pieces_threshold": 3600,
+}
 EVERYBODY = (("0.0.0.0", "255.255.255.255"), ("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"))
 
 
@@ -59,7 +78,6 @@ def settings(order: dict[str, Any]) -> dict[str, Any]:
     address = order["address"]
     shown = f"[{address}]" if ":" in address else address
     no_encryption = int(lt.enc_policy.pe_disabled)
-    kinds = lt.alert.category_t
     return {
         "listen_interfaces": f"{shown}:{order['port']}",
         "outgoing_interfaces": address,
@@ -110,14 +128,7 @@ def settings(order: dict[str, Any]) -> dict[str, Any]:
         "hashing_threads": 2,
         "suggest_mode": 0,
         "alert_queue_size": 20_000,
-        "alert_mask": int(
-            kinds.error_notification
-            | kinds.status_notification
-            | kinds.storage_notification
-            | kinds.peer_notification
-            | kinds.ip_block_notification
-            | kinds.piece_progress_notification
-        ),
+        "alert_mask": ALERTS,
         **order.get("settings", {}),
     }
 
@@ -149,7 +160,6 @@ class Agent:
         self.fetched, self.given = Tally(), Tally()
         self.seen_complete: set[str] = set()
         self.connected: set[str] = set()
-        self.refused: dict[str, int] = {}
         self.failed_pieces: list[int] = []
         self.strangers: dict[str, int] = {}
         self.problem = ""
@@ -164,6 +174,7 @@ class Agent:
         self.paths = [os.path.join(order["folder"], path) for path in order["paths"]]
         self.session = self.make_session()
         self.torrent = self.add_torrent()
+        self.judge = Judge(self.blocks_of)
         self.bytes_before = -1
 
     def make_session(self) -> Any:
@@ -251,6 +262,7 @@ class Agent:
             if now - connected >= CONNECT_EVERY:
                 connected = now
                 self.connect()
+            self.judge_the_banned(now, status)
             if self.shared and now - ordered >= ORDER_EVERY:
                 ordered = now
                 self.leave_what_others_have(status.pieces)
@@ -277,10 +289,16 @@ class Agent:
         elif isinstance(alert, (lt.file_error_alert, lt.torrent_error_alert, lt.listen_failed_alert)):
             self.problem = self.problem or alert.message()
         elif isinstance(alert, lt.peer_ban_alert):
-            address = alert.endpoint[0]
-            self.refused[address] = self.refused.get(address, 0) + 1
+            self.judge.banned(alert.endpoint[0])
+        elif isinstance(alert, lt.block_finished_alert):
+            self.judge.came(alert.piece_index, alert.block_index, alert.endpoint[0])
+        elif isinstance(alert, lt.piece_finished_alert):
+            self.judge.passed(alert.piece_index)
         elif isinstance(alert, lt.hash_failed_alert):
+            if not self.failed_pieces:
+                self.session.apply_settings(CAREFUL)
             self.failed_pieces.append(alert.piece_index)
+            self.judge.failed(alert.piece_index)
             if self.order["verified"]:
                 part = self.info.map_block(alert.piece_index, 0, 1)[0]
                 name = self.order["paths"][self.real_files().index(part.file_index)]
@@ -290,6 +308,21 @@ class Agent:
         elif isinstance(alert, lt.peer_blocked_alert) and alert.endpoint[0] not in self.order["peers"]:
             address = alert.endpoint[0]
             self.strangers[address] = self.strangers.get(address, 0) + 1
+
+    def blocks_of(self, piece: int) -> int:
+        return -(-self.info.piece_size(piece) // BLOCK)
+
+    def judge_the_banned(self, now: float, status: Any) -> None:
+        """An honest peer, a source above all, is not left outside for what another one sent."""
+        if status.total_payload_download != self.came_before:
+            self.came_before, self.came_at = status.total_payload_download, now
+        if status.is_seeding:
+            return
+        again = self.judge.pardon(now - self.came_at > SILENCE)
+        if again:
+            # An address that the filter blocks is forgotten, with what it was blamed for.
+            self.session.set_ip_filter(self.only(self.welcome - again))
+            self.session.set_ip_filter(self.only(self.welcome))
 
     def look_at_peers(self) -> None:
         self.connected = set()
@@ -321,16 +354,20 @@ class Agent:
         sources = set(self.order["sources"])
         others = set(self.order["peers"]) - sources
         enough = bool(others) and not self.ours and others <= self.connected
-        if status.total_payload_download != self.came_before:
-            self.came_before, self.came_at = status.total_payload_download, now
         leave = enough and not status.is_seeding and now - self.came_at < SILENCE
         if leave != self.left_source:
             self.left_source = leave
-            self.session.set_ip_filter(self.only(others if leave else self.order["peers"]))
+            self.session.set_ip_filter(self.only(self.welcome))
+
+    @property
+    def welcome(self) -> set[str]:
+        """Whom this agent speaks to just now."""
+        away = set(self.order["sources"]) if self.left_source else set()
+        return set(self.order["peers"]) - away - set(self.judge.cut_off)
 
     def connect(self) -> None:
         """Peers that are away are called again and again, mostly by one side: two calls that cross end each other."""
-        for peer in set(self.order["peers"]) - self.connected:
+        for peer in self.welcome - self.connected:
             if self.order["address"] < peer or random.random() < OTHER_SIDE_CALLS:
                 self.torrent.connect_peer((peer, self.order["port"]))
 
@@ -365,6 +402,7 @@ class Agent:
     def tell(self, status: Any, verdict: str | None) -> None:
         """The file that the controller reads: one small read tells all."""
         state = verdict or ("seeding" if status.is_seeding else str(status.state).rsplit(".", 1)[-1])
+        guilty = self.judge.guilty()
         report = {
             "state": state,
             "problem": self.problem,
@@ -378,7 +416,8 @@ class Agent:
             "to": self.given.totals(),
             "connected": sorted(self.connected),
             "complete_peers": sorted(self.seen_complete),
-            "refused": self.refused,
+            "refused": guilty,
+            "suspected": sorted(set(self.judge.cut_off) - set(guilty)),
             "strangers": self.strangers,
             "failed_pieces": len(self.failed_pieces),
             "failed_bytes": status.total_failed_bytes,

@@ -117,9 +117,10 @@ def test_words_before_and_after() -> None:
         "from": {"192.0.2.1": 3 * GB, "192.0.2.9": GB},
         "to": {"192.0.2.1": GB},
         "refused": {"192.0.2.9": 1},
+        "suspected": ["192.0.2.1", "192.0.2.8"],
     }
     waited = {"seconds": 40, "problem": "x", "status": {}}
     assert swarm_plan.swarm_summary([("h2", {"status": status}, waited), ("h3", {}, {})], said) == [
         "h2  4.00 GB in 40 s, 100 MB/s (GB from h1 3.00, 192.0.2.9 1.00), gave 1.00 GB; "
-        "REFUSED damaged pieces from 192.0.2.9; x"
+        "REFUSED damaged pieces from 192.0.2.9, REFUSED damaged pieces that came from h1 or 192.0.2.8; x"
     ]

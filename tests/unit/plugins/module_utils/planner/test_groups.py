@@ -146,7 +146,9 @@ def test_planning_grows_no_faster_than_the_members(world: Any) -> None:
         return time.process_time() - begun
 
     seconds(1)
-    few, many = seconds(4), seconds(16)
+    # The best of some in turn: one round alone also measures who else is at work.
+    rounds = [(seconds(4), seconds(16)) for _round in range(5)]
+    few, many = map(min, zip(*rounds))
     print(f"16 members {few:.2f} s, 64 members {many:.2f} s")
     assert many < few * 4 * 1.6
 
