@@ -99,8 +99,6 @@ class ActionModule(ActionBase):
             }
         )
         dest = Path(given["dest"])
-        if self._task.check_mode:
-            return {"changed": True}
         if lacking := [name for name, module in LIBRARIES.items() if find_spec(module) is None]:
             return {
                 "failed": True,
@@ -116,6 +114,12 @@ class ActionModule(ActionBase):
                 given["indexes"],
                 self._base(given["base"]),
             )
+            if self._task.check_mode:
+                foreign = builder.place.foreign()
+                builder.prepare(
+                    [*([foreign] if foreign else []), *self._add_parts(builder, given)], looking=True
+                )
+                return {"changed": True}
             with builder.place.alone():
                 return self._built(builder, given)
         except REFUSALS as error:
@@ -133,7 +137,12 @@ class ActionModule(ActionBase):
         return found.manifest
 
     def _built(self, builder: BundleBuilder, given: dict[str, Any]) -> dict[str, Any]:
-        builder.prepare(self._add(builder, given))
+        problems = self._add_parts(builder, given)
+        if given["controllers"]:
+            archive = collection_archive(ROOT, Path(given["cache_dir"]) / "collection")
+            builder.add_tree(archive, f"controller/{archive.name}", "controller")
+        # Last: it fetches, and what is refused above needs no network.
+        builder.prepare(problems or self._add_debs(builder, given))
         builder.fill()
         if unproven := builder.unproven():
             return {
@@ -151,7 +160,7 @@ class ActionModule(ActionBase):
             "carried_bytes": sum(carried),
         }
 
-    def _add(self, builder: BundleBuilder, given: dict[str, Any]) -> list[str]:
+    def _add_parts(self, builder: BundleBuilder, given: dict[str, Any]) -> list[str]:
         """What stands in the way; the rest is added, so that all of it is told at once."""
         uv_lock = Path(given["uv_lock"])
         for entry in given["environments"]:
@@ -165,8 +174,6 @@ class ActionModule(ActionBase):
                 for python in given["swarm_pythons"]:
                     builder.add_library(Path(given["swarm_lock"]), python, arch)
         if given["controllers"]:
-            archive = collection_archive(ROOT, Path(given["cache_dir"]) / "collection")
-            builder.add_tree(archive, f"controller/{archive.name}", "controller")
             builder.add_tree(Path(given["controller_setup"]), "controller/setup", "controller")
         problems = []
 
@@ -184,8 +191,7 @@ class ActionModule(ActionBase):
             tried(builder.add_tree, Path(entry["source"]), entry["name"], entry["kind"])
         if given["sign_key"]:
             tried(bundle_signature.prove, Path(given["sign_key"]))
-        # Last: it fetches, and what is refused above needs no network.
-        return problems or self._add_debs(builder, given)
+        return problems
 
     def _add_debs(self, builder: BundleBuilder, given: dict[str, Any]) -> list[str]:
         problems = []

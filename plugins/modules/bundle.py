@@ -220,7 +220,9 @@ options:
         required: true
 attributes:
   check_mode:
-    description: Says that the bundle would be made, and makes nothing.
+    description:
+      - Refuses what would be refused, says that the bundle would be made, and writes nothing. Debian packages are not
+        looked for.
     support: full
   diff_mode:
     description: Has no differences to show.

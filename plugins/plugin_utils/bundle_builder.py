@@ -145,10 +145,10 @@ class BundleBuilder:
             raise FetchError(f"{source}: is not there, and was to become {name} of the bundle")
         self.trees.append(Tree(source, name, kind, hashes or {}))
 
-    def prepare(self, problems: Iterable[str] = ()) -> None:
+    def prepare(self, problems: Iterable[str] = (), looking: bool = False) -> None:
         """Everything that can be refused, all at once, before the first byte of content moves.
 
-        `problems`: what was found already by those who added the parts.
+        `problems`: what was found already by those who added the parts. `looking`: nothing at all is written.
         """
         problems = [
             *problems,
@@ -173,7 +173,7 @@ class BundleBuilder:
             self.say(f"asking for {len(missing)} wheels")
             self.offers = self.cache.offers(missing, self.indexes)
         self._size_downloads()
-        self._refuse_small_disk(wanted)
+        self._refuse_small_disk(wanted, looking)
 
     def _size_downloads(self) -> None:
         for at, file in enumerate(self.downloads):
@@ -197,12 +197,19 @@ class BundleBuilder:
         if problems:
             raise FetchError(told(problems))
 
-    def _refuse_small_disk(self, wanted: Mapping[Wanted, LockRequest]) -> None:
+    def _shares_disk(self, looking: bool) -> bool:
+        if looking:
+            return bundle_content.on_one_disk(self.cache.folder, self.folder)
         self.cache.folder.mkdir(parents=True, exist_ok=True)
         probe = self.cache.folder / ".probe"
         probe.touch()
-        shared = bundle_content.shares_blocks(probe, self.folder)
-        probe.unlink()
+        try:
+            return bundle_content.shares_blocks(probe, self.folder)
+        finally:
+            probe.unlink()
+
+    def _refuse_small_disk(self, wanted: Mapping[Wanted, LockRequest], looking: bool) -> None:
+        shared = self._shares_disk(looking)
         fetched = sum(wheel.size - self.cache.kept(wheel) for wheel in self.offers)
         kits = sum(file.size for file in self.downloads)
         wheels = 0

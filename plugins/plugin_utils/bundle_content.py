@@ -152,21 +152,29 @@ def shares_blocks(example: Path, folder: Path) -> bool:
         target.unlink(missing_ok=True)
 
 
-def free_bytes(folder: Path) -> int:
+def nearest(folder: Path) -> Path:
+    """The folder, or what it would be made in."""
     while not folder.exists():
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return folder
+
+
+def free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(nearest(folder)).free
+
+
+def on_one_disk(one: Path, other: Path) -> bool:
+    """What can be said of sharing content without writing anything."""
+    return nearest(one).stat().st_dev == nearest(other).stat().st_dev
 
 
 def room_problems(needed: Iterable[tuple[Path, int, str]]) -> list[str]:
     """For every disk: what goes there against what is free. Two folders may lie on one disk."""
     sums: dict[int, tuple[Path, int, list[str]]] = {}
     for folder, size, what in needed:
-        there = folder
-        while not there.exists():
-            there = there.parent
-        path, total, names = sums.get(there.stat().st_dev, (folder, 0, []))
-        sums[there.stat().st_dev] = (path, total + size, names + ([what] if size else []))
+        disk = nearest(folder).stat().st_dev
+        path, total, names = sums.get(disk, (folder, 0, []))
+        sums[disk] = (path, total + size, names + ([what] if size else []))
     problems = []
     for path, total, names in sums.values():
         free = free_bytes(path)

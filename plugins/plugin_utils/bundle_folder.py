@@ -23,7 +23,7 @@ class BundleFolder:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Makes the folder and keeps every other run out of it."""
-        if problem := self._foreign():
+        if problem := self.foreign():
             raise ContentError(problem)
         self.path.mkdir(parents=True, exist_ok=True)
         with bundle_content.held(self.path, "writes to"):
@@ -31,7 +31,7 @@ class BundleFolder:
                 (self.path / bundle_manifest.UNFINISHED).touch()
             yield
 
-    def _foreign(self) -> str:
+    def foreign(self) -> str:
         """Why nothing may be written there: what is in a bundle's folder and not of the bundle is taken away."""
         if not self.path.exists():
             return ""
