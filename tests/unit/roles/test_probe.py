@@ -373,8 +373,7 @@ def test_a_server_that_accepts_and_says_nothing(capsys: pytest.CaptureFixture[st
         code, document = run(
             capsys, "--base-url", f"http://127.0.0.1:{silent.getsockname()[1]}", "--timeout", "0.5"
         )
-    # Without its limit it would wait for ever; a busy machine is late by seconds.
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 2
     assert code == 1
     assert "hangs" in document["error"]["what"]
 
@@ -400,7 +399,7 @@ def test_a_server_that_drips_for_ever_is_cut_off(server: str, capsys: pytest.Cap
     Server.drip = True
     start = time.monotonic()
     code, document = run(capsys, "--base-url", server, "--timeout", "0.5")
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 2
     assert code == 1
     assert "hangs" in document["error"]["what"]
 

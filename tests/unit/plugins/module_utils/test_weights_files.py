@@ -116,9 +116,9 @@ def test_pages_that_a_process_has_mapped_stay(tmp_path: Path) -> None:
 def test_a_quick_look_at_360_gb(tmp_path: Path) -> None:
     dest = tmp_path / "m" / "r"
     assert sparse_model(dest) > 360e9
-    started = time.process_time()
+    started = time.monotonic()
     assert folder.look(str(dest))["state"] == "whole"
-    assert time.process_time() - started < 3
+    assert time.monotonic() - started < 3
     shard = dest / "model-00050-of-00093.safetensors"
     times = (shard.stat().st_atime_ns, shard.stat().st_mtime_ns)
     with shard.open("r+b") as stream:
