@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue import 
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights_files import Meter, amount
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights_manifest import PIECE_BYTES
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights_plan import Wanted
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import free_bytes
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_fetch import Fetch, FetchFailed
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.common import Settings
 
@@ -36,12 +36,6 @@ class Errand:
     reserve_bytes: int = 0
     piece_bytes: int = PIECE_BYTES
     dry: bool = False
-
-
-def free_bytes(folder: Path) -> int:
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def fetch_all(wanted: list[Wanted], errand: Errand) -> dict[str, Any]:

@@ -35,11 +35,13 @@ RESUME_EVERY = 1.0
 CONNECT_EVERY = 0.5
 OTHER_SIDE_CALLS = 0.1
 ORDER_EVERY = 0.5
-# A host that left the source to the others turns back to it when nothing came for so long.
+# When nothing came for so long, a host that left the source to the others turns back to it, and who is cut off without
+# proof is let in again.
 SILENCE = 2.0
 # A complete agent stays this long after it has seen the others complete, so that they see it too.
 LINGER = 3.0
 WANTED, OURS = 1, 7
+# The protocol's. swarm_metainfo has it too; the agent runs without the collection.
 BLOCK = 16 << 10
 KINDS = lt.alert.category_t
 ALERTS = int(
@@ -262,6 +264,8 @@ class Agent:
             if now - connected >= CONNECT_EVERY:
                 connected = now
                 self.connect()
+            if status.total_payload_download != self.came_before:
+                self.came_before, self.came_at = status.total_payload_download, now
             self.judge_the_banned(now, status)
             if self.shared and now - ordered >= ORDER_EVERY:
                 ordered = now
@@ -314,8 +318,6 @@ class Agent:
 
     def judge_the_banned(self, now: float, status: Any) -> None:
         """An honest peer, a source above all, is not left outside for what another one sent."""
-        if status.total_payload_download != self.came_before:
-            self.came_before, self.came_at = status.total_payload_download, now
         if status.is_seeding:
             return
         again = self.judge.pardon(now - self.came_at > SILENCE)
