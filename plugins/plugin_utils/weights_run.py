@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import time
@@ -18,7 +19,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue import 
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights_files import Meter, amount
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights_manifest import PIECE_BYTES
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights_plan import Wanted
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import free_bytes
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import free_bytes, kept
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_fetch import Fetch, FetchFailed
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.common import Settings
 
@@ -118,12 +119,17 @@ def _would(fetch: Fetch) -> str:
 def _write_for_bundle(root: Path, fetches: list[Fetch]) -> None:
     """What playbooks/bundle.yml takes with -e @FILE: where each model lies."""
     path = root / FOR_BUNDLE
+    turn = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))["bundle_weights"]
-    except (OSError, ValueError, KeyError):
-        known = {}
-    known = {model: folder for model, folder in known.items() if Path(folder).is_dir()}
-    known |= {fetch.wanted.model: str(fetch.dest.absolute()) for fetch in fetches}
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps({"bundle_weights": known}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    part.rename(path)
+        # A run for other models may end at the same moment: neither forgets what the other wrote.
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))["bundle_weights"]
+        except (OSError, ValueError, KeyError):
+            known = {}
+        known = {model: folder for model, folder in known.items() if Path(folder).is_dir()}
+        known |= {fetch.wanted.model: str(fetch.dest.absolute()) for fetch in fetches}
+        text = json.dumps({"bundle_weights": known}, indent=1, sort_keys=True) + "\n"
+        kept(path, text.encode())
+    finally:
+        os.close(turn)

@@ -15,7 +15,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.weights_manifest 
     to_text,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights_plan import Source, Wanted
+from ansible_collections.baremetal.sglang.plugins.plugin_utils import weights_run
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_fetch import FetchFailed
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_run import Errand, fetch_all
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.common import Settings
@@ -368,6 +371,20 @@ def test_two_models_at_once(run: Run, tmp_path: Path) -> None:
     assert (run.root / "glm-4.7-tiny/other" / MANIFEST).exists()
     known = json.loads((run.root / "bundle_weights.json").read_text())["bundle_weights"]
     assert Path(known["glm-4.7-tiny"]).is_dir()
+
+
+def test_runs_that_end_at_the_same_moment_all_stand_in_the_list(tmp_path: Path) -> None:
+    models = [f"m{number}" for number in range(12)]
+    fetches = []
+    for model in models:
+        dest = tmp_path / model
+        dest.mkdir()
+        fetches.append(SimpleNamespace(wanted=SimpleNamespace(model=model), dest=dest))
+    with ThreadPoolExecutor(len(models)) as pool:
+        list(pool.map(lambda fetch: weights_run._write_for_bundle(tmp_path, [fetch]), fetches))
+    listed = json.loads((tmp_path / weights_run.FOR_BUNDLE).read_text())["bundle_weights"]
+    assert sorted(listed) == sorted(models)
+    assert {path.name for path in tmp_path.iterdir()} == {*models, weights_run.FOR_BUNDLE}
 
 
 def test_two_runs_at_once_take_turns(run: Run) -> None:
