@@ -37,9 +37,9 @@ sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tools")]
 
 import release_lock
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils import moe_release
-from ansible_collections.baremetal.sglang.plugins.module_utils.flags.contract import render
-from ansible_collections.baremetal.sglang.plugins.module_utils.flags.parse_wheel import parse_wheel
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.contract import render
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang import moe_release
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.parse_wheel import parse_wheel
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.elf_wheels import SymbolTables, prove_wheels
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import Indexes
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import WheelCache

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.sglang.plugins.module_utils.bundle_manifest import BundleError
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle.manifest import BundleError
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_signature
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_builder import BundleBuilder
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import ContentError

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.sglang.plugins.module_utils import host_lock
+from ansible_collections.baremetal.sglang.plugins.module_utils.core import run_lock_host as host_lock
 
 LOOK_SECONDS = 0.2
 LISTED = Path("/proc/self/fd")

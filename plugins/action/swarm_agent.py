@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.sglang.plugins.module_utils.swarm_plan import blame
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.plan import blame
 
 ASK_SECONDS = 1.0
 PROGRESS_SECONDS = 5.0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.sglang.plugins.module_utils.streams import STREAM_BYTES, progress
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle.streams import STREAM_BYTES, progress
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.sending import SendError, send
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import RefusedError
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_plan import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import RefusedError
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import (
     read_sources,
     wanted_of_plans,
 )

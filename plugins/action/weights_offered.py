@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.sglang.plugins.module_utils import weights_files, weights_manifest
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights import files_host as weights_files
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights import manifest as weights_manifest
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import plain
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_fetch import folder_of
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_files import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.files_host import (
     Meter,
     amount,
     regular_size,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_folder import PIECES, staging_of
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.folder_host import PIECES, staging_of
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import plain
 
 

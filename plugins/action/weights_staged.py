@@ -10,7 +10,7 @@ import tempfile
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_manifest import MANIFEST
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.manifest import MANIFEST
 
 
 class ActionModule(ActionBase):

@@ -11,20 +11,20 @@ from functools import wraps
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.baremetal.sglang.plugins.module_utils import (
-    bundle_debs,
-    bundle_manifest,
-    content_rounds,
-    doctor,
-    fabric_gates,
-    gateway_config,
-    grafana_dashboard,
-    members,
-    plan_application,
-    scrape_config,
-    scratch,
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import debs as bundle_debs
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
+from ansible_collections.baremetal.sglang.plugins.module_utils.doctor import diagnosis as doctor
+from ansible_collections.baremetal.sglang.plugins.module_utils.fabric import gates as fabric_gates
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway import config as gateway_config
+from ansible_collections.baremetal.sglang.plugins.module_utils.monitoring import (
+    dashboard as grafana_dashboard,
 )
+from ansible_collections.baremetal.sglang.plugins.module_utils.monitoring import scrape_config
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import together
+from ansible_collections.baremetal.sglang.plugins.module_utils.service import application as plan_application
+from ansible_collections.baremetal.sglang.plugins.module_utils.service import members_host as members
+from ansible_collections.baremetal.sglang.plugins.module_utils.service import temporary_instance as scratch
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import transfer_batches as content_rounds
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification import derive
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification import report as verification
 

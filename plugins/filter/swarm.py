@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.baremetal.sglang.plugins.filter.apply_plan import plain
-from ansible_collections.baremetal.sglang.plugins.module_utils import swarm_plan
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import plan as swarm_plan
 
 
 def _filter(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.baremetal.sglang.plugins.module_utils import plan_application
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_offers import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.service import application as plan_application
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.offers import (
     OffersError,
     held,
     rounds,

@@ -115,7 +115,11 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.openssl import Openssl, OpensslError, publish
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.certificates_host import (
+    Openssl,
+    OpensslError,
+    publish,
+)
 
 
 def read(path: str) -> str:

@@ -71,7 +71,7 @@ import os
 import pwd
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.compiled_code import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.jit_cache_host import (
     CompiledCodeError,
     look,
     pack,

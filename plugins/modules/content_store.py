@@ -93,8 +93,8 @@ import shutil
 import sys
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import lock
-from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import lock_host as lock
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store_host import (
     RefusedError,
     Store,
     refuse_unfit,

@@ -88,7 +88,9 @@ instances:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils import doctor, doctor_look, status
+from ansible_collections.baremetal.sglang.plugins.module_utils.doctor import diagnosis as doctor
+from ansible_collections.baremetal.sglang.plugins.module_utils.doctor import host as doctor_look
+from ansible_collections.baremetal.sglang.plugins.module_utils.doctor import status
 from ansible_collections.baremetal.sglang.plugins.module_utils.release.host import Host
 
 

@@ -137,8 +137,8 @@ seconds:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.maker import STAMP, Asked, Maker
-from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store import RefusedError
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.maker_host import STAMP, Asked, Maker
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store_host import RefusedError
 
 
 def main() -> None:

@@ -76,8 +76,9 @@ kept:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import lock, retention
-from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store import RefusedError, Store
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import lock_host as lock
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import retention_host as retention
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store_host import RefusedError, Store
 
 
 def prune(module: AnsibleModule) -> dict:

@@ -75,7 +75,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.fabric_network import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.fabric.network import (
     OURS,
     differences,
     refusals,

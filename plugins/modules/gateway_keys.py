@@ -101,8 +101,8 @@ import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils import gateway_keys
-from ansible_collections.baremetal.sglang.plugins.module_utils.gateway_keys import Key, KeysError
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway import keys as gateway_keys
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.keys import Key, KeysError
 
 WAIT = 10
 FORGOTTEN = ("done", "entry not found", "key not found")

@@ -201,7 +201,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.facts.gather impo
     Wanted,
     gather,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.facts.host_io import HostIo
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.host import HostIo
 
 
 def main() -> None:

@@ -55,7 +55,7 @@ run:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils import host_lock
+from ansible_collections.baremetal.sglang.plugins.module_utils.core import run_lock_host as host_lock
 
 
 def main() -> None:

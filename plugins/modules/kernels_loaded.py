@@ -49,8 +49,8 @@ said:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.kernel_log import problems, read
-from ansible_collections.baremetal.sglang.plugins.module_utils.moe_release import Message
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.kernel_log import problems, read
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_release import Message
 
 
 def journal(module: AnsibleModule, unit: str) -> list[str]:

@@ -85,9 +85,13 @@ import shutil
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point, prompts, sampling
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point, prompts
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure import sampling_host as sampling
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client import Server, ask
-from ansible_collections.baremetal.sglang.plugins.module_utils.serving import last_lines, unit_state
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.serving_host import (
+    last_lines,
+    unit_state,
+)
 
 OF_ONE_LIFE = ("ActiveState", "ExecMainStatus", "NRestarts", "MainPID", "InvocationID")
 

@@ -72,7 +72,7 @@ offset:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils import members
+from ansible_collections.baremetal.sglang.plugins.module_utils.service import members_host as members
 
 PEER = {
     "host": {"type": "str", "required": True},

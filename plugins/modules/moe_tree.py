@@ -106,7 +106,7 @@ import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.moe_tree import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_tree import (
     NOTE,
     TreeError,
     for_device,

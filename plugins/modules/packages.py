@@ -108,10 +108,10 @@ import shutil
 import sys
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils import host_packages
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_packages import INDEX, PrivateArchive
-from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import lock
-from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.packages import host as host_packages
+from ansible_collections.baremetal.sglang.plugins.module_utils.packages.host import INDEX, PrivateArchive
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import lock_host as lock
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store_host import (
     RefusedError,
     Store,
     refuse_full,

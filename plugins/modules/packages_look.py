@@ -51,7 +51,7 @@ archive:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_packages import look
+from ansible_collections.baremetal.sglang.plugins.module_utils.packages.host import look
 
 OS_RELEASE = "/etc/os-release"
 

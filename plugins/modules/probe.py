@@ -81,7 +81,7 @@ report:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.serving import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.serving_host import (
     NotServingError,
     Question,
     Watch,

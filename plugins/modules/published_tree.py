@@ -96,7 +96,7 @@ import shutil
 import sys
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils import published_tree as tree
+from ansible_collections.baremetal.sglang.plugins.module_utils.core import published_tree_host as tree
 
 
 def refuse_unfit(module: AnsibleModule, needed: int) -> None:

@@ -166,10 +166,12 @@ import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.release import folder, steps, switching
+from ansible_collections.baremetal.sglang.plugins.module_utils.release import folder_host as folder
+from ansible_collections.baremetal.sglang.plugins.module_utils.release import steps_host as steps
+from ansible_collections.baremetal.sglang.plugins.module_utils.release import switching
 from ansible_collections.baremetal.sglang.plugins.module_utils.release.host import Host, SwitchError
-from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import lock
-from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store import RefusedError
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import lock_host as lock
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store_host import RefusedError
 
 LOCK_SECONDS = 10.0
 

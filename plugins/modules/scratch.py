@@ -139,12 +139,15 @@ import socket
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.scratch import PLACE, gpus_free
-from ansible_collections.baremetal.sglang.plugins.module_utils.serving import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.serving_host import (
     NotServingError,
     Question,
     Watch,
     report,
+)
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.temporary_instance import (
+    PLACE,
+    gpus_free,
 )
 
 UNITS = "/run/systemd/system"

@@ -105,9 +105,9 @@ import sys
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils import published_tree as tree
-from ansible_collections.baremetal.sglang.plugins.module_utils import swarm_host as host
-from ansible_collections.baremetal.sglang.plugins.module_utils.swarm_arguments import COMMON
+from ansible_collections.baremetal.sglang.plugins.module_utils.core import published_tree_host as tree
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import host
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.arguments import COMMON
 
 
 def describe(asked, home: str) -> bool:

@@ -125,8 +125,8 @@ import os
 import sys
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils import swarm_host as host
-from ansible_collections.baremetal.sglang.plugins.module_utils.swarm_arguments import COMMON
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import host
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.arguments import COMMON
 
 
 def main() -> None:

@@ -95,7 +95,7 @@ import shutil
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils import toolchain
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import toolchain
 
 
 def compiler(module: AnsibleModule) -> str:

@@ -52,7 +52,7 @@ said:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.nccl_log import problems, read
+from ansible_collections.baremetal.sglang.plugins.module_utils.fabric.nccl_log import problems, read
 
 
 def main() -> None:

@@ -58,9 +58,9 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.installed import parse_properties
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client import Server
-from ansible_collections.baremetal.sglang.plugins.module_utils.release import folder
-from ansible_collections.baremetal.sglang.plugins.module_utils.verification.desk import Desk
-from ansible_collections.baremetal.sglang.plugins.module_utils.verification.place import unit_processes
+from ansible_collections.baremetal.sglang.plugins.module_utils.release import folder_host as folder
+from ansible_collections.baremetal.sglang.plugins.module_utils.verification.check_context import Desk
+from ansible_collections.baremetal.sglang.plugins.module_utils.verification.host import unit_processes
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.record import recorded
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.run import run
 

@@ -49,7 +49,7 @@ import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_manifest import engine_checksums
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.manifest import engine_checksums
 
 
 def main() -> None:

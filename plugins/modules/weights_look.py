@@ -74,8 +74,8 @@ report:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils import weights_folder
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_files import amount
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights import folder_host as weights_folder
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.files_host import amount
 
 
 def main() -> None:

@@ -67,7 +67,7 @@ kept:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils import weights_pruning as pruning
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights import pruning_host as pruning
 
 
 def main() -> None:

@@ -85,9 +85,9 @@ spared:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils import weights_folder
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_files import amount
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_manifest import ManifestError
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights import folder_host as weights_folder
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.files_host import amount
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.manifest import ManifestError
 
 
 def refuse_full_disk(module: AnsibleModule, folder: str, needed: int) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ansible_collections.baremetal.sglang.plugins.module_utils import bundle_manifest, cyclonedx
-from ansible_collections.baremetal.sglang.plugins.module_utils.bundle_manifest import BundleError
-from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import did_you_mean
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import cyclonedx
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle.manifest import BundleError
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import did_you_mean
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_content
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import ContentError
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_folder import BundleFolder

@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.baremetal.sglang.plugins.module_utils.bundle_manifest import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle.manifest import (
     MANIFEST,
     NAMESPACE,
     SIGNATURE,

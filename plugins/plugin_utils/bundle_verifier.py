@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.baremetal.sglang.plugins.module_utils import bundle_manifest, cyclonedx
-from ansible_collections.baremetal.sglang.plugins.module_utils.bundle_manifest import BundleError
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import cyclonedx
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle.manifest import BundleError
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_content, bundle_signature
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import SignatureError, Signed
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import Progress

@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils import pixi_project
-from ansible_collections.baremetal.sglang.plugins.module_utils.pixi_project import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import pixi_project
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.pixi_project import (
     CondaPackage,
     PixiEnvironment,
     WheelFile,

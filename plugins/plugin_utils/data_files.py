@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import Refusal
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.abi import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.abi import (
     Pairing,
     Rules,
     SharedObject,

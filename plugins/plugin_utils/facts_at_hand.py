@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue import Hardware
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.entries import Hardware
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal, RefusedError
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.compare import compare
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import HostFacts
-from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import Refusal, RefusedError
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.data_files import read
 
 FACTS_SUFFIXES = (".json", ".yml", ".yaml")

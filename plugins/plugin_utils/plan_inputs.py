@@ -13,28 +13,37 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue import Catalogues, Model
-from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue_loading import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.entries import Catalogues, Model
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.loading import (
     load_hardware,
     load_releases,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.flags.check import Rules, rules_from
-from ansible_collections.baremetal.sglang.plugins.module_utils.model_catalogue import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.models import (
     load_models,
     model_of_config,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.moe_release import MoeRelease, release_from
-from ansible_collections.baremetal.sglang.plugins.module_utils.moe_tuned import OURS as OURS_TUNED
-from ansible_collections.baremetal.sglang.plugins.module_utils.moe_tuned import USERS, Tuned, tuned_from
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal, RefusedError
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.check import Rules, rules_from
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_release import (
+    MoeRelease,
+    release_from,
+)
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_tuned import (
+    OURS as OURS_TUNED,
+)
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_tuned import (
+    USERS,
+    Tuned,
+    tuned_from,
+)
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
-from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric_wish import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.spec import (
     VARIABLES,
     Wish,
     parse_wish,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan, PlanResult
-from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import Refusal, RefusedError
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_files import read_certificate
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.data_files import read
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.facts_at_hand import collect_facts

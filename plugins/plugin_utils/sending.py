@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.baremetal.sglang.plugins.module_utils import streams
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import streams
 
 PROGRESS_SECONDS = 10
 # What arrived damaged is sent once more before anybody is asked.

@@ -20,21 +20,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.baremetal.sglang.plugins.module_utils import weights_check, weights_manifest
-from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue import Model
-from ansible_collections.baremetal.sglang.plugins.module_utils.safetensors_header import (
-    HeaderError,
-    read_header,
-    read_raw,
-)
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_files import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.entries import Model
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights import check as weights_check
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights import manifest as weights_manifest
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.files_host import (
     Digests,
     Meter,
     digests_of,
     quick_damage,
     regular_size,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_plan import Source, Wanted, selected
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import Source, Wanted, selected
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.safetensors_header import (
+    HeaderError,
+    read_header,
+    read_raw,
+)
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.common import (
     FromTheStart,
     Interrupted,

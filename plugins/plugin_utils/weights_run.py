@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue import Model
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_files import Meter, amount
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_manifest import PIECE_BYTES
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_plan import Wanted
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.entries import Model
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.files_host import Meter, amount
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.manifest import PIECE_BYTES
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import Wanted
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import free_bytes, kept
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_fetch import Fetch, FetchFailed
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.common import Settings

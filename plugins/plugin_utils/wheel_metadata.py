@@ -11,7 +11,7 @@ from dataclasses import asdict
 from email.parser import HeaderParser
 from pathlib import Path
 
-from ansible_collections.baremetal.sglang.plugins.module_utils.cyclonedx import Package
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle.cyclonedx import Package
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import kept
 
 LONGEST_LICENCE = 80

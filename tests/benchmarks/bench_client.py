@@ -22,7 +22,8 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "collections"), str(REPOSITORY)]
 
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point, prompts, sampling
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point, prompts
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure import sampling_host as sampling
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client import Server
 
 from tests.unit.fixtures.truth_server import TruthServer

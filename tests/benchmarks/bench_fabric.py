@@ -26,8 +26,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "collections"), str(ROOT / "molecule")]
 
-from ansible_collections.baremetal.sglang.plugins.module_utils.fabric_gates import judge, specification
-from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric_files import network_files
+from ansible_collections.baremetal.sglang.plugins.module_utils.fabric.gates import judge, specification
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.files import network_files
 
 from tests.lab.conftest import write_inventory
 from tests.swarm.rooms import Room, run

@@ -32,9 +32,12 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
-from ansible_collections.baremetal.sglang.plugins.module_utils.gateway_config import config_text
-from ansible_collections.baremetal.sglang.plugins.module_utils.gateway_keys import Key, digest_of, map_text
-from ansible_collections.baremetal.sglang.plugins.module_utils.openssl import Openssl, publish
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.certificates_host import (
+    Openssl,
+    publish,
+)
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.config import config_text
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.keys import Key, digest_of, map_text
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.deb_folder import DebFolder, own_release
 
 ENGINE = ROOT / "tests/lab/streaming_engine.py"

@@ -22,10 +22,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.baremetal.sglang.plugins.module_utils import members, plan_application
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import (
     plan_inventory,
 )
+from ansible_collections.baremetal.sglang.plugins.module_utils.service import application as plan_application
+from ansible_collections.baremetal.sglang.plugins.module_utils.service import members_host as members
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import make_inputs
 
 DECLARED = {

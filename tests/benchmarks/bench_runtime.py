@@ -29,8 +29,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.maker import Asked, Maker
-from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store import Store
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.maker_host import Asked, Maker
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store_host import Store
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import Indexes
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import WheelCache
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import Target, parse_lock

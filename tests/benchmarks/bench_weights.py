@@ -16,8 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.baremetal.sglang.plugins.module_utils import weights_files
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_manifest import PIECE_BYTES
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights import files_host as weights_files
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.manifest import PIECE_BYTES
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.sparse_model import sparse_model
 
 SIZE = 1 << 29
@@ -47,12 +47,12 @@ def in_child(code: str, *words: str) -> tuple[float, float]:
 
 
 LOOK = """
-from ansible_collections.baremetal.sglang.plugins.module_utils import weights_folder
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights import folder_host as weights_folder
 found = weights_folder.look(sys.argv[1])
 assert found["state"] == "whole", found
 """
 READ = """
-from ansible_collections.baremetal.sglang.plugins.module_utils import weights_files
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights import files_host as weights_files
 for _round in range(2):
     weights_files.digests_of(sys.argv[1])
 """

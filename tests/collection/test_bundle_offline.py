@@ -221,7 +221,7 @@ def test_a_stage_completes_a_delta_that_lies_beside_its_base(
 SIGN = """
 import sys
 from pathlib import Path
-from ansible_collections.baremetal.sglang.plugins.module_utils import bundle_manifest
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_content, bundle_signature
 bundle, key = map(Path, sys.argv[1:])
 manifest = bundle_manifest.parsed((bundle / "manifest.json").read_bytes())

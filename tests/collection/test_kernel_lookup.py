@@ -16,9 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.kernel_log import problems, read
-from ansible_collections.baremetal.sglang.plugins.module_utils.moe_release import MODULE, Message
-from ansible_collections.baremetal.sglang.plugins.module_utils.moe_tree import for_device, wanted
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.kernel_log import problems, read
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_release import (
+    MODULE,
+    Message,
+)
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_tree import (
+    for_device,
+    wanted,
+)
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.conftest import World
 

@@ -18,12 +18,13 @@ from typing import Any
 
 import jinja2
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils import weights_files, weights_manifest
-from ansible_collections.baremetal.sglang.plugins.module_utils.flags.contract import contract_from
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import HostFacts
-from ansible_collections.baremetal.sglang.plugins.module_utils.plan_application import units
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.contract import contract_from
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import units
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights import files_host as weights_files
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights import manifest as weights_manifest
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
 from ansible_collections.baremetal.sglang.tools.make_tiny_model import make_files
 

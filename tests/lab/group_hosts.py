@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.flags.contract import contract_from
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import HostFacts
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.contract import contract_from
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf

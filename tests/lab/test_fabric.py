@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.fabric_gates import judge, specification
+from ansible_collections.baremetal.sglang.plugins.module_utils.fabric.gates import judge, specification
 
 from .conftest import REPOSITORY, tool
 

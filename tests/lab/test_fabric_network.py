@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric_files import network_files
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.files import network_files
 
 from .conftest import REPOSITORY, tool
 

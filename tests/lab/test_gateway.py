@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils import bundle_manifest
-from ansible_collections.baremetal.sglang.plugins.module_utils.grafana_dashboard import ROWS
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
+from ansible_collections.baremetal.sglang.plugins.module_utils.monitoring.dashboard import ROWS
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.deb_folder import DebFolder
 
 from .conftest import REPOSITORY, lab_name, write_inventory

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils import bundle_manifest
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.deb_folder import DebFolder
 
 from .conftest import REPOSITORY, lab_name, write_inventory

@@ -22,7 +22,10 @@ from typing import Any, NamedTuple
 import pytest
 import rattler
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.pixi_project import WheelFile, environment_name
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.pixi_project import (
+    WheelFile,
+    environment_name,
+)
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.conda_channel import (
     CondaChannel,
     SolveError,

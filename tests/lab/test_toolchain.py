@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.toolchain_tree import lay_out
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.toolchain_host import lay_out
 
 from .conftest import REPOSITORY, lab_name, tool, write_inventory
 from .whole_environment import whole_environment

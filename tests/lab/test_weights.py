@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_plan import Source, Wanted
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import Source, Wanted
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_run import Errand, fetch_all
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.common import Settings
 from ansible_collections.baremetal.sglang.tools.make_tiny_model import make_files

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.flags.command_line import to_argv
-from ansible_collections.baremetal.sglang.plugins.module_utils.flags.contract import Flag, contract_from
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.command_line import to_argv
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.contract import (
+    Flag,
+    contract_from,
+)
 
 from .conftest import ROOT, lab
 

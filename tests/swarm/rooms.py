@@ -23,7 +23,7 @@ import libtorrent
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
 
-from ansible_collections.baremetal.sglang.plugins.module_utils import swarm_metainfo
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import metainfo as swarm_metainfo
 
 AGENT = ROOT / "roles" / "swarm" / "files" / "agent.py"
 PORT = 29310

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue import Hardware, Model
-from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue_loading import load_hardware
-from ansible_collections.baremetal.sglang.plugins.module_utils.model_catalogue import load_models
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.entries import Hardware, Model
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.loading import load_hardware
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.models import load_models
 
 FILES = Path(__file__).parents[2] / "files"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..host_facts import HostFacts
+from .schema import HostFacts
 
 _ROUNDING = 0.02
 _ROUNDING_GIB = 2.0

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..catalogue import Hardware
-from ..refusal import did_you_mean
-from .decode import Problem
+from ..catalogue.entries import Hardware
+from ..core.decode import Problem
+from ..core.refusals import did_you_mean
 
 KEYS = (
     "arch",

@@ -9,9 +9,9 @@ import posixpath
 import re
 from dataclasses import dataclass
 
-from ..host_facts import Disk, Fault
 from .faults import fault
-from .host_io import HostIo
+from .host import HostIo
+from .schema import Disk, Fault
 
 REFLINK_ALWAYS = frozenset({"btrfs", "bcachefs", "ocfs2"})
 NO_HARD_LINKS = frozenset(

@@ -9,7 +9,7 @@ import re
 import sys
 from typing import Any
 
-from .host_io import HostIo
+from .host import HostIo
 
 NETPLAN = ("/lib/netplan", "/etc/netplan", "/run/netplan")
 NCCL_CONF = "/etc/nccl.conf"

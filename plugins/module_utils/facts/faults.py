@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ..host_facts import Fault
+from .schema import Fault
 
 TEXTS: dict[str, tuple[str, str]] = {
     "driver-missing": (

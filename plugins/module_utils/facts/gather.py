@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, TypeVar
 
-from ..host_facts import Disk, Fault, HostFacts, Python, RdmaDevice, Toolkit
 from . import system
 from .disks import disks
 from .fabric import fabric
 from .faults import fault
-from .host_io import HostIo
+from .host import HostIo
 from .installed import installed
 from .network import interfaces, listening
 from .nvidia_host import NvidiaFacts, nvidia_facts
 from .rdma import rdma_devices
+from .schema import Disk, Fault, HostFacts, Python, RdmaDevice, Toolkit
 from .toolkit import toolkit
 
 T = TypeVar("T")

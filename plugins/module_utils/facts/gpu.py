@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ..host_facts import Fault, Gpu
 from .faults import fault
 from .nvidia_listing import GpuRecord, Listing
 from .products import model_of
+from .schema import Fault, Gpu
 from .values import flag, number, pci_address, text, unreported, version
 
 _UNHEALTHY = frozenset({"unhealthy", "degraded", "limited capacity", "true", "yes"})

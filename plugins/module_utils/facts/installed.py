@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .host_io import HostIo
+from .host import HostIo
 
 ROOT = "/opt/sglang"
 UNITS = "/etc/systemd/system"

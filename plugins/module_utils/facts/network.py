@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-from .host_io import HostIo
+from .host import HostIo
 from .values import number, plain
 
 _LISTEN = "0A"

@@ -10,15 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..host_facts import Driver, Fault, Gpu
 from .faults import fault
 from .gpu import gpus_of, joined
-from .host_io import HostIo, Ran
+from .host import HostIo, Ran
 from .installed import parse_properties
 from .nvidia_driver import XIDS, library_version, mismatch, parse_modinfo, parse_proc_version, parse_xids
 from .nvidia_listing import CUDA_MISSING, Listing
 from .nvidia_smi import explain, parse
 from .nvidia_topology import nvlink_facts, parse_nvlink, parse_topology
+from .schema import Driver, Fault, Gpu
 
 PCI = "/sys/bus/pci/devices"
 LIBRARY_DIRECTORIES = (

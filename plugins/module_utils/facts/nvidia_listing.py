@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..host_facts import Fault
+from .schema import Fault
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 
-from ..host_facts import Fault
 from .faults import fault
 from .nvidia_listing import Listing
 from .nvidia_smi_flat import parse_csv, parse_names, parse_table, parse_version
 from .nvidia_smi_tree import parse_text, parse_xml
+from .schema import Fault
 from .values import pci_address, plain
 
 STATUSES = {

@@ -8,9 +8,9 @@ from __future__ import annotations
 import csv
 import re
 
-from ..host_facts import Fault
 from .faults import fault
 from .nvidia_listing import GpuRecord, Listing, cuda_level
+from .schema import Fault
 from .values import flag, number, pci_address, plain, text, trouble, version
 
 COLUMNS = {

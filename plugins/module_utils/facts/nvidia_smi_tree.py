@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree as Xml
 
-from ..host_facts import Fault
 from .faults import fault
 from .nvidia_listing import GpuRecord, Listing, cuda_level
+from .schema import Fault
 from .values import flag, number, plain, text, trouble
 
 Leaf = tuple[str, str]

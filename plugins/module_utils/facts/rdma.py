@@ -10,9 +10,9 @@ import json
 import re
 from typing import Any
 
-from ..host_facts import RdmaDevice
-from .host_io import HostIo
+from .host import HostIo
 from .rdma_text import parse_ibdev2netdev, parse_rdma_link
+from .schema import RdmaDevice
 from .values import number
 
 CLASS = "/sys/class/infiniband"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 
-from ..host_facts import OperatingSystem, Python
-from .host_io import HostIo
+from .host import HostIo
+from .schema import OperatingSystem, Python
 from .values import plain, version
 
 LIMITS = {

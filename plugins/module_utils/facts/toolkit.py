@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 
-from ..host_facts import Toolkit
-from .host_io import HostIo
+from .host import HostIo
+from .schema import Toolkit
 from .values import version
 
 

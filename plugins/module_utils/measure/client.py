@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import wire
+from . import http_response as wire
 
 CHAT = "/v1/chat/completions"
 

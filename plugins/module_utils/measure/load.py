@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from .client import Raw, Server, send
+from .http_response import Reply
 from .summary import quantile
-from .wire import Reply
 
 LOOK_SECONDS = 0.05
 Say = Callable[[Reply], Optional[bytes]]

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import counters, judge, load, prompts, sampling
+from . import counters, judge, load, prompts
+from . import sampling_host as sampling
 from .client import CHAT, Server, ask, ask_all, chat
+from .conversation import Conversation
+from .http_response import Reply
 from .summary import spread
-from .talk import Conversation
-from .wire import Reply
 
 IDLE_SECONDS = 20.0
 SETTLE_SECONDS = 3.0

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from ..refusal import did_you_mean
+from ..core.refusals import did_you_mean
 
 SPEED = {"ignore_eos": True}
 # What a scenario measures: (path in the record, what people call it, unit, which way is better).

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Callable
 
-from ..catalogue import Model
-from ..fit import Candidate, Demand, nearest_fits
-from ..sharding import division
+from ..catalogue.entries import Model
+from ..catalogue.sharding import division
 from .case import Case
 from .demand import demand_of_case
+from .fit import Candidate, Demand, nearest_fits
 from .topology import spread
 from .versions import at_least
 

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..host_facts import HostFacts
+from ..facts.schema import HostFacts
 from . import kernels
 from .attempt import Attempt
 from .case import Case, Inputs
 from .environment import variables
-from .fabric import host_fabric
+from .fabric.plan import host_fabric
 from .firewall import firewall, network
 from .network import Link
 from .plan import InstancePlan, Plan, Port, plain

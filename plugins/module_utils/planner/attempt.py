@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..catalogue import Hardware, Model
-from ..fit import draft_costs_too_much
-from ..host_facts import HostFacts
-from ..refusal import Advice, Refusal
-from ..serve_spec import Instance
+from ..catalogue.entries import Hardware, Model
+from ..core.refusals import Advice, Refusal
+from ..facts.schema import HostFacts
 from . import compilers, memory, rules, settings
 from .case import Case, Inputs
 from .environment import environment
+from .fit import draft_costs_too_much
 from .flag_names import FlagNames, as_mapping, flag_problems
 from .release_choice import Candidate
+from .serve_spec import Instance
 from .topology import Parallel
 
 

@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..catalogue import Catalogues, Hardware, Model, Release, Variant
-from ..flags.check import Rules
-from ..flags.contract import Contract
-from ..host_facts import HostFacts
-from ..moe_release import MoeRelease
-from ..moe_tuned import Tuned
-from ..serve_spec import Instance
-from .fabric_wish import Wish
+from ..catalogue.entries import Catalogues, Hardware, Model, Release, Variant
+from ..engines.flags.check import Rules
+from ..engines.flags.contract import Contract
+from ..engines.sglang.moe_release import MoeRelease
+from ..engines.sglang.moe_tuned import Tuned
+from ..facts.schema import HostFacts
+from .fabric.spec import Wish
 from .flag_names import FlagNames
 from .plan import Argument
+from .serve_spec import Instance
 from .topology import Parallel
 
 

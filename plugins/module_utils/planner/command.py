@@ -10,9 +10,9 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..catalogue import Model
-from ..flags.command_line import is_launch_command, parse_command
-from ..flags.contract import Contract
+from ..catalogue.entries import Model
+from ..engines.flags.command_line import is_launch_command, parse_command
+from ..engines.flags.contract import Contract
 
 KEYS = {
     "tensor-parallel-size": "tensor_parallel",

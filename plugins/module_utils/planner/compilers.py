@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..catalogue import Release
-from ..refusal import Refusal
+from ..catalogue.entries import Release
+from ..core.refusals import Refusal
 from .case import Case
 from .release_choice import BELOW_SECURITY_FLOOR
 from .versions import at_least, minor, served, version_key

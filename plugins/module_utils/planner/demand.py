@@ -9,9 +9,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from ..fit import Demand, Fit, demand_of, fit
-from ..memory import gpu_memory
+from ..catalogue.memory import gpu_memory
 from .case import Case
+from .fit import Demand, Fit, demand_of, fit
 
 
 @lru_cache(maxsize=512)

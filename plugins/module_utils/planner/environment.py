@@ -9,12 +9,12 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from ..catalogue import Variant
-from ..host_facts import HostFacts
-from ..pixi_project import environment_name
+from ..catalogue.entries import Variant
+from ..facts.schema import HostFacts
+from ..runtime.pixi_project import environment_name
 from .case import Case, Inputs
-from .fabric import nccl_variables
-from .fabric_wish import Wish
+from .fabric.plan import nccl_variables
+from .fabric.spec import Wish
 from .network import Link
 from .plan import EnvironmentVariable
 from .service import compiled_folder

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..flags.contract import contract_from
-from ..refusal import did_you_mean
+from ..core.refusals import did_you_mean
+from ..engines.flags.contract import contract_from
 from .case import Inputs
 from .inventory import plan_inventory
 from .plan import PlanResult

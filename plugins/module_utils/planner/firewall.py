@@ -9,9 +9,9 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..firewall import address_of
-from ..host_facts import HostFacts
-from ..refusal import Advice, Refusal
+from ..core.refusals import Advice, Refusal
+from ..facts.schema import HostFacts
+from ..firewall.table import address_of
 from .case import Inputs
 from .plan import InstancePlan
 

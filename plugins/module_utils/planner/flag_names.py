@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from ..flags.check import Rules, check_arguments
-from ..flags.command_line import to_argv
-from ..flags.contract import Contract
-from ..refusal import Advice, Refusal
-from ..serve_spec import Instance
+from ..core.refusals import Advice, Refusal
+from ..engines.flags.check import Rules, check_arguments
+from ..engines.flags.command_line import to_argv
+from ..engines.flags.contract import Contract
 from .plan import Argument
+from .serve_spec import Instance
 
 
 class FlagNames:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..gateway_spec import Gateway, Monitoring, parse_gateway, parse_monitoring
-from ..host_facts import HostFacts
-from ..refusal import Refusal, did_you_mean
+from ..core.refusals import Refusal, did_you_mean
+from ..facts.schema import HostFacts
+from ..gateway.spec import Gateway, Monitoring, parse_gateway, parse_monitoring
 from .case import Inputs
 from .plan import InstancePlan, plain
 

@@ -9,13 +9,13 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..catalogue import Hardware
-from ..hardware_catalogue import entry_to_add, key_of
-from ..host_facts import Fault, Gpu, HostFacts
-from ..refusal import Advice, Refusal, closest
-from ..serve_spec import Instance
+from ..catalogue.entries import Hardware
+from ..catalogue.hardware import entry_to_add, key_of
+from ..core.refusals import Advice, Refusal, closest
+from ..facts.schema import Fault, Gpu, HostFacts
 from .case import Inputs
 from .plan import InstancePlan
+from .serve_spec import Instance
 
 Findings = tuple[list[Refusal], list[Advice]]
 

@@ -10,23 +10,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..flags.contract import contract_from
-from ..host_facts import HostFacts
-from ..refusal import Advice, Refusal, did_you_mean
-from ..serve_spec import Instance, parse_serve
+from ..core.refusals import Advice, Refusal, did_you_mean
+from ..engines.flags.contract import contract_from
+from ..facts.schema import HostFacts
 from . import hosts as host_checks
 from .assemble import host_plan, instance_plan, one_release
 from .attempt import Attempt, Setting, attempt
 from .case import Inputs
-from .fabric import prepare
-from .fabric_checks import problems as fabric_problems
+from .fabric.checks import problems as fabric_problems
+from .fabric.plan import prepare
 from .firewall import firewall, missing_nft, open_swarm
 from .gateway import doors
 from .network import links, slowest
 from .plan import InstancePlan, PlanResult
 from .release_choice import Candidate, Choice, Rejection, choose, matches_pin, newest_first
-from .relief import reliefs
+from .serve_spec import Instance, parse_serve
 from .settings import dist_port
+from .standby import reliefs
 from .topology import allocate, spread
 
 OTHER_ENGINES = {

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..moe_config import MoeFile, directory, tile_problems
-from ..moe_release import MoeRelease, Shipped
-from ..moe_tuned import OURS, USERS, Tuned, short
+from ..engines.sglang.moe_config import MoeFile, directory, tile_problems
+from ..engines.sglang.moe_release import MoeRelease, Shipped
+from ..engines.sglang.moe_tuned import OURS, USERS, Tuned, short
 from .case import Case
 
 RELEASE = "release"

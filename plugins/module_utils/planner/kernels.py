@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .. import moe_config
-from ..moe_config import MoeFile
-from ..moe_release import DEFAULT, FILE, NEVER
-from ..moe_tuned import USERS, digest
+from ..engines.sglang import moe_config
+from ..engines.sglang.moe_config import MoeFile
+from ..engines.sglang.moe_release import DEFAULT, FILE, NEVER
+from ..engines.sglang.moe_tuned import USERS, digest
 from .case import Case
 from .kernel_choice import RELEASE, Candidate, candidates, chosen, release_of
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Union
 
-from ..host_facts import HostFacts
-from ..refusal import Refusal
-from ..serve_spec import Instance
-from .fabric_wish import Wish
+from ..core.refusals import Refusal
+from ..facts.schema import HostFacts
+from .fabric.spec import Wish
+from .serve_spec import Instance
 
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 INFINIBAND = "InfiniBand"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from ..refusal import Advice, Refusal
+from ..core.refusals import Advice, Refusal
 
 SCHEMA = 1
 

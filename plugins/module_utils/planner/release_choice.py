@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..catalogue import Hardware, Model, Release, Variant
-from ..host_facts import HostFacts
-from ..serve_spec import Instance
+from ..catalogue.entries import Hardware, Model, Release, Variant
+from ..facts.schema import HostFacts
+from .serve_spec import Instance
 from .versions import at_least, minor, served, version_key
 
 BELOW_SECURITY_FLOOR = "below-security-floor"

@@ -10,10 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..host_facts import HostFacts
+from ..facts.schema import HostFacts
 from .case import Case
-from .fabric import expected
-from .fabric_wish import Wish
+from .fabric.plan import expected
+from .fabric.spec import Wish
 from .network import Link
 from .plan import plain
 from .settings import dist_port

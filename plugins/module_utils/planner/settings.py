@@ -9,7 +9,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from ..memory import automatic_sizes
+from ..catalogue.memory import automatic_sizes
 from .alternatives import HUMMING_RISK, humming_accepted
 from .case import Case
 from .compilers import Source

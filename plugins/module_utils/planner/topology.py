@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..catalogue import Model
-from ..host_facts import HostFacts
-from ..refusal import Refusal
-from ..serve_spec import Instance
-from ..sharding import division, parallel_problems, valid_tensor_parallel
+from ..catalogue.entries import Model
+from ..catalogue.sharding import division, parallel_problems, valid_tensor_parallel
+from ..core.refusals import Refusal
+from ..facts.schema import HostFacts
+from .serve_spec import Instance
 
 
 @dataclass(frozen=True)

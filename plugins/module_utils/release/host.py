@@ -15,12 +15,14 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..facts.host_io import RunCommand
-from ..plan_application import RELIEF
-from ..serving import NotServingError, Question, Watch, healthy, unit_state
-from ..weights_folder import look
-from . import folder, reliefs, switching
-from .folder import Release
+from ..facts.host import RunCommand
+from ..service.application import RELIEF
+from ..service.serving_host import NotServingError, Question, Watch, healthy, unit_state
+from ..weights.folder_host import look
+from . import folder_host as folder
+from . import standby_host as reliefs
+from . import switching
+from .folder_host import Release
 from .switching import Found, Record, Switch, Unfinished, Unit
 
 RECORD = ".switches.json"

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..measure import counters, prompts
 from ..measure.client import CHAT, ask
-from .desk import CheckError, Desk, NotHereError
+from .check_context import CheckError, Desk, NotHereError
 
 OK = 200
 TWICE = 3

@@ -9,8 +9,9 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable
 
-from . import api, place, tools
-from .desk import CheckError, Desk, NotHereError
+from . import api, tools
+from . import host as place
+from .check_context import CheckError, Desk, NotHereError
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 CHECKS: dict[str, Callable[[Desk], str]] = {

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..measure.client import CHAT, ask
+from ..measure.http_response import Reply
 from ..measure.judge import arguments_of, call_problem, leaked
-from ..measure.wire import Reply
-from .desk import CheckError, Desk, NotHereError
+from .check_context import CheckError, Desk, NotHereError
 
 WEATHER = "What is the weather in Paris? Use the tool."
 PARALLEL = (

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_plan import Source
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import Source
 
 
 class SourceError(Exception):

@@ -10,15 +10,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import did_you_mean
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_files import CacheFriendlyReader
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_manifest import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import did_you_mean
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.files_host import CacheFriendlyReader
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.manifest import (
     MANIFEST,
     STAMP,
     ManifestError,
     from_text,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_plan import Source
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import Source
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.common import (
     Interrupted,
     RemoteFile,

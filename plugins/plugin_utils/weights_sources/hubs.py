@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_plan import Source
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import Source
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.common import (
     Interrupted,
     Patience,

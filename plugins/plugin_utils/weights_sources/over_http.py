@@ -12,12 +12,12 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote
 
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_manifest import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.manifest import (
     MANIFEST,
     ManifestError,
     from_text,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_plan import Source
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import Source
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.common import (
     FromTheStart,
     Interrupted,

@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue import Hardware
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.entries import Hardware
 from ansible_collections.baremetal.sglang.tests.unit.files_under_test import documents, shipped_hardware
 
 ROOT = Path(__file__).parents[3]

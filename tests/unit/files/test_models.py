@@ -15,9 +15,12 @@ from typing import Any
 
 import jsonschema
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.model_catalogue import SETTINGS
-from ansible_collections.baremetal.sglang.plugins.module_utils.model_shape import ModelShape, Quantization
-from ansible_collections.baremetal.sglang.plugins.module_utils.sharding import checkpoint_bytes
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.models import SETTINGS
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.shapes import (
+    ModelShape,
+    Quantization,
+)
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.sharding import checkpoint_bytes
 from ansible_collections.baremetal.sglang.tests.unit.files_under_test import documents, shipped_models
 
 ROOT = Path(__file__).parents[3]

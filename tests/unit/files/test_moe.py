@@ -12,8 +12,11 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.moe_config import parse_name, tile_problems
-from ansible_collections.baremetal.sglang.plugins.module_utils.moe_release import release_from
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_config import (
+    parse_name,
+    tile_problems,
+)
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_release import release_from
 from ansible_collections.baremetal.sglang.tests.unit.files_under_test import FILES, shipped_hardware
 
 MOE = FILES / "moe"

@@ -13,10 +13,13 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue import Release, Variant
-from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue_loading import load_releases
-from ansible_collections.baremetal.sglang.plugins.module_utils.flags.check import check_arguments
-from ansible_collections.baremetal.sglang.plugins.module_utils.flags.contract import contract_from, render
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.entries import Release, Variant
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.loading import load_releases
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.check import check_arguments
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.contract import (
+    contract_from,
+    render,
+)
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import parse_lock
 from packaging.requirements import Requirement
 from packaging.version import Version

@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.plan_application import units
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import units
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.conftest import World
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ...refusal import Advice, Refusal
+from ...core.refusals import Advice, Refusal
 from ..case import Case
 from ..versions import at_least, served, version_key
 from .registry import Finding, Rule

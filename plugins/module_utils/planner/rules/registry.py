@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Callable, Union
 
-from ...refusal import Advice, Refusal
+from ...core.refusals import Advice, Refusal
 from ..case import Case
 from ..versions import version_key
 

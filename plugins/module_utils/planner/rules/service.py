@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...refusal import Advice, Refusal
+from ...core.refusals import Advice, Refusal
 from ..case import Case
 from ..settings import TEMPLATE_DEFAULTS
 from .registry import Finding, Rule, true_text

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import HostFacts
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts
 from ansible_collections.baremetal.sglang.plugins.modules import host_facts
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.fake_host import FakeHost, spark
 

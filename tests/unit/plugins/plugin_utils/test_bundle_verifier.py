@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils import bundle_manifest
-from ansible_collections.baremetal.sglang.plugins.module_utils.bundle_manifest import NAMESPACE
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle.manifest import NAMESPACE
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import package_index
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import SignatureError, sign
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_verifier import (

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.abi import SharedObject, Symbol
+from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.abi import SharedObject, Symbol
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import elf_wheels
 
 LIBC10 = 'int torch_check(void) { return 1; }\n__attribute__((visibility("hidden"))) int inside(void) { return 2; }\n'

@@ -21,13 +21,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils import weights_files, weights_folder
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_manifest import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights import files_host as weights_files
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights import folder_host as weights_folder
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.manifest import (
     MANIFEST,
     from_text,
     to_text,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_plan import Source, Wanted
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import Source, Wanted
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import weights_run
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_fetch import FetchFailed
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_run import Errand, fetch_all
@@ -413,7 +414,7 @@ def test_two_runs_at_once_take_turns(run: Run) -> None:
 CHILD = """
 import json, sys
 from pathlib import Path
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights_plan import Source, Wanted
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import Source, Wanted
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_run import Errand, fetch_all
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.common import Settings
 given = json.loads(sys.argv[1])

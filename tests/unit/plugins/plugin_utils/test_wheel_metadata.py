@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.cyclonedx import Package
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle.cyclonedx import Package
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_metadata import Packages
 
 FOUND = Package("small", "1.2", expression="MIT")

@@ -11,8 +11,8 @@ import sys
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts import fabric as fabric_facts
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts import gather as gather_module
-from ansible_collections.baremetal.sglang.plugins.module_utils.facts.host_io import HostIo
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import HostFacts, OperatingSystem
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.host import HostIo
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts, OperatingSystem
 from ansible_collections.baremetal.sglang.tests.unit.files_under_test import shipped_hardware
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.fake_host import FakeHost, capture, codes, spark
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.recorded_host import play, record

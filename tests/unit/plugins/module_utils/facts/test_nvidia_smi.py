@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.gpu import gpus_of, joined
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.nvidia_smi import explain, form_of, parse
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.nvidia_smi_flat import parse_compute_apps
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import Gpu
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import Gpu
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.fake_host import FIXTURES, capture
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -16,18 +16,18 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.facts import (
     nvidia_driver,
     system,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.facts.host_io import HostIo
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.host import HostIo
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.nvidia_topology import (
     parse_nvlink,
     parse_topology,
 )
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import Python
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.toolkit import parse_cxx
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.values import (
     number,
     pci_address,
     same_version,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import Python
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.fake_host import (
     FakeHost,
     capture,

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point, prompts, wire
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure import http_response as wire
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point, prompts
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client import CHAT, Server, ask, chat
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.truth_server import TruthServer
 

@@ -9,12 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue import Catalogues
-from ansible_collections.baremetal.sglang.plugins.module_utils.flags.contract import contract_from
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import (
-    HostFacts,
-    Toolkit,
-)
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.entries import Catalogues
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.contract import contract_from
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts, Toolkit
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import InstancePlan, PlanResult

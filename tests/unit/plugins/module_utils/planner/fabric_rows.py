@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import HostFacts
-from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric_wish import Wish, parse_wish
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.spec import Wish, parse_wish
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import PlanResult
-from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import Refusal
 
 FIRST, SECOND = "enp1s0f1np1", "enP2p1s0f1np1"
 MANAGEMENT = {"name": "enP7s7", "state": "up", "mtu": 1500, "addresses": ["192.168.100.11/24"]}

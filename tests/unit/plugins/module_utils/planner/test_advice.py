@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import Fault, RdmaDevice
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import Fault, RdmaDevice
 
 PLANNER = Path(__file__).resolve().parents[5] / "plugins/module_utils/planner"
 INT8 = {"model": "glm-4.7-int8"}

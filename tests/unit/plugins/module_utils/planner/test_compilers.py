@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.plan_application import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import (
     bundle_conda,
     bundle_environments,
     proofs,

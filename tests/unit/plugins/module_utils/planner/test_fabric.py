@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import HostFacts, RdmaDevice
-from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric_files import network_files
-from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric_ports import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts, RdmaDevice
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.files import network_files
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.ports import (
     near_gpus,
     order,
     twins,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric_wish import Wish
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.spec import Wish
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.fabric_rows import (
     FIRST,
     SECOND,
@@ -45,7 +45,7 @@ def addresses(number: int) -> list[str]:
 
 def configured(world: Any, **said: Any) -> Any:
     """Two bare Sparks whose inventory gives addresses."""
-    from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric_wish import parse_wish
+    from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.spec import parse_wish
     from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.fabric_rows import spark
 
     hosts = {f"spark-{number}": bare(spark(world, f"spark-{number}", number)) for number in (1, 2)}

@@ -92,7 +92,7 @@ def test_a_host_without_nft(world: Any, nft: str | None, refused: bool) -> None:
 
 def test_the_firewall_is_no_part_of_what_a_release_is(world: Any) -> None:
     """A host that joins the swarm must not restart the engines of the others."""
-    from ansible_collections.baremetal.sglang.plugins.module_utils.plan_application import release_id
+    from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import release_id
 
     facts = world.hosts("h200", 1)
     serve = {"it": {"model": "glm-4.7-fp8", "hosts": list(facts)}}

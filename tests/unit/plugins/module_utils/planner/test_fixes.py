@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import Disk, HostFacts
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import Disk, HostFacts
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import (
     load_shelf,

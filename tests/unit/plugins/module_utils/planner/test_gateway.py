@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.gateway_config import config_text
-from ansible_collections.baremetal.sglang.plugins.module_utils.plan_application import content
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.config import config_text
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.render import render
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import content
 
 TINY = {"model": "glm-4.7-tiny", "device": "cpu"}
 ADDRESSES = {"cpu-1": "10.0.0.11", "cpu-2": "10.0.0.12", "cpu-3": "10.0.0.13"}

@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.plan_application import units
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.serve_spec import Instance
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.topology import spread
-from ansible_collections.baremetal.sglang.plugins.module_utils.serve_spec import Instance
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import units
 
 SPARKS = {"model": "glm-4.7-fp8"}
 

@@ -9,8 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.moe_release import Shipped
-from ansible_collections.baremetal.sglang.plugins.module_utils.moe_tuned import USERS, tuned_from
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_release import Shipped
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_tuned import (
+    USERS,
+    tuned_from,
+)
 
 INT8 = {"model": "glm-4.7-int8"}
 FP8 = {"model": "glm-4.7-fp8"}
@@ -143,7 +146,7 @@ def test_a_release_that_was_never_read_is_left_alone(world: Any) -> None:
 
 
 def test_another_content_is_another_release(world: Any) -> None:
-    from ansible_collections.baremetal.sglang.plugins.module_utils.plan_application import release_id
+    from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import release_id
 
     def identity(**changes: Any) -> str:
         facts = world.hosts("a800")

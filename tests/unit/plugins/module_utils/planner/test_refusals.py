@@ -15,18 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_facts import Disk, Fault
-from ansible_collections.baremetal.sglang.plugins.module_utils.model_shape import Quantization
-from ansible_collections.baremetal.sglang.plugins.module_utils.moe_tuned import USERS, tuned_from
-from ansible_collections.baremetal.sglang.plugins.module_utils.refusal import Refusal
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.shapes import Quantization
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_tuned import (
+    USERS,
+    tuned_from,
+)
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import Disk, Fault
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import facts_at_hand, plan_inputs
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner import fabric_rows
 
 Refusals = Callable[[Any, Path], "list[Refusal]"]
 ROOT = Path(__file__).resolve().parents[5]
 SOURCES = [
-    ROOT / "plugins/module_utils/gateway_spec.py",
-    ROOT / "plugins/module_utils/serve_spec.py",
+    ROOT / "plugins/module_utils/gateway/spec.py",
+    ROOT / "plugins/module_utils/planner/serve_spec.py",
     ROOT / "plugins/plugin_utils/data_files.py",
     ROOT / "plugins/plugin_utils/facts_at_hand.py",
     ROOT / "plugins/plugin_utils/plan_inputs.py",

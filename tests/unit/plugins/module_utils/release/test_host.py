@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.release import folder, steps
+from ansible_collections.baremetal.sglang.plugins.module_utils.release import folder_host as folder
+from ansible_collections.baremetal.sglang.plugins.module_utils.release import steps_host as steps
 from ansible_collections.baremetal.sglang.plugins.module_utils.release.host import Host, SwitchError
 from ansible_collections.baremetal.sglang.plugins.module_utils.release.switching import decide
 

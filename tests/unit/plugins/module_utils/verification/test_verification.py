@@ -18,13 +18,9 @@ import jsonschema
 import pytest
 import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client import Server
-from ansible_collections.baremetal.sglang.plugins.module_utils.verification import (
-    derive,
-    place,
-    report,
-    tools,
-)
-from ansible_collections.baremetal.sglang.plugins.module_utils.verification.desk import Desk
+from ansible_collections.baremetal.sglang.plugins.module_utils.verification import derive, report, tools
+from ansible_collections.baremetal.sglang.plugins.module_utils.verification import host as place
+from ansible_collections.baremetal.sglang.plugins.module_utils.verification.check_context import Desk
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.run import CHECKS, run
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.truth_server import TruthServer
 

@@ -1,0 +1,266 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a bundle's manifest says, and the questions the roles ask of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from ..core.refusals import did_you_mean
+from ..packages.host import INDEX, Looked, command, without_a_bundle
+from ..runtime import pixi_project
+
+SCHEMA = 2
+MANIFEST = "manifest.json"
+SIGNATURE = "manifest.json.sig"
+SUMS = "SHA256SUMS"
+DELTA = "delta.json"
+"""Lies in a folder that holds only what its base lacks; gone once the import has completed it."""
+UNFINISHED = "unfinished"
+"""Lies in a folder that a build has begun and not ended."""
+SBOM = "sbom/bundle.cdx.json"
+LICENCES = "sbom/licences.txt"
+NAMESPACE = "bundle@baremetal.sglang"
+"""What signatures are made for: a signature of something else by the same key is none of a bundle."""
+
+BESIDE = frozenset({MANIFEST, SIGNATURE, SUMS, DELTA, UNFINISHED})
+"""Files of a bundle's folder that its manifest does not list."""
+PARTS = (*("conda", "controller", "debs", "locks", "moe", "pixi", "python", "sbom", "weights", "wheels"),)
+"""The folders that a bundle may have."""
+
+
+class BundleError(Exception):
+    """The bundle does not hold what is asked of it."""
+
+
+def build(
+    files: dict[str, dict[str, Any]],
+    environments: dict[str, dict[str, Any]],
+    weights: dict[str, dict[str, Any]],
+    installers: dict[str, str],
+    pythons: dict[str, str],
+    controllers: dict[str, dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """The manifest of a bundle; every path in it is relative to the bundle's folder."""
+    manifest: dict[str, Any] = {
+        "schema": SCHEMA,
+        "controllers": controllers or {},
+        "environments": environments,
+        "files": files,
+        "installers": installers,
+        "pythons": pythons,
+        "weights": weights,
+    }
+    return {**manifest, "id": identity(manifest)}
+
+
+def identity(manifest: dict[str, Any]) -> str:
+    """The same for the same content, wherever and whenever it was built."""
+    content = {key: value for key, value in manifest.items() if key != "id"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def rendered(manifest: dict[str, Any]) -> str:
+    return json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+
+
+def parsed(data: bytes) -> dict[str, Any]:
+    """A manifest as its bytes say it; a key that stands twice would mean two things to two readers."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise BundleError(f"{MANIFEST}: {key} stands in it twice")
+            found[key] = value
+        return found
+
+    try:
+        manifest = json.loads(data, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{MANIFEST}: is damaged: {error}") from error
+    if not isinstance(manifest, dict):
+        raise BundleError(f"{MANIFEST}: is no manifest of a bundle")
+    if manifest.get("schema") != SCHEMA:
+        raise BundleError(
+            f"{MANIFEST}: has schema {manifest.get('schema')}, this version reads schema {SCHEMA}: "
+            "build the bundle again with the version that is to read it"
+        )
+    return manifest
+
+
+def sums(files: dict[str, dict[str, Any]]) -> str:
+    """The text that `sha256sum --check` reads."""
+    return "".join(f"{entry['sha256']}  {path}\n" for path, entry in sorted(files.items()))
+
+
+def sums_with_manifest(manifest: dict[str, Any], text: str) -> str:
+    own = {MANIFEST: {"sha256": hashlib.sha256(text.encode()).hexdigest()}}
+    return sums(manifest["files"] | own)
+
+
+def problems_of(manifest: dict[str, Any]) -> list[str]:
+    """What contradicts itself in a manifest whose form is right."""
+    found = []
+    if identity(manifest) != manifest["id"]:
+        found.append(f"{MANIFEST}: its id is not that of its content: it was changed by hand")
+    return found + _misplaced(manifest["files"]) + _dangling(manifest)
+
+
+def _misplaced(files: dict[str, Any]) -> list[str]:
+    found = []
+    seen: dict[str, str] = {}
+    for path in sorted(files):
+        if path.split("/")[0] not in PARTS or {"", ".", ".."} & set(path.split("/")):
+            found.append(f"{path}: lies where no file of a bundle belongs")
+        # Disks that are carried around often do not tell capitals from small letters.
+        other = seen.setdefault(path.casefold(), path)
+        if other != path:
+            found.append(
+                f"{path}: differs from {other} only in capital letters; some disks can hold only one"
+            )
+        if path.startswith("wheels/") and not path.endswith(".whl"):
+            found.append(f"{path}: is no wheel; a host cannot build from sources")
+    return found
+
+
+def _dangling(manifest: dict[str, Any]) -> list[str]:
+    """What is needed by something in the manifest and not listed."""
+    needed = [
+        (f"{group} {key}", path)
+        for name, group in (("environments", "environment"), ("controllers", "controller"))
+        for key, entry in manifest[name].items()
+        for path in (entry["lock"], *entry["wheels"])
+    ]
+    needed += [(f"uv for {key}", path) for key, path in manifest["installers"].items()]
+    needed += [(f"Python {key}", path) for key, path in manifest["pythons"].items()]
+    needed += [
+        (f"weights {key}", path) for key, item in manifest["weights"].items() for path in item["files"]
+    ]
+    return [
+        f"{path}: {who} needs it and the manifest does not list it"
+        for who, path in sorted(needed)
+        if path not in manifest["files"]
+    ] + [
+        f"{key}: the bundle has no uv for {entry['arch']}"
+        for group in ("environments", "controllers")
+        for key, entry in sorted(manifest[group].items())
+        if entry["arch"] not in manifest["installers"]
+    ]
+
+
+def listed_paths(wanted: list[dict[str, Any]]) -> list[str]:
+    """The files of the bundle that will be read for what hosts lack, as `bundled` returned it."""
+    found = set()
+    for entry in wanted:
+        item = entry["item"]
+        if entry["kind"] == "packages":
+            below = f"{_archive_folder(item)}/"
+        else:
+            below = "" if entry["kind"] == "environment" else f"weights/{item['model']}/{item['revision']}/"
+        found |= {below + file["path"] for file in item["files"]}
+    return sorted(found)
+
+
+def _listed(manifest: dict[str, Any], paths: list[str], below: str = "") -> list[dict[str, Any]]:
+    prefix = f"{below}/" if below else ""
+    return [
+        {
+            "path": path[len(prefix) :],
+            "size": manifest["files"][path]["size"],
+            "sha256": manifest["files"][path]["sha256"],
+        }
+        for path in sorted(paths)
+    ]
+
+
+def bundled(manifest: dict[str, Any], wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a host lacks, each with the files that it takes; every gap of the bundle is named at once."""
+    found, problems = [], []
+    for entry in wanted:
+        item = entry["item"]
+        try:
+            if entry["kind"] == "environment":
+                more = _environment(manifest, item)
+            elif entry["kind"] == "packages":
+                more = {"files": _packages(manifest, item)}
+            else:
+                more = {"files": _weights(manifest, item["model"], item["revision"])}
+            found.append({**entry, "item": {**item, **more}})
+        except BundleError as error:
+            problems.append(str(error))
+    if problems:
+        raise BundleError("; ".join(problems))
+    return found
+
+
+def _environment(manifest: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
+    lock, arch = item["lock"], item["arch"]
+    environment = manifest["environments"].get(lock)
+    if environment is None:
+        raise BundleError(
+            f"the bundle has no environment for {lock or 'a release without a lock'} "
+            f"({did_you_mean(lock, manifest['environments'])}): build it again with playbooks/bundle.yml and this inventory"
+        )
+    if arch not in manifest["installers"]:
+        raise BundleError(f"the bundle has no uv for {arch}: {did_you_mean(arch, manifest['installers'])}")
+    paths = [*environment["wheels"], environment["lock"], manifest["installers"][arch]]
+    kit = ""
+    if item["interpreter_from"] == "bundle":
+        key = f"{item['python']}-{arch}"
+        kit = manifest["pythons"].get(key, "")
+        if not kit:
+            raise BundleError(
+                f"the bundle has no Python {item['python']} for {arch} ({did_you_mean(key, manifest['pythons'])}): "
+                "give one in bundle_pythons and build it again"
+            )
+        paths.append(kit)
+    if item.get("conda"):
+        paths += pixi_project.bundle_paths(manifest["files"], arch)
+        if "pixi/pixi.lock" not in paths:
+            raise BundleError("the bundle has no pixi/pixi.lock: build it again with runtime_backend: pixi")
+    return {"files": _listed(manifest, paths), "python_kit": kit}
+
+
+def _archive_folder(item: dict[str, Any]) -> str:
+    return f"debs/{item['archive']}"
+
+
+def _packages(manifest: dict[str, Any], item: dict[str, Any]) -> list[dict[str, Any]]:
+    """The index and archives of one release, relative to their folder."""
+    host, looked = item["host"], Looked(item["format"], item["archive"], tuple(item["missing"]))
+    if why := without_a_bundle(looked, host):
+        raise BundleError(why)
+    folder = _archive_folder(item)
+    paths = [path for path in manifest["files"] if path.startswith(f"{folder}/")]
+    carried = {path.rsplit("/", 1)[1].split("_")[0] for path in paths if path.endswith(".deb")}
+    absent = [name for name in looked.missing if name not in carried]
+    if absent or f"{folder}/{INDEX}" not in paths:
+        release, _unused, arch = item["archive"].rpartition("-")
+        lacks = (
+            f"{folder} of the bundle lacks {', '.join(absent or [INDEX])}"
+            if paths
+            else f"the bundle has no {folder}"
+        )
+        raise BundleError(
+            f"packages missing on {host} ({', '.join(looked.missing)}), and {lacks}: build it again with "
+            f"bundle_debs: [{{release: {release}, arch: {arch}, packages: [{', '.join(absent or looked.missing)}]}}]; "
+            f"or install on {host}: {command(looked.format, looked.missing)}; or set host_package_source: repository"
+        )
+    return _listed(manifest, paths, folder)
+
+
+def _weights(manifest: dict[str, Any], model: str, revision: str) -> list[dict[str, Any]]:
+    """The files of one model, relative to its own folder in the bundle."""
+    key = f"{model}/{revision}"
+    entry = manifest["weights"].get(key)
+    if entry is None:
+        raise BundleError(
+            f"the bundle has no weights {key} ({did_you_mean(key, manifest['weights'])}): "
+            "say where they are in bundle_weights and build it again"
+        )
+    return _listed(manifest, entry["files"], entry["folder"])

@@ -1,0 +1,150 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Entries of the catalogues in files/: releases, models and hardware, as typed values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .shapes import ModelShape, Quantization
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One installable form of a release: a CUDA tag for an architecture."""
+
+    cuda: str
+    """cu126, cu128, cu130."""
+    arch: str
+    devices: tuple[str, ...]
+    """cuda, cpu: what the engine of this variant can run on."""
+    index: str
+    """"default" or the name of a configured extra index that torch comes from."""
+    python: tuple[str, ...]
+    """Minor versions for which every wheel exists: ("3.11", "3.12")."""
+    locks: dict[str, str]
+    """Python minor version -> file below files/locks; empty while the index cannot be reached."""
+    glibc: str
+    driver: str
+    """Lowest driver that runs it, minor-version compatibility counted in."""
+    driver_native: str
+    """Lowest driver whose own CUDA level is the variant's."""
+    compute_capabilities: tuple[str, ...]
+    """What the kernel wheel really holds."""
+    download_bytes: int = 0
+    installed_bytes: int = 0
+    components: dict[str, str] = field(default_factory=dict)
+    """Pinned versions that rules look at: torch, triton, flashinfer, kernel, nccl, cudnn, nvcc ..."""
+    platform: str = ""
+    """manylinux tag that locks are resolved for: manylinux_2_34."""
+    constraints: tuple[str, ...] = ()
+    """Requirements that keep what upstream leaves unpinned from drifting; for resolving only."""
+    overrides: tuple[str, ...] = ()
+    """Requirements that replace an upstream pin for which no wheel exists; for resolving only."""
+
+
+@dataclass(frozen=True)
+class Release:
+    key: str
+    """The version, such as "0.5.10.post1"."""
+    version: str
+    variants: tuple[Variant, ...]
+    architectures: tuple[str, ...]
+    """Model classes that it can load."""
+    flags: str
+    """File below files/flags with the arguments read from the wheel."""
+    security: tuple[dict[str, Any], ...] = ()
+    """Known holes: {id, what, fixed_in}; any makes the release fall below the security floor."""
+    mitigated: tuple[dict[str, Any], ...] = ()
+    """Known holes that what the collection puts in front of the engine closes: {id, what, by, fixed_in}."""
+    features: tuple[str, ...] = ()
+    """Names that rules ask for: spec-v1-worker, spec-v2-only, humming, low-smem-fp8-tiles, tls ..."""
+    components: dict[str, str] = field(default_factory=dict)
+    cpu: dict[str, Any] = field(default_factory=dict)
+    """{arguments, arguments_multi, environment, environment_multi} that this release needs on hardware
+    `cpu`; the multi ones only when several hosts serve together."""
+    known_bad: tuple[dict[str, Any], ...] = ()
+    """{component, versions, when, what, fix, severity}."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Model:
+    key: str
+    name: str
+    ids: dict[str, str]
+    """{huggingface: ..., modelscope: ...}."""
+    revisions: dict[str, str]
+    """Commit per hub where known."""
+    shape: ModelShape
+    quantization: Quantization
+    weight_bytes: int
+    weight_bytes_origin: str
+    """"published", "reported", "computed": how far the number can be trusted."""
+    family: str
+    """Variants of one model share it: glm-4.7."""
+    tool_call_parser: str = ""
+    reasoning_parser: str = ""
+    trust_remote_code: bool = False
+    speculative: dict[str, Any] = field(default_factory=dict)
+    """{algorithm: EAGLE, num_steps: 3, eagle_topk: 1, num_draft_tokens: 4, draft_architecture: ...}."""
+    thinking_budget: dict[str, Any] = field(default_factory=dict)
+    """{start: id, end: id, processor: class} where the vocabulary fits the class."""
+    preserved_thinking: dict[str, Any] = field(default_factory=dict)
+    """What the chat template must be told to keep earlier thoughts; empty where it cannot."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Server flags that the model needs everywhere, each {flag: value}."""
+    files: dict[str, list[str]] = field(default_factory=dict)
+    """{take, leave}: patterns beside those of files/policy.yml."""
+    kv_dtype: str = "bfloat16"
+    licence: str = ""
+    """SPDX name where the publisher states one."""
+    community: bool = False
+    """Made by others than the model's publisher, or by the user."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Hardware:
+    key: str
+    products: tuple[str, ...]
+    """Names that the driver gives it."""
+    device: str
+    """cuda or cpu."""
+    compute_capability: str
+    memory_mib: int
+    """Per GPU as the driver reports it; of the whole host when unified; 0 for cpu."""
+    unified_memory: bool = False
+    drop_page_cache: bool = False
+    """The page cache counts as used memory to the engine: it is emptied before a load."""
+    shared_memory_bytes: int = 0
+    """Opt-in limit a block."""
+    fp8: bool = False
+    fp4: bool = False
+    interconnect: dict[str, Any] = field(default_factory=dict)
+    """{kind: nvlink, gb_per_second: 400, links: 8, fabric_manager: true} ..."""
+    driver_reserve_mib: int = 0
+    """What the driver keeps of memory_mib: programs see that much less."""
+    os_reserve_mib: int = 0
+    """Kept from the engine on unified memory."""
+    memory_fraction_max: float = 0.0
+    nccl: dict[str, Any] = field(default_factory=dict)
+    """{floor: ..., known_bad: [...], environment: {...}}."""
+    ptxas: str = ""
+    """Lowest ptxas that knows the chip."""
+    fabric: dict[str, Any] = field(default_factory=dict)
+    """Gates of the network between hosts: {twins_gbit_per_second: 185, defect_gbit_per_second: [8, 25] ...}."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Catalogues:
+    releases: dict[str, Release]
+    models: dict[str, Model]
+    hardware: dict[str, Hardware]
+    flags: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Release key -> flag contract as in files/flags/<version>.json."""

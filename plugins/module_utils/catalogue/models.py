@@ -1,0 +1,180 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Models out of family files: one shape, the settings its members share, and the members."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..core.refusals import Refusal, RefusedError, did_you_mean
+from .entries import Model
+from .loading import typed
+from .shapes import ModelShape, Quantization, derive_quantization, derive_shape
+from .sharding import checkpoint_bytes
+
+FAMILY_KEYS = ("family", "name", "licence", "shape", "common", "models")
+SETTINGS = (
+    "tool_call_parser",
+    "reasoning_parser",
+    "trust_remote_code",
+    "speculative",
+    "thinking_budget",
+    "preserved_thinking",
+    "arguments",
+    "files",
+    "kv_dtype",
+    "licence",
+    "community",
+    "notes",
+)
+MEMBER_KEYS = ("name", "ids", "revisions", "shape", "quantization", "weights", *SETTINGS)
+WEIGHT_KEYS = ("bytes", "gib", "origin", "source")
+ORIGINS = ("published", "reported", "computed")
+GIB = 1 << 30
+
+
+def load_models(documents: Mapping[str, Any]) -> tuple[dict[str, Model], list[Refusal]]:
+    """Models of several family files {file name: its content}, later files winning, and every problem found."""
+    models: dict[str, Model] = {}
+    refusals: list[Refusal] = []
+    for source, document in documents.items():
+        members, problems = load_family(source, document)
+        models.update(members)
+        refusals += problems
+    return models, refusals
+
+
+def load_family(source: str, document: Any) -> tuple[dict[str, Model], list[Refusal]]:
+    """The models of one file."""
+    refusals: list[Refusal] = []
+    if not isinstance(document, Mapping):
+        return {}, [_refusal(source, "is not a mapping", f"write the keys {', '.join(FAMILY_KEYS)}")]
+    refusals += _unknown(source, document, FAMILY_KEYS)
+    refusals += [
+        _refusal(f"{source}: {key}", "is missing", f"add {key}: to the file")
+        for key in ("family", "shape", "models")
+        if not document.get(key)
+    ]
+    if any(not isinstance(document.get(key, {}), Mapping) for key in ("shape", "common", "models")):
+        return {}, [
+            *refusals,
+            _refusal(source, "shape, common and models must be mappings", "indent their keys"),
+        ]
+    common = document.get("common", {})
+    refusals += _unknown(f"{source}: common", common, SETTINGS)
+    models: dict[str, Model] = {}
+    for key, member in document.get("models", {}).items():
+        where = f"{source}: models.{key}"
+        if not isinstance(member, Mapping):
+            refusals.append(_refusal(where, "is not a mapping", f"write keys among {', '.join(MEMBER_KEYS)}"))
+            continue
+        model, problems = _member(where, str(key), member, document)
+        refusals += problems
+        if model is not None:
+            models[model.key] = model
+    return models, refusals
+
+
+def model_of_config(
+    key: str, config: Mapping[str, Any], weight_bytes: int = 0, where: str = "config.json"
+) -> Model:
+    """A model that no catalogue knows, out of its config.json; raises RefusedError naming what is missing."""
+    shape, quantization = derive_shape(config, where), derive_quantization(config)
+    return Model(
+        key=key,
+        name=key,
+        ids={},
+        revisions={},
+        shape=shape,
+        quantization=quantization,
+        weight_bytes=weight_bytes or checkpoint_bytes(shape, quantization),
+        weight_bytes_origin="published" if weight_bytes else "computed",
+        family=key,
+        trust_remote_code=bool(config.get("auto_map")),
+        notes=("Parsers and speculative decoding are not in config.json: say them under options.",),
+    )
+
+
+def find_model(models: Mapping[str, Model], key: str, where: str) -> Model:
+    """The entry, or a RefusedError with the closest name."""
+    if key in models:
+        return models[key]
+    raise RefusedError(
+        [Refusal("model-unknown", "", f"{where} = {key}", "no such model", did_you_mean(key, models))]
+    )
+
+
+def _member(
+    where: str, key: str, member: Mapping[str, Any], document: Mapping[str, Any]
+) -> tuple[Model | None, list[Refusal]]:
+    refusals = _unknown(where, member, MEMBER_KEYS)
+    overrides = member.get("shape", {})
+    if not isinstance(overrides, Mapping):
+        return None, [*refusals, _refusal(f"{where}.shape", "is not a mapping", "indent its keys")]
+    shape, problems = typed(ModelShape, {**document.get("shape", {}), **overrides}, f"{where}.shape")
+    refusals += problems
+    quantization, problems = typed(Quantization, member.get("quantization", {}), f"{where}.quantization")
+    refusals += problems
+    known, origin, problems = _weights(f"{where}.weights", member.get("weights", {}))
+    refusals += problems
+    if shape is None or quantization is None or problems:
+        return None, refusals
+    common = document.get("common", {})
+    own = {name: value for name, value in member.items() if name in SETTINGS}
+    values = {
+        "licence": document.get("licence", ""),
+        **{name: value for name, value in common.items() if name in SETTINGS},
+        **own,
+        "key": key,
+        "name": member.get("name", document.get("name", key)),
+        "ids": member.get("ids", {}),
+        "revisions": member.get("revisions", {}),
+        "shape": shape,
+        "quantization": quantization,
+        "weight_bytes": known or checkpoint_bytes(shape, quantization),
+        "weight_bytes_origin": origin,
+        "family": document.get("family", ""),
+    }
+    # These two add to what the family says; everything else replaces it.
+    if isinstance(common.get("arguments"), Mapping) and isinstance(own.get("arguments"), Mapping):
+        values["arguments"] = {**common["arguments"], **own["arguments"]}
+    if isinstance(common.get("notes"), list) and isinstance(own.get("notes"), list):
+        values["notes"] = [*common["notes"], *own["notes"]]
+    model, problems = typed(Model, values, where)
+    return model, refusals + problems
+
+
+def _weights(where: str, values: Any) -> tuple[int, str, list[Refusal]]:
+    """(bytes where known, how far they can be trusted)."""
+    refusals = _unknown(where, values, WEIGHT_KEYS)
+    if not isinstance(values, Mapping):
+        return 0, "", refusals
+    amount = {name: values[name] for name in ("bytes", "gib") if name in values}
+    refusals += [
+        _refusal(f"{where}.{name} = {value!r}", "is no positive number", "write a number, or leave it out")
+        for name, value in amount.items()
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0
+    ]
+    origin = str(values.get("origin", "reported" if amount else "computed"))
+    if origin not in ORIGINS:
+        refusals.append(_refusal(f"{where}.origin = {origin}", "unknown origin", f"say {', '.join(ORIGINS)}"))
+    if refusals:
+        return 0, origin, refusals
+    return round(amount.get("bytes") or amount.get("gib", 0) * GIB), origin, []
+
+
+def _unknown(where: str, values: Any, known: Iterable[str]) -> list[Refusal]:
+    if not isinstance(values, Mapping):
+        return [_refusal(where, "is not a mapping", "indent its keys")]
+    names = list(known)
+    return [
+        Refusal("unknown-key", "", where, f"{key} is no key of it", did_you_mean(str(key), names))
+        for key in values
+        if key not in names
+    ]
+
+
+def _refusal(where: str, what: str, fix: str) -> Refusal:
+    return Refusal("catalogue-entry", "", where, what, fix)

@@ -1,0 +1,259 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What doctor and status see of a host. Reads, and changes nothing."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import platform
+import time
+import urllib.error
+from dataclasses import asdict
+from typing import Any
+
+from ..core import run_lock_host as host_lock
+from ..facts.installed import parse_properties
+from ..facts.nvidia_driver import parse_proc_version
+from ..gateway.certificates_host import end_of
+from ..release import folder_host as folder
+from ..release.folder_host import Release
+from ..release.host import Host
+from ..runtime.maker_host import STAMP as ENVIRONMENT_STAMP
+from ..service.serving_host import DIRECT, last_lines
+from ..weights.folder_host import look, read_manifest
+from ..weights.manifest import ManifestError
+from .status import figures
+
+# The engine's own health check gives up on a scheduler that hangs after 20 s.
+TOKEN_SECONDS = 25
+PROPERTIES = (
+    "ActiveState,SubState,Result,ExecMainStatus,NRestarts,StatusText,UnitFileState,NeedDaemonReload,"
+    "ActiveEnterTimestamp,DropInPaths"
+)
+DRIVER = "/proc/driver/nvidia"
+STATE, GATEWAY = "/var/lib/sglang", "/etc/sglang/gateway"
+OURS = ("sglang-gateway.service", "sglang-prometheus.service", "sglang-node-exporter.service")
+
+
+def units(host: Host) -> dict[str, Any]:
+    """The instances of the current release alone, for a quick look."""
+    release = folder.read(os.path.join(host.releases, host.current())) if host.current() else None
+    seen = [_unit(host, release, name) for name in sorted(release.members)] if release else []
+    return {"current": host.current(), "units": seen}
+
+
+def status(host: Host) -> dict[str, Any]:
+    """What is shown on one screen: instances with their figures, and of the host what will end."""
+    return {
+        **units(host),
+        "disks": _disks((host.root, "/var/lib", "/var/cache")),
+        "certificates": _certificates(host),
+        "services": {
+            unit: str(host.run(["systemctl", "is-active", unit])[1]).strip()
+            for unit in OURS
+            if os.path.exists(os.path.join(host.units, unit))
+        },
+    }
+
+
+def _certificates(host: Host) -> list[dict[str, Any]]:
+    found = []
+    for path in sorted(glob.glob(f"{GATEWAY}/tls/*.crt")):
+        rc, out, _unused = host.run(["openssl", "x509", "-in", path, "-noout", "-enddate"])
+        if not rc:
+            left = (end_of(str(out)) - time.time()) / 86400
+            found.append({"file": os.path.basename(path), "days_left": left})
+    return found
+
+
+def _figures(address: str) -> dict[str, float]:
+    try:
+        with DIRECT.open(f"{address}/metrics", timeout=TOKEN_SECONDS) as answer:
+            return figures(answer.read().decode(errors="replace"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _record(name: str) -> dict[str, Any]:
+    """What the launcher noted of its starts, and a group of itself."""
+    found: dict[str, Any] = {}
+    for file in ("starts.json", "group.json"):
+        try:
+            found.update(json.loads(_text(f"{STATE}/{name}/{file}") or "{}"))
+        except (ValueError, TypeError):
+            continue
+    return found
+
+
+def everything(host: Host) -> dict[str, Any]:
+    release = folder.read(os.path.join(host.releases, host.current())) if host.current() else None
+    seen = units(host)
+    return {
+        **seen,
+        "root": host.root,
+        "plan": release.plan if release else {},
+        "record": asdict(host.record()),
+        "files": _files(release) if release else [],
+        "environments": _environments(host, release) if release else [],
+        "weights": _weights(release) if release else [],
+        "strangers": _strangers(host),
+        "failed": _failed(host, {unit["unit"] for unit in seen["units"]}),
+        "disks": _disks((host.root, "/var/lib", "/var/cache")),
+        "driver": _driver(),
+        "gpus": len(glob.glob(f"{DRIVER}/gpus/*")),
+        "kernel": platform.release(),
+        "lock": host_lock.holder_of(),
+    }
+
+
+def _unit(host: Host, release: Release, name: str) -> dict[str, Any]:
+    member = release.members[name]
+    _unused, out, _unused = host.run(["systemctl", "show", member.unit, f"--property={PROPERTIES}"])
+    said = parse_properties(str(out))
+    file = _text(os.path.join(host.units, member.unit))
+    address = f"http://127.0.0.1:{member.port}"
+    active = said.get("ActiveState", "")
+    why = _why_not(address, member.rank) if active == "active" else ""
+    serving = active == "active" and not why
+    record = _record(name)
+    return {
+        "name": name,
+        "unit": member.unit,
+        "address": address,
+        "file": "missing" if file is None else "same" if file == release.text_of(member.unit) else "edited",
+        "drop_ins": [path for path in said.get("DropInPaths", "").split() if path.startswith(host.units)],
+        "enabled": said.get("UnitFileState") == "enabled",
+        "reload": said.get("NeedDaemonReload") == "yes",
+        "active": "" if file is None and active == "inactive" else active,
+        "sub": said.get("SubState", ""),
+        "result": said.get("Result", ""),
+        "exit_status": said.get("ExecMainStatus", ""),
+        "restarts": int(said.get("NRestarts") or 0),
+        "status": said.get("StatusText", ""),
+        "since": said.get("ActiveEnterTimestamp", ""),
+        "serving": serving,
+        "rank": member.rank,
+        "members": int(release.plan["instances"][name].get("parallel", {}).get("nnodes", 1)),
+        "generation": record.get("generation", 0),
+        "last_reason": str(record.get("reason", "")),
+        "figures": _figures(address) if serving and not member.rank else {},
+        "why": why,
+        "last": "" if serving else "".join(last_lines(host.run, member.unit)[-1:]),
+    }
+
+
+def _why_not(address: str, rank: int) -> str:
+    """What keeps it from giving a token; a rank that takes no requests is judged by its unit."""
+    if rank:
+        return ""
+    try:
+        with DIRECT.open(f"{address}/health_generate", timeout=TOKEN_SECONDS) as answer:
+            return "" if answer.status == 200 else f"/health_generate answers HTTP {answer.status}"
+    except urllib.error.HTTPError as error:
+        return f"/health_generate answers HTTP {error.code}"
+    except (OSError, ValueError) as error:
+        return f"{address}/health_generate: {getattr(error, 'reason', error)}"
+
+
+def _files(release: Release) -> list[dict[str, str]]:
+    try:
+        said = json.loads(_text(os.path.join(release.folder, folder.STAMP)) or "{}")
+    except ValueError:
+        said = {}
+    found = []
+    for path, digest in said.get("files", {}).items():
+        text = _text(os.path.join(release.folder, path))
+        if text is None or folder.hashed(text) != digest:
+            found.append(
+                {"path": os.path.join(release.folder, path), "state": "gone" if text is None else "edited"}
+            )
+    for path, target in said.get("links", {}).items():
+        link = os.path.join(release.folder, path)
+        there = os.readlink(link) if os.path.islink(link) else None
+        if there != target:
+            found.append({"path": link, "state": "gone" if there is None else "changed"})
+    return found
+
+
+def _environments(host: Host, release: Release) -> list[dict[str, str]]:
+    found = {}
+    for name, instance in release.plan["instances"].items():
+        path = release.target(name, "env")
+        found[path] = {"path": path, "id": instance["environment"]["id"], "problem": _environment(host, path)}
+    return list(found.values())
+
+
+def _environment(host: Host, path: str) -> str:
+    python = os.path.join(path, "bin", "python")
+    if not os.path.isdir(path):
+        return "the environment is gone"
+    if not os.path.isfile(os.path.join(path, ENVIRONMENT_STAMP)):
+        return f"{ENVIRONMENT_STAMP} is gone: this environment is not whole"
+    status, _unused, err = host.run([python, "-c", "pass"])
+    return f"{python} does not run: {str(err).strip()[-200:]}" if status else ""
+
+
+def _weights(release: Release) -> list[dict[str, Any]]:
+    found = {}
+    for instance in release.plan["instances"].values():
+        path = instance["weights"]["path"]
+        seen = look(path)
+        try:
+            manifest = read_manifest(path)[1]
+        except (OSError, ManifestError):
+            manifest = ""
+        state = "absent" if not os.path.isdir(path) else seen["state"]
+        found[path] = {
+            "path": path,
+            "state": state,
+            "damage": [str(item) for item in seen["damage"]],
+            "manifest": manifest,
+        }
+    return list(found.values())
+
+
+def _strangers(host: Host) -> list[str]:
+    """Units that start something out of our releases, and that no release on the host brought."""
+    known = {
+        member.unit for item in folder.listed(host.releases).values() for member in item.members.values()
+    }
+    files = glob.glob(os.path.join(host.units, "sglang-*.service"))
+    return sorted(
+        os.path.basename(path)
+        for path in files
+        if os.path.basename(path) not in known and f"{host.root}/current/" in (_text(path) or "")
+    )
+
+
+def _failed(host: Host, ours: set[str]) -> list[str]:
+    _unused, out, _unused = host.run(["systemctl", "list-units", "--failed", "--plain", "--no-legend"])
+    return sorted(
+        line.split()[0] for line in str(out).splitlines() if line.strip() and line.split()[0] not in ours
+    )
+
+
+def _disks(paths: tuple[str, ...]) -> list[dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = {}
+    for path in filter(os.path.isdir, paths):
+        disk = os.statvfs(path)
+        sizes = {
+            "free_gib": disk.f_bavail * disk.f_frsize / 2**30,
+            "total_gib": disk.f_blocks * disk.f_frsize / 2**30,
+        }
+        found.setdefault(os.stat(path).st_dev, {"path": path, **sizes})
+    return list(found.values())
+
+
+def _driver() -> str:
+    return parse_proc_version(_text(f"{DRIVER}/version") or "")[0]
+
+
+def _text(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return None

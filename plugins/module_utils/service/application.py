@@ -1,0 +1,293 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a plan to what the roles lay down: names, links and words of units. Decides nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..firewall.table import table_text
+from .launch import api_port, confinement, launch
+
+Planned = Mapping[str, Any]
+ID_LENGTH = 16
+RELIEF = "relief"
+"""Below the folder of a release: what takes the requests of its instances while those are exchanged."""
+
+
+def release_id(plan: Planned, files: Mapping[str, str] | None = None) -> str:
+    """One name for one served configuration: it changes exactly when something that is applied does."""
+    applied = {key: plan[key] for key in ("host_settings", "instances")}
+    text = json.dumps([applied, dict(files or {})], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+
+
+def environments(plan: Planned) -> list[dict[str, Any]]:
+    """Each environment once, with what a role needs to make it."""
+    found: dict[str, dict[str, Any]] = {}
+    for instance in plan["instances"].values():
+        entry = dict(instance["environment"])
+        bundled = entry["interpreter_from"] == "bundle"
+        entry["python_home"] = entry["interpreter"].rsplit("/bin/", 1)[0] if bundled else ""
+        entry["import_environment"] = {
+            item["name"]: item["value"]
+            for item in instance["environment_variables"]
+            # These lead to folders of the service user, and to the environment's final place.
+            if not item["value"].startswith("/") and item["name"] != "PATH"
+        }
+        # torch must see all that the host has; which of them an instance takes is another matter.
+        entry["gpus"] = len(plan["facts"]["gpus"]) if instance["device"] == "cuda" else 0
+        before = found.setdefault(entry["id"], entry)
+        before["gpus"] = max(before["gpus"], entry["gpus"])
+    return list(found.values())
+
+
+def proofs(plan: Planned) -> list[dict[str, Any]]:
+    """What each instance compiles at start, with all that compiling it on the host takes."""
+    found = []
+    for name, instance in sorted(plan.get("instances", {}).items()):
+        compiles = instance["compiles"]
+        if compiles.get("proofs"):
+            settings = plan["host_settings"]
+            found.append(
+                {
+                    "environment": instance["environment"]["path"],
+                    "capability": compiles["capability"],
+                    "proofs": list(compiles["proofs"]),
+                    "cuda_home": compiles["cuda_home"],
+                    "variables": {item["name"]: item["value"] for item in instance["environment_variables"]},
+                    "cache": f"{settings['paths']['cache']}/{name}",
+                    "user": settings["user"],
+                }
+            )
+    return found
+
+
+def weights(plan: Planned) -> list[dict[str, Any]]:
+    found = {
+        instance["weights"]["path"]: dict(instance["weights"]) for instance in plan["instances"].values()
+    }
+    return list(found.values())
+
+
+def content(plan: Planned) -> list[dict[str, Any]]:
+    """All that must lie on the host before the engine starts, each with the file that proves it is whole."""
+    if not plan:
+        return []
+    return [
+        {"kind": kind, "name": f"{kind} {item['path']}", "stamp": f"{item['path']}/{stamp}", "item": item}
+        for kind, stamp, items in (
+            ("environment", ".environment.json", environments(plan)),
+            ("weights", ".published.json", weights(plan)),
+        )
+        for item in items
+    ]
+
+
+def release_layout(plan: Planned, files: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """All that lies in the folder of the release; `files` are texts by their path below it."""
+    paths = plan["host_settings"]["paths"]
+    links = {}
+    for name, instance in plan["instances"].items():
+        links[f"{name}/env"] = instance["environment"]["path"]
+        links[f"{name}/weights"] = instance["weights"]["path"]
+    for instance in plan.get("reliefs", {}).values():
+        links[f"{RELIEF}/launcher"] = "../launcher"
+        links[f"{RELIEF}/{instance['name']}/env"] = instance["environment"]["path"]
+        links[f"{RELIEF}/{instance['name']}/weights"] = instance["weights"]["path"]
+    name = release_id(plan, files)
+    return {
+        "id": name,
+        "root": paths["root"],
+        "folder": f"{paths['releases']}/{name}",
+        "files": dict(files or {}),
+        "links": links,
+        "members": members(plan),
+        "current": f"{paths['root']}/current",
+    }
+
+
+def members(plan: Planned) -> list[dict[str, Any]]:
+    """What has to be known of an instance to start it and to ask it for a token."""
+    reliefs = plan.get("reliefs", {})
+    return [
+        {
+            "name": name,
+            "unit": instance["unit"],
+            "serves": instance["served_model_name"],
+            "rank": instance["parallel"]["node_rank"],
+            "port": int(api_port(instance)["port"]),
+            "relief": reliefs[name]["name"] if name in reliefs else "",
+            "relief_port": int(api_port(reliefs[name])["port"]) if name in reliefs else 0,
+        }
+        for name, instance in sorted(plan["instances"].items())
+    ]
+
+
+def _parts(plan: Planned) -> list[tuple[str, Planned]]:
+    """Each server of a release with its folder below it."""
+    found = sorted(plan["instances"].items())
+    return found + [
+        (f"{RELIEF}/{instance['name']}", instance)
+        for _name, instance in sorted(plan.get("reliefs", {}).items())
+    ]
+
+
+def kernel_trees(plan: Planned, files: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """The kernel tuning files of each instance that brings some, as the module moe_tree takes them."""
+    folder = release_layout(plan, files)["folder"]
+    return [
+        {
+            **instance["kernels"]["tree"],
+            "path": f"{folder}/{name}/moe",
+            "environment": instance["environment"]["path"],
+        }
+        for name, instance in _parts(plan)
+        if instance["kernels"].get("tree")
+    ]
+
+
+def checksums(plan: Planned, files: Mapping[str, str] | None = None) -> list[dict[str, str]]:
+    """Files of hashes that an engine compares its weights with, made of the manifests beside the weights."""
+    folder = release_layout(plan, files)["folder"]
+    return [
+        {
+            "manifest": f"{instance['weights']['path']}/.weights.json",
+            "path": f"{folder}/{name}/checksums.json",
+        }
+        for name, instance in _parts(plan)
+        if any(
+            item["flag"] == "model-checksum" and item["origin"] == "plan" for item in instance["arguments"]
+        )
+    ]
+
+
+def firewall_table(plan: Planned) -> str:
+    """The nftables script of the host; empty where nothing of it must be closed."""
+    return table_text(plan.get("firewall", {}).get("rules", ()))
+
+
+def unit_word(text: Any) -> str:
+    """One word of a unit file: systemd expands % and $, and splits at blanks."""
+    escaped = str(text).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    escaped = escaped.replace("\n", "\\n")
+    return f'"{escaped}"' if escaped == "" or any(letter in escaped for letter in " \t\"'\\;#") else escaped
+
+
+def units(plan: Planned) -> list[dict[str, Any]]:
+    """What the template of a unit prints, one entry an instance."""
+    settings = plan["host_settings"]
+    paths = settings["paths"]
+    current = f"{paths['root']}/current"
+    found = []
+    for name, instance in sorted(plan["instances"].items()):
+        python = f"{current}/{name}/env/bin/python"
+        # Isolated: neither the user's site folder nor a variable changes what the launcher is.
+        launcher = ["-S", "-B", f"{current}/launcher"]
+        if instance["parallel"]["nnodes"] > 1:
+            # torchrun's agent; it starts the launcher on all hosts together.
+            launcher = ["-B", f"{current}/launcher/agent.py"]
+        words = [python, "-I", *launcher, f"{current}/{name}/launch.json"]
+        found.append(
+            {
+                "name": name,
+                "unit": instance["unit"],
+                "unit_path": f"units/{instance['unit']}",
+                "launch_path": f"{name}/launch.json",
+                "model": instance["model"],
+                "version": instance["release"]["version"],
+                "serves": instance["served_model_name"],
+                "documentation": f"{current}/plan.json",
+                "user": settings["user"],
+                "group": settings["group"],
+                "directory": f"{paths['state']}/{name}",
+                "writable": [f"{paths['state']}/{name}", f"{paths['cache']}/{name}"],
+                "limits": {f"Limit{key.upper()}": value for key, value in settings["limits"].items()},
+                "shared_memory": settings["shared_memory"],
+                "drop_page_cache": instance["weights"].get("drop_page_cache", False),
+                "command": " ".join(unit_word(word) for word in words),
+                "port": api_port(instance)["port"],
+                "python": python,
+                "confinement": confinement(instance),
+                "launch": launch(plan, name, python),
+                # Two instances may have the same folder name; each has its own code.
+                "compiled_archive": f"{name}-{instance['service']['compiled'].rsplit('/', 1)[1]}.tar.gz",
+                "kernels": instance["kernels"].get("log", {}),
+            }
+        )
+    return found
+
+
+def moved(plan: Planned, unit: dict[str, Any], place: str) -> dict[str, Any]:
+    """The same unit where it runs from another folder than the one that `current` leads to."""
+    current = f"{plan['host_settings']['paths']['root']}/current"
+    found: dict[str, Any] = json.loads(json.dumps(unit).replace(current, place))
+    return found
+
+
+def reliefs(plan: Planned) -> list[dict[str, Any]]:
+    """The same of the servers that take requests meanwhile; they run from the release that is about to serve."""
+    root = plan["host_settings"]["paths"]["root"]
+    servers = {instance["name"]: instance for instance in plan.get("reliefs", {}).values()}
+    found = []
+    for unit in units({**plan, "instances": servers}):
+        found.append(
+            {
+                **moved(plan, unit, f"{root}/{RELIEF}"),
+                "documentation": unit["documentation"],
+                "unit_path": f"{RELIEF}/{unit['unit']}",
+                "launch_path": f"{RELIEF}/{unit['launch_path']}",
+            }
+        )
+    return found
+
+
+def bundle_environments(plans: Iterable[Planned], locks: str) -> list[dict[str, Any]]:
+    """What a bundle carries so that every one of these plans can be applied."""
+    wanted = {}
+    for plan in plans:
+        for entry in environments(plan):
+            key = (entry["lock"], entry["arch"])
+            wanted[key] = {
+                "lock": f"{locks}/{entry['lock']}",
+                "python": entry["python"],
+                "arch": entry["arch"],
+                "glibc": entry["glibc"],
+                "cuda": entry["cuda"],
+                "index": entry["index"],
+                "release": entry["versions"]["sglang"],
+            }
+    return [wanted[key] for key in sorted(wanted)]
+
+
+def bundle_conda(plans: Iterable[Planned], locks: str) -> list[dict[str, Any]]:
+    """The conda half of what a bundle carries; empty where no plan asks for pixi."""
+    wanted = {}
+    for plan in plans:
+        for entry in environments(plan):
+            if entry.get("conda"):
+                wanted[entry["conda"]["environment"], entry["arch"]] = {
+                    **entry["conda"],
+                    "lock": f"{locks}/{entry['lock']}",
+                    "python": entry["python"],
+                    "arch": entry["arch"],
+                    "glibc": entry["glibc"],
+                    "index": entry["index"],
+                }
+    return [wanted[key] for key in sorted(wanted)]
+
+
+def bundle_weights(plans: Iterable[Planned], sources: Mapping[str, str]) -> list[dict[str, str]]:
+    wanted = {}
+    for plan in plans:
+        for entry in weights(plan):
+            if entry["model"] in sources:
+                wanted[entry["model"], entry["revision"]] = sources[entry["model"]]
+    return [
+        {"model": model, "revision": revision, "source": source}
+        for (model, revision), source in sorted(wanted.items())
+    ]

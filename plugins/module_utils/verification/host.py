@@ -1,0 +1,218 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can be seen on the host beside the API: log, sockets, processes, files, and the gateway's door."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import pwd
+import re
+import socket
+import struct
+
+from ..engines.sglang.kernel_log import problems, read
+from ..engines.sglang.moe_release import Message
+from ..measure.client import CHAT, Server, ask
+from ..weights import folder_host as weights_folder
+from .check_context import CheckError, Desk, NotHereError
+
+LISTEN = "0A"
+KEY_FLAGS = ("--api-key", "--admin-api-key", "--ssl-keyfile-password")
+KEY_FIELDS = ("api_key", "admin_api_key", "ssl_keyfile_password")
+OVER_RDMA, OVER_SOCKETS = re.compile(r"NET/IB|via NET/IB"), re.compile(r"NET/Socket|via NET/Socket")
+REFUSED = (401, 403)
+HIDDEN = (401, 403, 404, 405)
+
+
+def kernel_files(desk: Desk) -> str:
+    log = desk.expected["kernels"]
+    said = read(desk.invocation_log(), [Message(item["outcome"], item["text"]) for item in log["messages"]])
+    wrong = problems(said, log)
+    if wrong:
+        raise CheckError(
+            "kernel files are not those of the plan: " + "; ".join(wrong), "site.yml --tags engine"
+        )
+    return "; ".join(one.words() for one in said) or "as planned"
+
+
+def transport(desk: Desk) -> str:
+    lines = desk.invocation_log()
+    fast = any(OVER_RDMA.search(line) for line in lines)
+    slow = any(OVER_SOCKETS.search(line) for line in lines)
+    if desk.expected["rdma"] and slow and not fast:
+        raise CheckError(
+            f"NCCL talks over sockets, planned are {', '.join(desk.expected['rdma'])}", "playbooks/fabric.yml"
+        )
+    if not fast and not slow:
+        raise NotHereError("the log does not say what NCCL talks over (NCCL_DEBUG=INFO in environment would)")
+    return "RDMA" if fast else "sockets, as planned"
+
+
+def files(desk: Desk) -> str:
+    """The quick look: sizes and times of the manifest. --tags weights of verify.yml reads every byte."""
+    found = weights_folder.look(desk.expected["weights"])
+    if found["state"] != "whole":
+        wrong = "; ".join(f"{item.path}: {item.what}" for item in found["damage"])[:200]
+        raise CheckError(
+            f"{desk.expected['weights']} is {found['state']} {wrong}".strip(), "site.yml --tags weights"
+        )
+    return f"{desk.expected['weights']} as published"
+
+
+def _address(text: str) -> str:
+    raw = bytes.fromhex(text)
+    words = struct.unpack(f"<{len(raw) // 4}I", raw)
+    packed = struct.pack(f">{len(words)}I", *words)
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, packed)
+
+
+def listeners(text: str) -> list[tuple[str, int]]:
+    """(address, port) of each listening socket in /proc/net/tcp or tcp6."""
+    found = []
+    for line in text.splitlines()[1:]:
+        words = line.split()
+        if len(words) > 3 and words[3] == LISTEN:
+            place, _unused, port = words[1].partition(":")
+            found.append((_address(place), int(port, 16)))
+    return found
+
+
+def loopback_only(desk: Desk) -> str:
+    port = desk.server.port
+    open_to: set[str] = set()
+    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
+        if os.path.exists(path):
+            with open(path, encoding="ascii") as stream:
+                open_to |= {address for address, number in listeners(stream.read()) if number == port}
+    if not open_to:
+        raise CheckError(f"nothing listens on port {port}")
+    strange = sorted(open_to - set(desk.expected["addresses"]) - {"::1", "::ffff:127.0.0.1"})
+    if strange:
+        raise CheckError(
+            f"port {port} is open on {', '.join(strange)}: the engine itself asks for no key",
+            "only the gateway may be reached: take host out of options and restart",
+        )
+    return f"port {port} on {', '.join(sorted(open_to))} only"
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except OSError:
+        return b""
+
+
+def no_key(desk: Desk) -> str:
+    """A key on a command line is seen by every user of the host; one in the server is told by /server_info."""
+    pids = desk.processes()
+    for pid in pids:
+        words = _bytes(f"/proc/{pid}/cmdline").decode("utf-8", "replace").split("\0")
+        shown = [
+            flag for flag in KEY_FLAGS if any(word == flag or word.startswith(flag + "=") for word in words)
+        ]
+        if shown:
+            raise CheckError(
+                f"process {pid} has {', '.join(shown)} on its command line", "the gateway holds the key"
+            )
+    if desk.expected["parallel"][1] == 1 or desk.server:
+        info = desk.get("/server_info").body
+        held = [name for name in KEY_FIELDS if isinstance(info, dict) and info.get(name)]
+        if held:
+            raise CheckError(
+                f"/server_info tells {', '.join(held)}", "the gateway holds the key, not the engine"
+            )
+    return f"{len(pids)} processes and /server_info show none"
+
+
+def own_user(desk: Desk) -> str:
+    wanted = desk.expected["user"]
+    found = set()
+    for pid in desk.processes():
+        try:
+            found.add(pwd.getpwuid(os.stat(f"/proc/{pid}").st_uid).pw_name)
+        except (OSError, KeyError):
+            continue
+    if found - {wanted}:
+        raise CheckError(f"processes of {desk.unit} run as {', '.join(sorted(found))}, planned is {wanted}")
+    if not found:
+        raise CheckError(f"{desk.unit} has no processes")
+    return str(wanted)
+
+
+def _gateway(desk: Desk, key: str = "") -> Server:
+    given = desk.expected["gateway"]
+    return Server(given["url"], key=key, ca_file=given.get("ca_file", ""), silence=20, limit=30)
+
+
+def _key(desk: Desk) -> str:
+    path = desk.expected["gateway"].get("key_file", "")
+    return _bytes(path).decode().strip() if path else ""
+
+
+def without_key(desk: Desk) -> str:
+    body = desk.body("hi", 4, False)
+    for key, words in (("", "no key"), ("wrong-key-of-the-check", "a wrong key")):
+        reply = ask(_gateway(desk, key), CHAT, body)
+        if reply.status not in REFUSED:
+            raise CheckError(
+                f"with {words} the gateway answers {reply.status or reply.failure}",
+                "playbooks/site.yml --tags gateway",
+            )
+    key = _key(desk)
+    if not key:
+        return "refused without a key and with a wrong one; no key_file to try the right one"
+    reply = ask(_gateway(desk, key), CHAT, body)
+    if not reply.good:
+        raise CheckError(f"with the right key the gateway answers {reply.failure} {reply.said}")
+    return "refused without a key and with a wrong one, answered with the right one"
+
+
+def closed_endpoints(desk: Desk) -> str:
+    """Routes that would change or tell the server's inside; a key must not open them either."""
+    server = _gateway(desk, _key(desk))
+    opened = []
+    for path in desk.expected["closed"]:
+        reply = ask(server, path)
+        if reply.status not in HIDDEN:
+            opened.append(f"{path} ({reply.status or reply.failure})")
+    if opened:
+        raise CheckError(f"the gateway lets through {', '.join(opened)}")
+    return f"{len(desk.expected['closed'])} routes are closed"
+
+
+def identity(desk: Desk) -> str:
+    """What must be the same on all hosts of an instance; compared where all are known."""
+
+    def digest(path: str) -> str:
+        data = _bytes(path)
+        return hashlib.sha256(data).hexdigest()[:16] if data else ""
+
+    desk.identity.update(
+        {
+            "environment": desk.expected["environment_id"],
+            "packages": digest(f"{desk.expected['environment']}/.environment.json")
+            and desk.expected["environment_id"],
+            "weights": digest(f"{desk.expected['weights']}/.weights.json"),
+            "driver": _driver(),
+            "kernel": os.uname().release,
+        }
+    )
+    return ", ".join(f"{name} {value}" for name, value in desk.identity.items() if value)
+
+
+def _driver() -> str:
+    match = re.search(rb"Kernel Module(?:\s+for \S+)?\s+(\d[\d.]+)", _bytes("/proc/driver/nvidia/version"))
+    return str(match[1].decode()) if match else ""
+
+
+def unit_processes(group: str) -> list[int]:
+    """All that the unit's control group holds, for either version of cgroups."""
+    pids: set[int] = set()
+    for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"):
+        for path in glob.glob(f"{root}{group}/**/cgroup.procs", recursive=True):
+            pids |= {int(word) for word in _bytes(path).split()}
+    return sorted(pids)
