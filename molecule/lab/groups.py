@@ -132,14 +132,14 @@ def remove(groups: Iterable[Path]) -> None:
 
 
 def divide(groups: Iterable[Path]) -> list[Path]:
-    """Version 2 lets a group hold processes or limit subgroups, not both: the keeper steps into one
+    """Version 2 lets a group hold processes or limit subgroups, not both: the supervisor steps into one
     leaf, and the host gets the other, which is returned."""
     leaves = []
     for group in groups:
         offered = group / "cgroup.controllers"
         if offered.exists() and offered.read_text().split():
-            (group / "keeper").mkdir(exist_ok=True)
-            enter([group / "keeper"])
+            (group / "supervisor").mkdir(exist_ok=True)
+            enter([group / "supervisor"])
             for controller in offered.read_text().split():
                 try:
                     (group / "cgroup.subtree_control").write_text(f"+{controller}")

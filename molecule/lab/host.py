@@ -54,18 +54,18 @@ class Host:
     # --- what it is doing ---
 
     def _keeper(self) -> tuple[ProcessId, dict[str, Any]] | None:
-        state = read_json(self.paths.keeper)
+        state = read_json(self.paths.supervisor)
         return (ProcessId(state["pid"], state["start"]), state) if state else None
 
     @property
     def running(self) -> bool:
-        keeper = self._keeper()
-        return keeper is not None and keeper[0].alive
+        supervisor = self._keeper()
+        return supervisor is not None and supervisor[0].alive
 
     @property
     def boots(self) -> int:
-        keeper = self._keeper()
-        return int(keeper[1]["boots"]) if keeper else 0
+        supervisor = self._keeper()
+        return int(supervisor[1]["boots"]) if supervisor else 0
 
     @property
     def leader(self) -> int | None:
@@ -73,9 +73,9 @@ class Host:
         return groups.leader(self._groups())
 
     def _groups(self) -> list[Path]:
-        """The host's control groups, also when its keeper was killed before it wrote them down."""
-        keeper = self._keeper()
-        known = [Path(group) for group in keeper[1]["groups"]] if keeper else []
+        """The host's control groups, also when its supervisor was killed before it wrote them down."""
+        supervisor = self._keeper()
+        known = [Path(group) for group in supervisor[1]["groups"]] if supervisor else []
         boot = read_json(self.paths.boot)
         planned = [Path(group, self.paths.unit) for group in boot["hosting"]["groups"]] if boot else []
         return [group for group in dict.fromkeys([*known, *planned]) if group.exists()]
@@ -138,7 +138,7 @@ class Host:
         }  # fmt: skip
 
     def _start(self, hosting: Hosting) -> None:
-        keeper = [sys.executable, "-m", "lab.keeper", str(self.paths.lab.state), self.name]
+        supervisor = [sys.executable, "-m", "lab.supervisor", str(self.paths.lab.state), self.name]
         package = str(Path(__file__).resolve().parents[1])
         if hosting.starter == "systemd-run":
             run(["systemctl", "reset-failed", f"{self.paths.unit}.service"], check=False)
@@ -148,15 +148,15 @@ class Host:
             run([
                 "systemd-run", "--quiet", f"--unit={self.paths.unit}", "--collect", "--property=Delegate=yes",
                 "--property=KillMode=mixed", "--property=TasksMax=infinity", *limits, f"--setenv=PYTHONPATH={package}",
-                *keeper,
+                *supervisor,
             ])  # fmt: skip
         else:
             with self.paths.console.open("ab") as console:
                 subprocess.Popen(
-                    keeper, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
+                    supervisor, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
                     cwd="/", env=os.environ | {"PYTHONPATH": package},
                 )  # fmt: skip
-        self._await(lambda: self.running, 20, "its keeper does not start")
+        self._await(lambda: self.running, 20, "its supervisor does not start")
 
     def _await(self, true: Any, seconds: float, complaint: str) -> None:
         deadline = time.monotonic() + seconds
@@ -225,13 +225,13 @@ class Host:
         self._end()
 
     def _end(self) -> None:
-        keeper = self._keeper()
-        if keeper:
-            keeper[0].kill()
+        supervisor = self._keeper()
+        if supervisor:
+            supervisor[0].kill()
         mine = self._groups()
         groups.kill(mine)
-        if keeper:
-            self._await(lambda: not keeper[0].alive, 10, "its keeper does not end")
+        if supervisor:
+            self._await(lambda: not supervisor[0].alive, 10, "its supervisor does not end")
         groups.remove(mine)
         clear_nspawn(self.paths.machine)
         egress.keep_attempts(self.paths)

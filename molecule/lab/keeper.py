@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs one host from power-on to power-off, through its reboots: `python -m lab.keeper STATE HOST`.
+"""Runs one host from power-on to power-off, through its reboots: `python -m lab.supervisor STATE HOST`.
 
 A process of its own, so that a host outlives the command that started it. Each boot gets new NICs,
 as after a real power cycle; what the kernel counted in the old ones is added up first.
@@ -28,11 +28,11 @@ REBOOT = 133
 def main(state: Path, name: str) -> int:
     paths = HostPaths(LabPaths(state), name)
     boot = read_json(paths.boot)
-    with (paths.directory / "keeper.lock").open("w") as lock:
+    with (paths.directory / "supervisor.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            sys.stderr.write(f"{name} has a keeper already\n")
+            sys.stderr.write(f"{name} has a supervisor already\n")
             return 1
         return _keep(paths, boot)
 
@@ -59,7 +59,8 @@ def _keep(paths: HostPaths, boot: dict[str, Any]) -> int:
         else:
             network.attach_tap(host, paths)
         write_json(
-            paths.keeper, {"pid": me.pid, "start": me.start, "boots": boots, "groups": [str(g) for g in mine]}
+            paths.supervisor,
+            {"pid": me.pid, "start": me.start, "boots": boots, "groups": [str(g) for g in mine]},
         )
         status = _run_host(boot, paths, leaves)
         if host.kind != "nspawn" or status != REBOOT:

@@ -119,13 +119,13 @@ class HostPaths:
         return self.directory / "console.log"
 
     @property
-    def keeper(self) -> Path:
+    def supervisor(self) -> Path:
         """Who runs the host: process, start time, control groups, number of boots."""
-        return self.directory / "keeper.json"
+        return self.directory / "supervisor.json"
 
     @property
     def boot(self) -> Path:
-        """All that the keeper needs to boot the host."""
+        """All that the supervisor needs to boot the host."""
         return self.directory / "boot.json"
 
     @property

@@ -20,7 +20,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs impor
     plain,
 )
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_fetch import FetchFailed
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_run import Errand, fetch_all
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_run import FetchJob, fetch_all
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.common import Settings
 
 ARGUMENTS: dict[str, Any] = {
@@ -69,7 +69,7 @@ class ActionModule(ActionBase):
         if refusals:
             lines = [line for refusal in refusals for line in refusal.lines()]
             return _failed("\n".join([*lines, f"{len(refusals)} refusals, nothing was fetched"]))
-        errand = Errand(
+        errand = FetchJob(
             root=Path(given["dest"]).expanduser(),
             settings=Settings(**{**policy["fetch"], **given["settings"]}),
             say=self._display.display,

@@ -24,7 +24,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.release import to
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import application as plan_application
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import members_host as members
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import temporary_instance as scratch
-from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import transfer_batches as content_rounds
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import transfer_batches
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification import derive
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification import report as verification
 
@@ -85,10 +85,10 @@ class FilterModule:
             "bundle_conda": _filter(plan_application.bundle_conda),
             "bundle_environments": _filter(plan_application.bundle_environments),
             "bundle_weights": _filter(plan_application.bundle_weights),
-            "bundled": _filter(bundle_manifest.bundled),
-            "bundled_paths": _filter(bundle_manifest.listed_paths),
-            "content_asked": _filter(content_rounds.asked),
-            "content_rounds": _filter(content_rounds.rounds),
+            "bundle_files": _filter(bundle_manifest.bundled),
+            "bundle_paths": _filter(bundle_manifest.listed_paths),
+            "transfer_files": _filter(transfer_batches.asked),
+            "transfer_batches": _filter(transfer_batches.rounds),
             "doctor_report": _filter(doctor_report),
             "fabric_collective": _filter(fabric_gates.collective),
             "fabric_gate": _filter(fabric_gates.specification),
@@ -98,19 +98,19 @@ class FilterModule:
             "prometheus_config": _filter(scrape_config.prometheus),
             "prometheus_fragment": _filter(scrape_config.fragment),
             "firewall_table": _filter(plan_application.firewall_table),
-            "members_trouble": _filter(members.trouble),
+            "group_preflight_errors": _filter(members.trouble),
             "planned_checks": _filter(derive.checks),
             "planned_checksums": _filter(plan_application.checksums),
             "planned_content": _filter(plan_application.content),
             "planned_kernel_trees": _filter(plan_application.kernel_trees),
             "planned_peers": _filter(members.peers),
-            "planned_proofs": _filter(plan_application.proofs),
-            "planned_reliefs": _filter(plan_application.reliefs),
+            "toolchain_tests": _filter(plan_application.proofs),
+            "standby_units": _filter(plan_application.standbys),
             "planned_units": _filter(plan_application.units),
             "release_layout": _filter(plan_application.release_layout),
-            "together_trouble": _filter(together.trouble),
-            "scratch_definition": _filter(scratch.definition),
-            "scratch_serve": _filter(scratch.serve),
-            "scratch_unit": _filter(scratch.unit_of),
+            "group_step_errors": _filter(together.trouble),
+            "temporary_instance_definition": _filter(scratch.definition),
+            "temporary_instance_serve": _filter(scratch.serve),
+            "temporary_instance_unit": _filter(scratch.unit_of),
             "verify_report": _filter(verify_report),
         }

@@ -29,6 +29,6 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
             "swarm_plan": _filter(swarm_plan.swarm_plan),
-            "swarm_words": _filter(swarm_plan.swarm_words),
+            "swarm_plan_text": _filter(swarm_plan.swarm_plan_text),
             "swarm_summary": _filter(swarm_plan.swarm_summary),
         }

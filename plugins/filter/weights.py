@@ -19,7 +19,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.weights.offers im
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import plain
 
 
-def weights_to_bring(planned: Any, looked: Any, offers: Any, host: Any) -> list[dict[str, Any]]:
+def missing_weights(planned: Any, looked: Any, offers: Any, host: Any) -> list[dict[str, Any]]:
     try:
         return to_bring(plain(planned), plain(looked), plain(offers), str(host))
     except OffersError as error:
@@ -49,5 +49,5 @@ class FilterModule:
             "planned_weights": planned_weights,
             "weights_held": weights_held,
             "weights_rounds": weights_rounds,
-            "weights_to_bring": weights_to_bring,
+            "missing_weights": missing_weights,
         }

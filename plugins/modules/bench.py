@@ -11,7 +11,7 @@ module: bench
 short_description: Measures what a host serves, by named scenarios
 version_added: 0.1.0
 description:
-  - Derives the points of the scenarios from the plan, lets M(baremetal.sglang.load) measure each on the host, and writes each record
+  - Derives the points of the scenarios from the plan, lets M(baremetal.sglang.load_test) measure each on the host, and writes each record
     to the disk of the controller before the next point begins.
   - Points that are in O(report_dir) already, of the same server with the same parameters, are kept, so that a run can be stopped and
     resumed.
@@ -79,7 +79,7 @@ options:
     type: dict
     default: {}
   servers:
-    description: Definitions of servers that are started otherwise, by instance and name, for M(baremetal.sglang.scratch).
+    description: Definitions of servers that are started otherwise, by instance and name, for M(baremetal.sglang.temporary_instance).
     type: dict
     default: {}
   instead:

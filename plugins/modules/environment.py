@@ -23,7 +23,7 @@ options:
     type: path
     required: true
   store:
-    description: Folder on the host with verified content, as M(baremetal.sglang.content_store) keeps it.
+    description: Folder on the host with verified content, as M(baremetal.sglang.artifact_store) keeps it.
     type: path
     required: true
   files:

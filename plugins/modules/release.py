@@ -256,7 +256,7 @@ def switched(module: AnsibleModule, host: Host) -> dict[str, Any]:
     if module.check_mode and module.params["layout"]:
         found = imagined(module, found, name)
     decided = switching.decide(found, name, units)
-    lines = host.words(found, decided) + switching.relief_words(found, decided)
+    lines = host.words(found, decided) + switching.standby_words(found, decided)
     result = {
         "changed": decided.changes,
         "release": name,

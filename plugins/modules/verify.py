@@ -59,7 +59,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.installed import parse_properties
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client import Server
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import folder_host as folder
-from ansible_collections.baremetal.sglang.plugins.module_utils.verification.check_context import Desk
+from ansible_collections.baremetal.sglang.plugins.module_utils.verification.check_context import CheckContext
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.host import unit_processes
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.record import recorded
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.run import run
@@ -99,7 +99,7 @@ def main() -> None:
         )
         return str(lines).splitlines()
 
-    desk = Desk(
+    desk = CheckContext(
         Server(
             f"http://127.0.0.1:{given['port']}",
             silence=expected["request_seconds"],

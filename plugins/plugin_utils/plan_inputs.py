@@ -39,21 +39,21 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.mo
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.spec import (
     VARIABLES,
-    Wish,
-    parse_wish,
+    FabricSpec,
+    parse_fabric_spec,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan, PlanResult
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_files import read_certificate
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.data_files import read
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.facts_at_hand import collect_facts
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.fact_sources import collect_facts
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ROOT / "files"
 
 
 @dataclass
-class Shelf:
+class DataFiles:
     """Everything below files/ and the users' own directories beside it."""
 
     catalogues: Catalogues
@@ -80,7 +80,7 @@ def _documents(directories: Iterable[Path], part: str, refusals: list[Refusal]) 
     return found
 
 
-def load_shelf(catalogue_dirs: Iterable[str]) -> Shelf:
+def load_shelf(catalogue_dirs: Iterable[str]) -> DataFiles:
     refusals: list[Refusal] = []
     directories = [OURS]
     for given in catalogue_dirs:
@@ -110,7 +110,7 @@ def load_shelf(catalogue_dirs: Iterable[str]) -> Shelf:
     refusals += problems
     flags = {key: contracts[item.version] for key, item in releases.items() if item.version in contracts}
     rules = read(OURS / "flags/rules.json", refusals) if (OURS / "flags/rules.json").exists() else None
-    return Shelf(
+    return DataFiles(
         catalogues=Catalogues(releases, models, hardware, flags),
         policy=_ours("policy.yml", refusals),
         risks=_ours("risks.yml", refusals),
@@ -337,11 +337,11 @@ def _swarm(hosts: tuple[str, ...], variable: Callable[[str, str], Any]) -> dict[
 
 def _fabric(
     hosts: tuple[str, ...], variable: Callable[[str, str], Any], refusals: list[Refusal]
-) -> dict[str, Wish]:
+) -> dict[str, FabricSpec]:
     found = {}
     for host in hosts:
         given = {name: variable(host, name) for name in VARIABLES}
-        found[host], problems = parse_wish(given, host)
+        found[host], problems = parse_fabric_spec(given, host)
         refusals += problems
     return found
 

@@ -27,7 +27,7 @@ FOR_BUNDLE = "bundle_weights.json"
 
 
 @dataclass(frozen=True)
-class Errand:
+class FetchJob:
     """What a run is told."""
 
     root: Path
@@ -39,7 +39,7 @@ class Errand:
     dry: bool = False
 
 
-def fetch_all(wanted: list[Wanted], errand: Errand) -> dict[str, Any]:
+def fetch_all(wanted: list[Wanted], errand: FetchJob) -> dict[str, Any]:
     """Fetches what is not there yet; raises FetchFailed with every model that could not be had."""
     errand.root.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as turns:
@@ -71,7 +71,7 @@ def _resolve(fetches: list[Fetch]) -> None:
         raise FetchFailed("\n".join(failed))
 
 
-def _refuse_full_disk(fetches: list[Fetch], errand: Errand) -> None:
+def _refuse_full_disk(fetches: list[Fetch], errand: FetchJob) -> None:
     needed = sum(fetch.total - fetch.here() for fetch in fetches)
     free = free_bytes(errand.root)
     if fetches and needed + errand.reserve_bytes > free:
@@ -84,7 +84,7 @@ def _refuse_full_disk(fetches: list[Fetch], errand: Errand) -> None:
         )
 
 
-def _bring(fetches: list[Fetch], errand: Errand) -> list[str]:
+def _bring(fetches: list[Fetch], errand: FetchJob) -> list[str]:
     meter = Meter(sum(fetch.total for fetch in fetches), errand.say, errand.settings.progress_seconds)
     lines, failed = [], []
     for fetch in fetches:

@@ -53,7 +53,7 @@ def look_at_gpus() -> str | None:
 
 def measured(port: int, streams: int, rounds: int, sample_seconds: float = 0) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        desk = point.Desk(
+        desk = point.CheckContext(
             Server(f"http://127.0.0.1:{port}"), "truth", THRESHOLDS, folder, sample_seconds, look_at_gpus,
             prompts.Scale(4, 2),
         )  # fmt: skip

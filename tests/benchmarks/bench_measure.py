@@ -84,7 +84,7 @@ def ours(
     kept = host.inventory.with_name("record.json")
     output = host.tasks(
         [
-            {"name": "Load", "baremetal.sglang.load": arguments, "register": "made"},
+            {"name": "Load", "baremetal.sglang.load_test": arguments, "register": "made"},
             {"name": "Keep", "ansible.builtin.copy": {"content": "{{ made.record | to_json }}", "dest": str(kept), "mode": "0600"},
              "delegate_to": "localhost", "vars": {"ansible_connection": "local"}},
         ]
@@ -101,7 +101,7 @@ def ours(
 @contextlib.contextmanager
 def second(host: EngineHost, seed: int, scale: dict[str, float]) -> Iterator[list[dict[str, float]]]:
     """The second client asks as long as the block runs; afterwards the list has what it saw."""
-    desk = point.Desk(
+    desk = point.CheckContext(
         Server("http://127.0.0.1:30000"), "tiny", DATA["thresholds"], "", scale=prompts.Scale(**scale)
     )
     bodies = [body.decode() for body in point.bodies(desk, load(seed), 1000, "bench")]

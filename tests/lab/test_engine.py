@@ -301,12 +301,12 @@ def test_the_percentage_is_seen_and_compiled_code_is_carried(toy: EngineHost) ->
     toy.ssh("systemctl start --no-block sglang-toy")
     toy.until_status("toy", "loading 37 %", 20)
     toy.until("toy", "active", 30)
-    # From the one instance's folder into an empty one, as playbooks/compiled.yml does it between hosts.
+    # From the one instance's folder into an empty one, as playbooks/jit_cache.yml does it between hosts.
     compiled = toy.plan["instances"]["toy"]["service"]["compiled"]
     toy.ssh(f"mkdir -p {compiled}/triton; echo cubin >{compiled}/triton/kernel")
     tasks = [
-        {"baremetal.sglang.compiled_code": {"folder": compiled, "archive": "/var/tmp/c.tar.gz", "state": "packed"}},
-        {"baremetal.sglang.compiled_code": {"folder": f"{compiled}-other", "archive": "/var/tmp/c.tar.gz",
+        {"baremetal.sglang.jit_cache": {"folder": compiled, "archive": "/var/tmp/c.tar.gz", "state": "packed"}},
+        {"baremetal.sglang.jit_cache": {"folder": f"{compiled}-other", "archive": "/var/tmp/c.tar.gz",
                                             "state": "unpacked", "user": "sglang"}},
     ]  # fmt: skip
     first, second = toy.tasks(tasks), toy.tasks(tasks[1:])

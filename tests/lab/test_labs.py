@@ -120,12 +120,12 @@ def test_an_interrupted_up_is_taken_away_by_down(images: None, tmp_path: Path, t
 def test_a_lab_whose_files_were_deleted_is_still_taken_away(make_lab: Callable[..., Any]) -> None:
     lab = make_lab("lost", ONE)
     lab.up()
-    keeper = json.loads(lab.paths.host("h1").keeper.read_text())["pid"]
+    supervisor = json.loads(lab.paths.host("h1").supervisor.read_text())["pid"]
     subprocess.run(["umount", "--lazy", lab.paths.host("h1").root], check=True)
     shutil.rmtree(lab.paths.state)
     tool("--name", lab.spec.name, "down")
     assert traces(lab.spec.name) == []
-    assert not Path(f"/proc/{keeper}/exe").exists()
+    assert not Path(f"/proc/{supervisor}/exe").exists()
 
 
 def test_removal_stops_at_what_is_mounted(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def install(bundle: Bundle, dest: Path, conda: dict[str, str] | None = None) -> 
     answer.unlink(missing_ok=True)
     book = bundle.folder.parent / "play.yml"
     said = "{{ (brought if brought is failed else made) | to_json }}"
-    tasks = [{"baremetal.sglang.content_store": content, "register": "brought", "ignore_errors": True},
+    tasks = [{"baremetal.sglang.artifact_store": content, "register": "brought", "ignore_errors": True},
              {"baremetal.sglang.environment": arguments, "register": "made", "ignore_errors": True,
               "when": "brought is not failed"},
              {"ansible.builtin.copy": {"content": said, "dest": str(answer), "mode": "0644"}}]  # fmt: skip

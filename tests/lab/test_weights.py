@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import Source, Wanted
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_run import Errand, fetch_all
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_run import FetchJob, fetch_all
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.common import Settings
 from ansible_collections.baremetal.sglang.tools.make_tiny_model import make_files
 
@@ -114,7 +114,7 @@ def fetched(folder: Path, source: Path, seed: int) -> None:
     take = ("*.safetensors", "*.json")
     wanted = Wanted("glm-4.7-tiny", "local", (Source("directory", "test", path=str(source)),), take, ())
     settings = Settings(2, 2, 0.1, 1, 10, 1, 10, 10)
-    fetch_all([wanted], Errand(folder, settings, print, {}, piece_bytes=PIECE))
+    fetch_all([wanted], FetchJob(folder, settings, print, {}, piece_bytes=PIECE))
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_damage_that_a_quick_look_sees_is_mended_by_the_next_run(room: Room) -> 
     assert "verified and published" in said
     listed = room.on_host(f"cd {DEST} && ls -A && find . -type l").split()
     assert sorted(listed) == sorted([*make_files(7), ".weights.json", ".published.json"])
-    assert re.search("^h1 .*changed=0 ", room.brought(weights_look="full"), re.MULTILINE)
+    assert re.search("^h1 .*changed=0 ", room.brought(weights_check="full"), re.MULTILINE)
 
 
 def test_a_cut_off_transfer_is_taken_up_and_two_revisions_share_files(room: Room) -> None:

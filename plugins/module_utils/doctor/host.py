@@ -14,7 +14,7 @@ import urllib.error
 from dataclasses import asdict
 from typing import Any
 
-from ..core import run_lock_host as host_lock
+from ..core import run_lock_host as run_lock
 from ..facts.installed import parse_properties
 from ..facts.nvidia_driver import parse_proc_version
 from ..gateway.certificates_host import end_of
@@ -105,7 +105,7 @@ def everything(host: Host) -> dict[str, Any]:
         "driver": _driver(),
         "gpus": len(glob.glob(f"{DRIVER}/gpus/*")),
         "kernel": platform.release(),
-        "lock": host_lock.holder_of(),
+        "lock": run_lock.holder_of(),
     }
 
 

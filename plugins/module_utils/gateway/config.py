@@ -335,7 +335,7 @@ def _inner(section: Section) -> str:
     ]
     lines += [
         f"    use_backend local-{name} if !asks_metrics {{ req.hdr({INSTANCE}) -m str {name} }}"
-        for name in (*inner["instances"], *inner["reliefs"])
+        for name in (*inner["instances"], *inner["standbys"])
     ]
     return "\n".join([*lines, "    default_backend nowhere", ""])
 
@@ -346,7 +346,7 @@ def _locals(section: Section) -> list[str]:
     found = ["backend nowhere\n" + answer(503, "if TRUE", "no such instance here") + "\n"]
     found += [
         f"backend local-{name}\n    http-request del-header {INSTANCE}\n    server {name} 127.0.0.1:{port}\n"
-        for name, port in (*inner["instances"].items(), *inner["reliefs"].items())
+        for name, port in (*inner["instances"].items(), *inner["standbys"].items())
     ]
     found += [
         f"backend metrics-{name}\n    http-request set-path /metrics\n    server {name} 127.0.0.1:{port}\n"

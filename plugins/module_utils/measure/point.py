@@ -32,7 +32,7 @@ class PointError(Exception):
 
 
 @dataclass
-class Desk:
+class CheckContext:
     """What a point needs beside its parameters."""
 
     server: Server
@@ -45,7 +45,7 @@ class Desk:
     questions: Mapping[str, Any] = field(default_factory=dict)
 
 
-def run(desk: Desk, point: Mapping[str, Any]) -> dict[str, Any]:
+def run(desk: CheckContext, point: Mapping[str, Any]) -> dict[str, Any]:
     """A record for the results file; PointError where the server gave nothing at all."""
     if point["kind"] == "accuracy":
         return accuracy(desk, point)
@@ -81,7 +81,7 @@ def run(desk: Desk, point: Mapping[str, Any]) -> dict[str, Any]:
     return record
 
 
-def measure_scale(desk: Desk) -> prompts.Scale:
+def measure_scale(desk: CheckContext) -> prompts.Scale:
     counted = []
     for words in prompts.PROBES:
         body = chat(desk.model, prompts.message(prompts.prompt(words, f"scale-{words}")), 1, False)
@@ -92,12 +92,12 @@ def measure_scale(desk: Desk) -> prompts.Scale:
     return prompts.scale_of(counted)
 
 
-def metrics(desk: Desk) -> dict[str, float]:
+def metrics(desk: CheckContext) -> dict[str, float]:
     reply = ask(desk.server, "/metrics")
     return counters.parse(str(reply.body)) if reply.good else {}
 
 
-def wait_idle(desk: Desk) -> bool:
+def wait_idle(desk: CheckContext) -> bool:
     end = time.monotonic() + IDLE_SECONDS
     while time.monotonic() < end:
         seen = metrics(desk)
@@ -107,7 +107,7 @@ def wait_idle(desk: Desk) -> bool:
     return False
 
 
-def settled(desk: Desk, before: Mapping[str, float], tokens: int) -> dict[str, float]:
+def settled(desk: CheckContext, before: Mapping[str, float], tokens: int) -> dict[str, float]:
     """Counters rise when a request has ended, which may be a moment after its last byte."""
     end = time.monotonic() + SETTLE_SECONDS
     while True:
@@ -118,7 +118,7 @@ def settled(desk: Desk, before: Mapping[str, float], tokens: int) -> dict[str, f
         time.sleep(0.2)
 
 
-def bodies(desk: Desk, point: Mapping[str, Any], count: int, label: str) -> list[bytes]:
+def bodies(desk: CheckContext, point: Mapping[str, Any], count: int, label: str) -> list[bytes]:
     scale = desk.scale or prompts.Scale(0, 1)
     seed = f"{point['seed']}-{label}"
     sizes = prompts.lengths(point.get("lengths", "fixed"), count, dict(point), point["seed"])
@@ -134,7 +134,7 @@ def bodies(desk: Desk, point: Mapping[str, Any], count: int, label: str) -> list
     return made
 
 
-def warm_up(desk: Desk, point: Mapping[str, Any]) -> None:
+def warm_up(desk: CheckContext, point: Mapping[str, Any]) -> None:
     """Compiles, fills pools and opens what has to be open; nothing of it is counted."""
     count = int(point.get("warm_up", 1))
     if point["kind"] != "load" or count <= 0:
@@ -143,7 +143,7 @@ def warm_up(desk: Desk, point: Mapping[str, Any]) -> None:
     ask_all(desk.server, CHAT, list(bodies(desk, small, count, "warm-up")))
 
 
-def requests(desk: Desk, point: Mapping[str, Any]) -> tuple[load.Loaded, dict[str, Any]]:
+def requests(desk: CheckContext, point: Mapping[str, Any]) -> tuple[load.Loaded, dict[str, Any]]:
     made = bodies(desk, point, int(point["requests"]), str(point["label"]))
     limit = float(point.get("limit", desk.thresholds["point_seconds"]))
     if point.get("rate") is not None:
@@ -153,7 +153,7 @@ def requests(desk: Desk, point: Mapping[str, Any]) -> tuple[load.Loaded, dict[st
     return load.closed(desk.server, CHAT, made, int(point["concurrency"]), ramp, limit), {}
 
 
-def conversations(desk: Desk, point: Mapping[str, Any]) -> tuple[load.Loaded, dict[str, Any]]:
+def conversations(desk: CheckContext, point: Mapping[str, Any]) -> tuple[load.Loaded, dict[str, Any]]:
     script = desk.questions["agent"]
     scale = desk.scale or prompts.Scale(0, 1)
     talks = [
@@ -189,7 +189,7 @@ def conversations(desk: Desk, point: Mapping[str, Any]) -> tuple[load.Loaded, di
 
 
 def result(
-    desk: Desk,
+    desk: CheckContext,
     loaded: load.Loaded,
     replies: list[Reply],
     before: Mapping[str, float],
@@ -273,7 +273,7 @@ def _span(replies: list[Reply]) -> float:
     return max(reply.ended for reply in replies) - min(reply.begun for reply in replies)
 
 
-def accuracy(desk: Desk, point: Mapping[str, Any]) -> dict[str, Any]:
+def accuracy(desk: CheckContext, point: Mapping[str, Any]) -> dict[str, Any]:
     started, began = time.time(), time.monotonic()
     tools, wrong, right, failed = desk.questions["tools"], [], 0, 0
     asked = desk.questions[point["set"]]

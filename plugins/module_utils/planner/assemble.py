@@ -147,7 +147,7 @@ def host_plan(
     facts: HostFacts,
     instances: Mapping[str, InstancePlan],
     ports: Iterable[Mapping[str, Any]] = (),
-    reliefs: Mapping[str, InstancePlan] | None = None,
+    standbys: Mapping[str, InstancePlan] | None = None,
 ) -> Plan:
     fabric = host_fabric(inputs, facts, instances, ports)
     return Plan(
@@ -159,13 +159,13 @@ def host_plan(
             facts,
             instances,
             bool(fabric.get("devices")),
-            [plan.name for plan in (reliefs or {}).values()],
+            [plan.name for plan in (standbys or {}).values()],
         ),
         instances=dict(sorted(instances.items())),
         keep=plain(inputs.policy["keep"]),
         firewall=firewall(inputs, facts.host, instances),
         fabric=fabric,
-        reliefs=dict(sorted((reliefs or {}).items())),
+        standbys=dict(sorted((standbys or {}).items())),
     )
 
 
@@ -191,7 +191,7 @@ def _host_settings(
     facts: HostFacts,
     instances: Mapping[str, InstancePlan],
     rdma: bool,
-    reliefs: Iterable[str] = (),
+    standbys: Iterable[str] = (),
 ) -> dict[str, Any]:
     policy = inputs.policy
     directories = policy["directories"]
@@ -204,7 +204,7 @@ def _host_settings(
         for program in set(plan.compiles.get("needs", ())) - there:
             packages.update(_package_names(names.get(program, ()), plan.environment, program))
     owned = [directories["state"], directories["cache"]]
-    names_of_all = sorted([*instances, *reliefs])
+    names_of_all = sorted([*instances, *standbys])
     per_instance = [f"{directory}/{name}" for name in names_of_all for directory in owned]
     return {
         "packages": sorted(packages),

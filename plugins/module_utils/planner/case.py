@@ -15,7 +15,7 @@ from ..engines.flags.contract import Contract
 from ..engines.sglang.moe_release import MoeRelease
 from ..engines.sglang.moe_tuned import Tuned
 from ..facts.schema import HostFacts
-from .fabric.spec import Wish
+from .fabric.spec import FabricSpec
 from .flag_names import FlagNames
 from .plan import Argument
 from .serve_spec import Instance
@@ -59,7 +59,7 @@ class Inputs:
     """Host -> the plan that it has, where it was looked at."""
     swarm: Mapping[str, str] = field(default_factory=dict)
     """Host -> address, of the hosts that pass weights on to each other."""
-    fabric: Mapping[str, Wish] = field(default_factory=dict)
+    fabric: Mapping[str, FabricSpec] = field(default_factory=dict)
     """Host -> what the inventory says of its fabric."""
     gateway: Any = None
     """`gateway:` of the inventory as written, and `monitoring:`."""

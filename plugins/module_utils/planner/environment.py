@@ -14,7 +14,7 @@ from ..facts.schema import HostFacts
 from ..runtime.pixi_project import environment_name
 from .case import Case, Inputs
 from .fabric.plan import nccl_variables
-from .fabric.spec import Wish
+from .fabric.spec import FabricSpec
 from .network import Link
 from .plan import EnvironmentVariable
 from .service import compiled_folder
@@ -171,7 +171,7 @@ def fabric_variables(case: Case, link: Link) -> list[tuple[str, str, str]]:
         )
         found.append(("NCCL_NET", "IB", "a fabric that falls back to sockets fails at start"))
         found.append(("NCCL_IB_DISABLE", "0", "RDMA is on, whatever files of the host say"))
-        wish = case.inputs.fabric.get(case.head.host, Wish())
+        wish = case.inputs.fabric.get(case.head.host, FabricSpec())
         found += nccl_variables(case.hardware, wish, link, case.inputs.policy["fabric"])
     return found
 

@@ -27,24 +27,24 @@ class Head:
     model: str
     host: str
     port: int
-    relief: str = ""
+    standby: str = ""
     """The server that stands in while this one is exchanged."""
-    relief_port: int = 0
+    standby_port: int = 0
 
 
-def heads(made: Made, reliefs: Made | None = None) -> list[Head]:
+def heads(made: Made, standbys: Made | None = None) -> list[Head]:
     found = []
     for host, plans in made.items():
         for name, plan in plans.items():
             if plan.parallel["node_rank"] == 0:
-                second = (reliefs or {}).get(host, {}).get(name)
+                second = (standbys or {}).get(host, {}).get(name)
                 spare = (second.name, second.ports[0].port) if second else ("", 0)
                 found.append(Head(name, plan.served_model_name, host, plan.ports[0].port, *spare))
     return sorted(found, key=lambda head: (head.model, head.instance, head.host))
 
 
 def doors(
-    inputs: Inputs, made: Made, reliefs: Made | None = None
+    inputs: Inputs, made: Made, standbys: Made | None = None
 ) -> tuple[dict[str, Any], dict[str, Any], list[Refusal]]:
     """{host: section} of the gateway, the same of monitoring, and all that is wrong with what was asked for."""
     hosts = inputs.hosts or tuple(inputs.facts)
@@ -55,7 +55,7 @@ def doors(
     if refusals or not (gateway or monitoring):
         return {}, {}, refusals
     asked = gateway or Gateway()
-    found = heads(made, reliefs)
+    found = heads(made, standbys)
     refusals += _certificate(inputs, asked)
     refusals += _unknown_instances(asked, found)
     wanted = [head for head in found if not asked.instances or head.instance in asked.instances]
@@ -174,8 +174,8 @@ def _front(inputs: Inputs, asked: Gateway, host: str, wanted: Iterable[Head]) ->
     for head in wanted:
         here = head.host == host
         servers = [(head.instance, head.port, False)]
-        if head.relief:
-            servers.append((head.relief, head.relief_port, True))
+        if head.standby:
+            servers.append((head.standby, head.standby_port, True))
         models.setdefault(head.model, []).extend(
             {
                 "instance": name,
@@ -184,9 +184,9 @@ def _front(inputs: Inputs, asked: Gateway, host: str, wanted: Iterable[Head]) ->
                 "port": port if here else inner,
                 "tls": not here,
                 # Down but for the time of an exchange.
-                "relief": relief,
+                "standby": standby,
             }
-            for name, port, relief in servers
+            for name, port, standby in servers
         )
     return {
         "address": asked.address,
@@ -207,7 +207,7 @@ def _inner(inputs: Inputs, asked: Gateway, host: str, found: Iterable[Head]) -> 
         "address": "*",
         "port": asked.inner_port or policy["gateway"]["inner_port"],
         "instances": {head.instance: head.port for head in found if head.host == host},
-        "reliefs": {head.relief: head.relief_port for head in found if head.host == host and head.relief},
+        "standbys": {head.standby: head.standby_port for head in found if head.host == host and head.standby},
         "endpoints": ["GET /health_generate", *_endpoints(inputs, asked)],
         "node_exporter_port": policy["monitoring"]["node_exporter_port"],
         "dcgm_exporter_port": policy["monitoring"]["dcgm_port"],

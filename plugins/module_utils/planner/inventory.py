@@ -26,7 +26,7 @@ from .plan import InstancePlan, PlanResult
 from .release_choice import Candidate, Choice, Rejection, choose, matches_pin, newest_first
 from .serve_spec import Instance, parse_serve
 from .settings import dist_port
-from .standby import reliefs
+from .standby import standbys
 from .topology import allocate, spread
 
 OTHER_ENGINES = {
@@ -67,7 +67,7 @@ def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
             attempts.append(tried)
         for host, plan in plans.items():
             made.setdefault(host, {})[instance.name] = plan
-    spare, said = reliefs(inputs, usable, made, lambda item, free: _plan_or_none(inputs, item, free))
+    spare, said = standbys(inputs, usable, made, lambda item, free: _plan_or_none(inputs, item, free))
     refusals += said
     everything = {
         host: {**plans, **{one.name: one for one in spare.get(host, {}).values()}}

@@ -12,7 +12,7 @@ from typing import Union
 
 from ..core.refusals import Refusal
 from ..facts.schema import HostFacts
-from .fabric.spec import Wish
+from .fabric.spec import FabricSpec
 from .serve_spec import Instance
 
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
@@ -63,7 +63,7 @@ def links(
     instance: Instance,
     hosts: tuple[HostFacts, ...],
     addresses: Mapping[str, str],
-    wishes: Mapping[str, Wish],
+    wishes: Mapping[str, FabricSpec],
 ) -> tuple[dict[str, Link], list[Refusal]]:
     """The network that all members share, the one with RDMA first."""
     if len(hosts) == 1:
@@ -81,7 +81,9 @@ def links(
             ),
         )
         return {
-            host.host: _link(host, found[host.host], best.network, wishes.get(host.host, Wish()).devices)
+            host.host: _link(
+                host, found[host.host], best.network, wishes.get(host.host, FabricSpec()).devices
+            )
             for host in hosts
         }, []
     if all(host.host in addresses for host in hosts) and not all(found.values()):

@@ -93,7 +93,7 @@ class Plan:
     """{rules: [{port, what, sources}]}; empty where nothing listens for other hosts. Not part of what a release is."""
     fabric: dict[str, Any] = field(default_factory=dict)
     """Devices, configuration and gates of the network between the hosts; not part of what a release is."""
-    reliefs: dict[str, InstancePlan] = field(default_factory=dict)
+    standbys: dict[str, InstancePlan] = field(default_factory=dict)
     """Instance -> the server that takes its requests while it is exchanged."""
     schema: int = SCHEMA
     warnings: tuple[Advice, ...] = ()

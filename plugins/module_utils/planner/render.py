@@ -41,7 +41,7 @@ def _door_lines(gateways: Mapping[str, Any]) -> list[str]:
     return [
         _line("door", f"https://{host}:{door['front']['port']}  ")
         + ", ".join(
-            f"{model} ({_count(sum(not server['relief'] for server in servers), 'engine')})"
+            f"{model} ({_count(sum(not server['standby'] for server in servers), 'engine')})"
             for model, servers in sorted(door["front"]["models"].items())
         )
         for host, door in sorted(gateways.items())

@@ -47,7 +47,7 @@ class Instance:
     """Earlier thoughts stay in the prompt unless a request says otherwise."""
     checksum_at_start: bool = False
     """The engine itself compares every weight file with its hash before it loads."""
-    relief: bool | None = None
+    standby: bool | None = None
     """Whether a second server takes its requests while it is exchanged; None: where there is room for both."""
     served_model_name: str = ""
     """Name that the API answers to; the instance's own name when empty."""
@@ -136,7 +136,7 @@ _KINDS: dict[str, _Kind] = {
     "thinking_budget": _TRUTH,
     "preserved_thinking": _TRUTH,
     "checksum_at_start": _TRUTH,
-    "relief": _TRUTH,
+    "standby": _TRUTH,
     "served_model_name": _TEXT,
     "dist_port": _PORT,
     "options": _Kind(

@@ -13,7 +13,7 @@ from typing import Any
 from ..facts.schema import HostFacts
 from .case import Case
 from .fabric.plan import expected
-from .fabric.spec import Wish
+from .fabric.spec import FabricSpec
 from .network import Link
 from .plan import plain
 from .settings import dist_port
@@ -52,7 +52,9 @@ def service(
             "gpus": [_gpu(host, index) for index in case.parallel.gpus.get(host.host, ())]
             if case.device == "cuda"
             else [],
-            "fabric": expected(host, links[host.host], case.inputs.fabric.get(host.host, Wish()).sockets),
+            "fabric": expected(
+                host, links[host.host], case.inputs.fabric.get(host.host, FabricSpec()).sockets
+            ),
             "kernel_files": [entry["path"] for entry in kernel_files.get("files", ())],
         },
         "logs": plain(policy["logs"][case.instance.engine]),

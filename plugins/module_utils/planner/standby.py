@@ -23,13 +23,13 @@ GIB = 2**30
 
 
 def name_of(instance: str) -> str:
-    return f"{instance}-relief"
+    return f"{instance}-standby"
 
 
-def reliefs(
+def standbys(
     inputs: Inputs, instances: Iterable[Instance], made: Made, plan_one: PlanOne
 ) -> tuple[dict[str, dict[str, InstancePlan]], list[Refusal]]:
-    """{host: {instance: the plan of its relief}}, and why one that was asked for cannot be.
+    """{host: {instance: the plan of its standby}}, and why one that was asked for cannot be.
 
     Only behind a gateway, which alone can send requests to one or the other; and where no replica takes them anyway.
     """
@@ -41,7 +41,7 @@ def reliefs(
     found: dict[str, dict[str, InstancePlan]] = {}
     refusals = []
     for item in wanted:
-        if item.relief is False:
+        if item.standby is False:
             continue
         host = item.hosts[0]
         why = _why_not(inputs, asked, item, wanted, replicas)
@@ -50,9 +50,9 @@ def reliefs(
             if plan:
                 found.setdefault(host, {})[item.name] = plan
                 continue
-        if item.relief:
-            fix = "leave relief out: the instance is then stopped and started"
-            refusals.append(Refusal("relief", host, item.where("relief"), why, fix))
+        if item.standby:
+            fix = "leave standby out: the instance is then stopped and started"
+            refusals.append(Refusal("standby", host, item.where("standby"), why, fix))
     return found, refusals
 
 
@@ -67,11 +67,11 @@ def _why_not(
         return "no gateway is in front of it, and nothing else can send requests to another server meanwhile"
     if len(item.hosts) > 1:
         return "it is served by several hosts together"
-    if item.relief is None and replicas[item.served_model_name or item.name] > 1:
+    if item.standby is None and replicas[item.served_model_name or item.name] > 1:
         return "another replica takes its requests"
     if any(other.name == name_of(item.name) for other in instances):
         return f"serve.{name_of(item.name)} has the name of the second server"
-    port = item.port + int(inputs.policy["ports"]["relief_offset"])
+    port = item.port + int(inputs.policy["ports"]["standby_offset"])
     return f"its port would be {port}" if port > HIGHEST_PORT else ""
 
 
@@ -100,7 +100,7 @@ def _planned(
     second = replace(
         item,
         name=name_of(item.name),
-        port=item.port + int(inputs.policy["ports"]["relief_offset"]),
+        port=item.port + int(inputs.policy["ports"]["standby_offset"]),
         gpus=gpus,
         served_model_name=item.served_model_name or item.name,
     )

@@ -20,7 +20,7 @@ PLAN = "plan.json"
 UNITS = "units"
 PARTIAL = ".partial"
 # Read by people and by us, by no server: a difference restarts nothing.
-UNSERVED = (PLAN, STAMP, UNITS, plan_application.RELIEF, "__pycache__")
+UNSERVED = (PLAN, STAMP, UNITS, plan_application.STANDBY, "__pycache__")
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Member:
     serves: str
     rank: int
     """Only the first rank answers requests."""
-    relief: str = ""
+    standby: str = ""
     """The server that takes its requests while it is exchanged."""
-    relief_port: int = 0
+    standby_port: int = 0
 
     @property
-    def relief_unit(self) -> str:
-        return f"sglang-{self.relief}.service" if self.relief else ""
+    def standby_unit(self) -> str:
+        return f"sglang-{self.standby}.service" if self.standby else ""
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,9 @@ def read(folder: str) -> Release | None:
     proofs = {name: proof(folder, member, members) for name, member in members.items()}
     texts = {member.unit: _read(os.path.join(folder, UNITS, member.unit)) for member in members.values()}
     texts |= {
-        member.relief_unit: _read(os.path.join(folder, plan_application.RELIEF, member.relief_unit))
+        member.standby_unit: _read(os.path.join(folder, plan_application.STANDBY, member.standby_unit))
         for member in members.values()
-        if member.relief
+        if member.standby
     }
     return Release(os.path.basename(folder), folder, members, proofs, plan, made, texts)
 

@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..facts.host import RunCommand
-from ..service.application import RELIEF
+from ..service.application import STANDBY
 from ..service.serving_host import NotServingError, Question, Watch, healthy, unit_state
 from ..weights.folder_host import look
 from . import folder_host as folder
-from . import standby_host as reliefs
+from . import standby_host as standbys
 from . import switching
 from .folder_host import Release
 from .switching import Found, Record, Switch, Unfinished, Unit
@@ -171,20 +171,20 @@ class Host:
             # What took the requests meanwhile is all that answers; the next switch ends it.
             raise
         except BaseException:
-            reliefs.end(self)
+            standbys.end(self)
             raise
-        reliefs.end(self)
+        standbys.end(self)
         return outcome
 
     def relieved(self, found: Found, decided: Switch, lines: list[str]) -> Outcome:
         try:
-            reliefs.begin(self, found, decided)
+            standbys.begin(self, found, decided)
         except (NotServingError, OSError) as error:
             failed = {"release": decided.to, "why": str(error), "when": self.now()}
             self.keep(Record(found.record.served, found.record.unfinished, failed))
             raise SwitchError(
                 f"release {decided.to} does not serve beside what serves now: {error}\nNothing was stopped or changed; "
-                "relief: false tries it without."
+                "standby: false tries it without."
             ) from error
         try:
             self.stage(found, decided)
@@ -275,7 +275,7 @@ class Host:
         except (NotServingError, OSError) as again:
             self.keep(Record(now.record.served, now.record.unfinished, failed))
             story += f"\nRelease {decided.back} was put back and does not serve either: {again}"
-            for path in reliefs.there(self):
+            for path in standbys.there(self):
                 story += f"\n{os.path.basename(path)} goes on answering in its place until the next switch."
             return NeitherServesError(story)
         self.keep(switching.after_failure(found.record, decided.to, decided.back, failed))
@@ -368,8 +368,8 @@ class Host:
         names = {os.path.basename(path) for path in glob.glob(os.path.join(self.units, "sglang-*.service*"))}
         ours = {m.unit for release in folder.listed(self.releases).values() for m in release.members.values()}
         units = sorted(os.path.join(self.units, name) for name in names if name.removesuffix(".d") in ours)
-        folders = [os.path.join(self.root, name) for name in ("current", RELIEF, "probe.py", "releases")]
-        return units + reliefs.there(self) + [path for path in [*folders, *extra] if os.path.lexists(path)]
+        folders = [os.path.join(self.root, name) for name in ("current", STANDBY, "probe.py", "releases")]
+        return units + standbys.there(self) + [path for path in [*folders, *extra] if os.path.lexists(path)]
 
     def remove(self, paths: Collection[str]) -> None:
         units = [os.path.basename(path) for path in paths if path.endswith(".service")]

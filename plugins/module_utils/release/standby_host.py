@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ..service.application import RELIEF
+from ..service.application import STANDBY
 from ..service.serving_host import Question, Watch
 from . import folder_host as folder
 from . import switching
@@ -28,12 +28,12 @@ def begin(host: Host, found: Found, decided: Switch) -> None:
     if not members:
         return
     end(host)
-    folder.write_link(_link(host), os.path.join(release.folder, RELIEF))
+    folder.write_link(_link(host), os.path.join(release.folder, STANDBY))
     os.makedirs(host.passing_units, exist_ok=True)
     for member in members:
-        folder.write(_unit(host, member), release.text_of(member.relief_unit))
+        folder.write(_unit(host, member), release.text_of(member.standby_unit))
     host.systemctl("daemon-reload")
-    units = [member.relief_unit for member in members]
+    units = [member.standby_unit for member in members]
     host.systemctl("start", "--no-block", *units)
     watch = Watch(host.run, host.timeout, sleep=host.sleep, is_healthy=host.is_healthy, since=host.clock())
     watch.all([_question(host, release, member) for member in members], fresh=units)
@@ -58,18 +58,18 @@ def end(host: Host) -> None:
 def there(host: Host) -> list[str]:
     """Unit files of them that are there now."""
     members = [m for release in folder.listed(host.releases).values() for m in release.members.values()]
-    paths = {_unit(host, member) for member in members if member.relief}
+    paths = {_unit(host, member) for member in members if member.standby}
     return sorted(path for path in paths if os.path.lexists(path))
 
 
 def _link(host: Host) -> str:
-    return os.path.join(host.root, RELIEF)
+    return os.path.join(host.root, STANDBY)
 
 
 def _unit(host: Host, member: Member) -> str:
-    return os.path.join(host.passing_units, member.relief_unit)
+    return os.path.join(host.passing_units, member.standby_unit)
 
 
 def _question(host: Host, release: Release, member: Member) -> Question:
-    place = os.path.join(release.folder, RELIEF, member.relief)
-    return host.question_at(place, member.relief_unit, member.relief_port, member.serves)
+    place = os.path.join(release.folder, STANDBY, member.standby)
+    return host.question_at(place, member.standby_unit, member.standby_port, member.serves)

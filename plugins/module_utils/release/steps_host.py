@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..runtime.store_host import RefusedError
-from . import standby_host as reliefs
+from . import standby_host as standbys
 from .host import Host
 from .switching import RUNNING, Found, Switch, together
 
@@ -71,7 +71,7 @@ def stopped(host: Host, asked: Iterable[str], dry: bool) -> dict[str, Any]:
     running = [unit for unit in asked if unit in found.units and found.units[unit].state in RUNNING]
     if not dry:
         host.systemctl("stop", *running)
-        reliefs.end(host)
+        standbys.end(host)
     return {
         "changed": bool(running),
         "release": found.current,

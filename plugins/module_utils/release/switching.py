@@ -152,14 +152,14 @@ def relieved(found: Found, switch: Switch) -> list[Member]:
     return [
         member
         for _name, member in sorted(found.releases[switch.to].members.items())
-        if member.relief and member.unit in switch.start
+        if member.standby and member.unit in switch.start
         if member.unit in found.units and found.units[member.unit].state == "active"
     ]
 
 
-def relief_words(found: Found, switch: Switch) -> list[str]:
+def standby_words(found: Found, switch: Switch) -> list[str]:
     return [
-        f"{member.relief_unit} takes the requests of {member.unit} meanwhile"
+        f"{member.standby_unit} takes the requests of {member.unit} meanwhile"
         for member in relieved(found, switch)
     ]
 

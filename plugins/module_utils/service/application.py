@@ -15,7 +15,7 @@ from .launch import api_port, confinement, launch
 
 Planned = Mapping[str, Any]
 ID_LENGTH = 16
-RELIEF = "relief"
+STANDBY = "standby"
 """Below the folder of a release: what takes the requests of its instances while those are exchanged."""
 
 
@@ -95,10 +95,10 @@ def release_layout(plan: Planned, files: Mapping[str, str] | None = None) -> dic
     for name, instance in plan["instances"].items():
         links[f"{name}/env"] = instance["environment"]["path"]
         links[f"{name}/weights"] = instance["weights"]["path"]
-    for instance in plan.get("reliefs", {}).values():
-        links[f"{RELIEF}/launcher"] = "../launcher"
-        links[f"{RELIEF}/{instance['name']}/env"] = instance["environment"]["path"]
-        links[f"{RELIEF}/{instance['name']}/weights"] = instance["weights"]["path"]
+    for instance in plan.get("standbys", {}).values():
+        links[f"{STANDBY}/launcher"] = "../launcher"
+        links[f"{STANDBY}/{instance['name']}/env"] = instance["environment"]["path"]
+        links[f"{STANDBY}/{instance['name']}/weights"] = instance["weights"]["path"]
     name = release_id(plan, files)
     return {
         "id": name,
@@ -113,7 +113,7 @@ def release_layout(plan: Planned, files: Mapping[str, str] | None = None) -> dic
 
 def members(plan: Planned) -> list[dict[str, Any]]:
     """What has to be known of an instance to start it and to ask it for a token."""
-    reliefs = plan.get("reliefs", {})
+    standbys = plan.get("standbys", {})
     return [
         {
             "name": name,
@@ -121,8 +121,8 @@ def members(plan: Planned) -> list[dict[str, Any]]:
             "serves": instance["served_model_name"],
             "rank": instance["parallel"]["node_rank"],
             "port": int(api_port(instance)["port"]),
-            "relief": reliefs[name]["name"] if name in reliefs else "",
-            "relief_port": int(api_port(reliefs[name])["port"]) if name in reliefs else 0,
+            "standby": standbys[name]["name"] if name in standbys else "",
+            "standby_port": int(api_port(standbys[name])["port"]) if name in standbys else 0,
         }
         for name, instance in sorted(plan["instances"].items())
     ]
@@ -132,8 +132,8 @@ def _parts(plan: Planned) -> list[tuple[str, Planned]]:
     """Each server of a release with its folder below it."""
     found = sorted(plan["instances"].items())
     return found + [
-        (f"{RELIEF}/{instance['name']}", instance)
-        for _name, instance in sorted(plan.get("reliefs", {}).items())
+        (f"{STANDBY}/{instance['name']}", instance)
+        for _name, instance in sorted(plan.get("standbys", {}).items())
     ]
 
 
@@ -229,18 +229,18 @@ def moved(plan: Planned, unit: dict[str, Any], place: str) -> dict[str, Any]:
     return found
 
 
-def reliefs(plan: Planned) -> list[dict[str, Any]]:
+def standbys(plan: Planned) -> list[dict[str, Any]]:
     """The same of the servers that take requests meanwhile; they run from the release that is about to serve."""
     root = plan["host_settings"]["paths"]["root"]
-    servers = {instance["name"]: instance for instance in plan.get("reliefs", {}).values()}
+    servers = {instance["name"]: instance for instance in plan.get("standbys", {}).values()}
     found = []
     for unit in units({**plan, "instances": servers}):
         found.append(
             {
-                **moved(plan, unit, f"{root}/{RELIEF}"),
+                **moved(plan, unit, f"{root}/{STANDBY}"),
                 "documentation": unit["documentation"],
-                "unit_path": f"{RELIEF}/{unit['unit']}",
-                "launch_path": f"{RELIEF}/{unit['launch_path']}",
+                "unit_path": f"{STANDBY}/{unit['unit']}",
+                "launch_path": f"{STANDBY}/{unit['launch_path']}",
             }
         )
     return found

@@ -19,7 +19,7 @@ class SwarmError(Exception):
 
 @dataclass(frozen=True)
 class Look:
-    """What one host said: see the module swarm_look."""
+    """What one host said: see the module swarm_info."""
 
     address: str
     complete: bool
@@ -150,7 +150,7 @@ def _swarm(looks: Mapping[str, Look], able: Mapping[str, str], has_source: bool)
     return parts
 
 
-def swarm_words(parts: Mapping[str, Mapping[str, Any]], name: str, port: int) -> list[str]:
+def swarm_plan_text(parts: Mapping[str, Mapping[str, Any]], name: str, port: int) -> list[str]:
     """What will be moved, a line a host."""
     words = {
         SEED: "gives what it has",

@@ -12,14 +12,14 @@ from typing import Any
 
 from ..measure import counters, prompts
 from ..measure.client import CHAT, ask
-from .check_context import CheckError, Desk, NotHereError
+from .check_context import CheckContext, CheckError, NotHereError
 
 OK = 200
 TWICE = 3
 STORY = "Tell me a short story about a rack of servers."
 
 
-def health(desk: Desk) -> str:
+def health(desk: CheckContext) -> str:
     reply = desk.get("/health")
     if reply.status != OK:
         raise CheckError(
@@ -28,7 +28,7 @@ def health(desk: Desk) -> str:
     return f"{(reply.ended - reply.begun) * 1000:.0f} ms"
 
 
-def tokens_flow(desk: Desk) -> str:
+def tokens_flow(desk: CheckContext) -> str:
     reply = desk.get("/health_generate")
     if reply.status != OK:
         raise CheckError(
@@ -38,7 +38,7 @@ def tokens_flow(desk: Desk) -> str:
     return f"{(reply.ended - reply.begun) * 1000:.0f} ms"
 
 
-def served_name(desk: Desk) -> str:
+def served_name(desk: CheckContext) -> str:
     reply = desk.get("/v1/models")
     try:
         names = [entry["id"] for entry in reply.body["data"]]
@@ -51,7 +51,7 @@ def served_name(desk: Desk) -> str:
     return desk.model
 
 
-def metrics(desk: Desk) -> str:
+def metrics(desk: CheckContext) -> str:
     before = counters.parse(str(desk.get("/metrics").body))
     reply = desk.chat("Count to three.", tokens=8)
     after = counters.parse(str(desk.get("/metrics").body))
@@ -64,7 +64,7 @@ def metrics(desk: Desk) -> str:
     return f"{len(after)} counters; tokens are counted"
 
 
-def chat(desk: Desk) -> str:
+def chat(desk: CheckContext) -> str:
     reply = desk.spoken(desk.chat("Say hi in one short sentence."))
     if not reply.completion_tokens or not reply.prompt_tokens:
         raise CheckError("the answer comes without usage: tokens cannot be counted")
@@ -77,7 +77,7 @@ def chat(desk: Desk) -> str:
     return f"{reply.completion_tokens} tokens: {text[:60]}"
 
 
-def streaming(desk: Desk) -> str:
+def streaming(desk: CheckContext) -> str:
     reply = desk.spoken(desk.chat(STORY, stream=True))
     tokens = reply.completion_tokens or 0
     if tokens > 4 * max(1, reply.chunks) and reply.chunks < 2:
@@ -86,7 +86,7 @@ def streaming(desk: Desk) -> str:
     return f"first token after {(reply.ttft or 0) * 1000:.0f} ms, {tokens} tokens in {reply.chunks} pieces{speed}"
 
 
-def several_turns(desk: Desk) -> str:
+def several_turns(desk: CheckContext) -> str:
     messages: list[dict[str, Any]] = []
     lengths = []
     for question in ("My name is Ada.", "I have a dog called Rex.", "What do you know about me?"):
@@ -101,7 +101,7 @@ def several_turns(desk: Desk) -> str:
     return f"prompt of {', '.join(map(str, lengths))} tokens"
 
 
-def _scaled(desk: Desk) -> prompts.Scale:
+def _scaled(desk: CheckContext) -> prompts.Scale:
     counted = []
     for words in prompts.PROBES:
         reply = desk.chat(prompts.prompt(words, f"verify-{words}"), tokens=1)
@@ -109,7 +109,7 @@ def _scaled(desk: Desk) -> prompts.Scale:
     return prompts.scale_of(counted)
 
 
-def long_prompt(desk: Desk) -> str:
+def long_prompt(desk: CheckContext) -> str:
     wanted = int(desk.expected["long_prompt"])
     if not wanted:
         raise NotHereError("the plan knows no context length")
@@ -118,7 +118,7 @@ def long_prompt(desk: Desk) -> str:
     return f"{reply.prompt_tokens} tokens of {desk.expected['context']} answered after {reply.ended - reply.begun:.1f} s"
 
 
-def too_long(desk: Desk) -> str:
+def too_long(desk: CheckContext) -> str:
     context = int(desk.expected["context"])
     if not context:
         raise NotHereError("the plan knows no context length")
@@ -138,7 +138,7 @@ def too_long(desk: Desk) -> str:
     return f"refused with {reply.status}"
 
 
-def bad_request(desk: Desk) -> str:
+def bad_request(desk: CheckContext) -> str:
     found = []
     for body in (b"{not json", {"model": desk.model}, {"model": desk.model, "messages": "none"}):
         reply = ask(desk.server, CHAT, body)
@@ -151,7 +151,7 @@ def bad_request(desk: Desk) -> str:
     return f"refused with {', '.join(found)}, and it serves on"
 
 
-def concurrency(desk: Desk) -> str:
+def concurrency(desk: CheckContext) -> str:
     count = int(desk.expected["concurrency"])
     made = [
         desk.body(f"Story number {number}. {STORY}", desk.expected["tokens"], True) for number in range(count)
@@ -164,7 +164,7 @@ def concurrency(desk: Desk) -> str:
     return f"{count} at once, {tokens} tokens in {seconds:.1f} s"
 
 
-def determinism(desk: Desk) -> str:
+def determinism(desk: CheckContext) -> str:
     answers = {desk.chat(STORY, stream=bool(number % 2)).text for number in range(TWICE)}
     if len(answers) != 1:
         raise CheckError(
@@ -187,7 +187,7 @@ def red_square(side: int = 64) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def image(desk: Desk) -> str:
+def image(desk: CheckContext) -> str:
     content = [
         {"type": "image_url", "image_url": {"url": red_square()}},
         {"type": "text", "text": "What colour is this square? Answer with one word."},
@@ -201,7 +201,7 @@ def image(desk: Desk) -> str:
     return f"sees red ({reply.prompt_tokens} tokens)"
 
 
-def acceptance(desk: Desk) -> str:
+def acceptance(desk: CheckContext) -> str:
     before = counters.parse(str(desk.get("/metrics").body))
     reply = desk.chat(STORY, tokens=max(64, desk.expected["tokens"]), stream=True, ignore_eos=True)
     after = counters.parse(str(desk.get("/metrics").body))

@@ -30,7 +30,7 @@ class NotHereError(Exception):
 
 
 @dataclass
-class Desk:
+class CheckContext:
     server: Server
     model: str
     unit: str

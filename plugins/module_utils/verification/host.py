@@ -17,7 +17,7 @@ from ..engines.sglang.kernel_log import problems, read
 from ..engines.sglang.moe_release import Message
 from ..measure.client import CHAT, Server, ask
 from ..weights import folder_host as weights_folder
-from .check_context import CheckError, Desk, NotHereError
+from .check_context import CheckContext, CheckError, NotHereError
 
 LISTEN = "0A"
 KEY_FLAGS = ("--api-key", "--admin-api-key", "--ssl-keyfile-password")
@@ -27,7 +27,7 @@ REFUSED = (401, 403)
 HIDDEN = (401, 403, 404, 405)
 
 
-def kernel_files(desk: Desk) -> str:
+def kernel_files(desk: CheckContext) -> str:
     log = desk.expected["kernels"]
     said = read(desk.invocation_log(), [Message(item["outcome"], item["text"]) for item in log["messages"]])
     wrong = problems(said, log)
@@ -38,7 +38,7 @@ def kernel_files(desk: Desk) -> str:
     return "; ".join(one.words() for one in said) or "as planned"
 
 
-def transport(desk: Desk) -> str:
+def transport(desk: CheckContext) -> str:
     lines = desk.invocation_log()
     fast = any(OVER_RDMA.search(line) for line in lines)
     slow = any(OVER_SOCKETS.search(line) for line in lines)
@@ -51,7 +51,7 @@ def transport(desk: Desk) -> str:
     return "RDMA" if fast else "sockets, as planned"
 
 
-def files(desk: Desk) -> str:
+def files(desk: CheckContext) -> str:
     """The quick look: sizes and times of the manifest. --tags weights of verify.yml reads every byte."""
     found = weights_folder.look(desk.expected["weights"])
     if found["state"] != "whole":
@@ -80,7 +80,7 @@ def listeners(text: str) -> list[tuple[str, int]]:
     return found
 
 
-def loopback_only(desk: Desk) -> str:
+def loopback_only(desk: CheckContext) -> str:
     port = desk.server.port
     open_to: set[str] = set()
     for path in ("/proc/net/tcp", "/proc/net/tcp6"):
@@ -106,7 +106,7 @@ def _bytes(path: str) -> bytes:
         return b""
 
 
-def no_key(desk: Desk) -> str:
+def no_key(desk: CheckContext) -> str:
     """A key on a command line is seen by every user of the host; one in the server is told by /server_info."""
     pids = desk.processes()
     for pid in pids:
@@ -128,7 +128,7 @@ def no_key(desk: Desk) -> str:
     return f"{len(pids)} processes and /server_info show none"
 
 
-def own_user(desk: Desk) -> str:
+def own_user(desk: CheckContext) -> str:
     wanted = desk.expected["user"]
     found = set()
     for pid in desk.processes():
@@ -143,17 +143,17 @@ def own_user(desk: Desk) -> str:
     return str(wanted)
 
 
-def _gateway(desk: Desk, key: str = "") -> Server:
+def _gateway(desk: CheckContext, key: str = "") -> Server:
     given = desk.expected["gateway"]
     return Server(given["url"], key=key, ca_file=given.get("ca_file", ""), silence=20, limit=30)
 
 
-def _key(desk: Desk) -> str:
+def _key(desk: CheckContext) -> str:
     path = desk.expected["gateway"].get("key_file", "")
     return _bytes(path).decode().strip() if path else ""
 
 
-def without_key(desk: Desk) -> str:
+def without_key(desk: CheckContext) -> str:
     body = desk.body("hi", 4, False)
     for key, words in (("", "no key"), ("wrong-key-of-the-check", "a wrong key")):
         reply = ask(_gateway(desk, key), CHAT, body)
@@ -171,7 +171,7 @@ def without_key(desk: Desk) -> str:
     return "refused without a key and with a wrong one, answered with the right one"
 
 
-def closed_endpoints(desk: Desk) -> str:
+def closed_endpoints(desk: CheckContext) -> str:
     """Routes that would change or tell the server's inside; a key must not open them either."""
     server = _gateway(desk, _key(desk))
     opened = []
@@ -184,7 +184,7 @@ def closed_endpoints(desk: Desk) -> str:
     return f"{len(desk.expected['closed'])} routes are closed"
 
 
-def identity(desk: Desk) -> str:
+def identity(desk: CheckContext) -> str:
     """What must be the same on all hosts of an instance; compared where all are known."""
 
     def digest(path: str) -> str:

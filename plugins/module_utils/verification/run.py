@@ -11,10 +11,10 @@ from typing import Any, Callable
 
 from . import api, tools
 from . import host as place
-from .check_context import CheckError, Desk, NotHereError
+from .check_context import CheckContext, CheckError, NotHereError
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
-CHECKS: dict[str, Callable[[Desk], str]] = {
+CHECKS: dict[str, Callable[[CheckContext], str]] = {
     "health": api.health,
     "tokens flow": api.tokens_flow,
     "served name": api.served_name,
@@ -51,7 +51,7 @@ CHECKS: dict[str, Callable[[Desk], str]] = {
 }
 
 
-def run(desk: Desk, checks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def run(desk: CheckContext, checks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = []
     down = ""
     for check in checks:
@@ -73,7 +73,7 @@ def run(desk: Desk, checks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
     return results
 
 
-def _one(desk: Desk, check: Callable[[Desk], str]) -> dict[str, str]:
+def _one(desk: CheckContext, check: Callable[[CheckContext], str]) -> dict[str, str]:
     try:
         return {"status": PASSED, "said": check(desk)}
     except NotHereError as reason:

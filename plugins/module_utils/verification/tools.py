@@ -12,7 +12,7 @@ from typing import Any
 from ..measure.client import CHAT, ask
 from ..measure.http_response import Reply
 from ..measure.judge import arguments_of, call_problem, leaked
-from .check_context import CheckError, Desk, NotHereError
+from .check_context import CheckContext, CheckError, NotHereError
 
 WEATHER = "What is the weather in Paris? Use the tool."
 PARALLEL = (
@@ -24,7 +24,7 @@ BROKEN_ROUTE = 500
 FIX = "--tool-call-parser must be the model's: plan.yml shows the planned one and why"
 
 
-def parser_cases(desk: Desk) -> str:
+def parser_cases(desk: CheckContext) -> str:
     """The server's own parser, fed with texts instead of a model's answer."""
     cases = desk.expected["parser_cases"]
     for case in cases:
@@ -69,7 +69,7 @@ def case_problem(case: Mapping[str, Any], calls: Sequence[Mapping[str, str]], te
     return ""
 
 
-def parser_cases_streamed(desk: Desk) -> str:
+def parser_cases_streamed(desk: CheckContext) -> str:
     """The same texts in pieces of every small size, by the environment's own Python: bugs show between pieces."""
     python = f"{desk.expected['environment']}/bin/python"
     given = json.dumps(
@@ -127,7 +127,7 @@ print(json.dumps({"results": results, "sizes": [*map(str, sizes), "all"]}))
 """
 
 
-def _call(desk: Desk, question: str, stream: bool, least: int = 1) -> Reply:
+def _call(desk: CheckContext, question: str, stream: bool, least: int = 1) -> Reply:
     tokens = max(512, desk.expected["tokens"])
     reply = desk.chat(question, tokens=tokens, stream=stream, tools=desk.expected["tools"])
     mark = leaked(reply.text)
@@ -154,20 +154,20 @@ def _shown(reply: Reply) -> str:
     return ", ".join(f"{call['name']}({call['arguments']})" for call in reply.calls)[:100]
 
 
-def single_call(desk: Desk) -> str:
+def single_call(desk: CheckContext) -> str:
     return _shown(_call(desk, WEATHER, stream=False))
 
 
-def parallel_calls(desk: Desk) -> str:
+def parallel_calls(desk: CheckContext) -> str:
     return _shown(_call(desk, PARALLEL, stream=False, least=2))
 
 
-def streamed_call(desk: Desk) -> str:
+def streamed_call(desk: CheckContext) -> str:
     one = _call(desk, WEATHER, stream=True)
     return f"{_shown(one)}; {_shown(_call(desk, PARALLEL, stream=True, least=2))}"[:160]
 
 
-def after_result(desk: Desk) -> str:
+def after_result(desk: CheckContext) -> str:
     reply = _call(desk, WEATHER, stream=False)
     messages: list[dict[str, Any]] = [
         {"role": "user", "content": WEATHER},
@@ -185,14 +185,14 @@ def after_result(desk: Desk) -> str:
     return answer.text.strip()[:80]
 
 
-def no_call(desk: Desk) -> str:
+def no_call(desk: CheckContext) -> str:
     reply = desk.spoken(desk.chat("Say hi in one short sentence.", tokens=512, tools=desk.expected["tools"]))
     if reply.calls:
         raise CheckError(f"it calls {_shown(reply)} to say hi")
     return reply.text.strip()[:60]
 
 
-def reasoning_apart(desk: Desk) -> str:
+def reasoning_apart(desk: CheckContext) -> str:
     """A parser that does not fit leaves the thoughts, or their marks, in the answer."""
     for stream in (False, True):
         reply = desk.spoken(
@@ -203,7 +203,7 @@ def reasoning_apart(desk: Desk) -> str:
     return f"{len(reply.reasoning)} letters of thought, {len(reply.text)} of answer"
 
 
-def thinking_off(desk: Desk) -> str:
+def thinking_off(desk: CheckContext) -> str:
     for stream in (False, True):
         reply = desk.spoken(
             desk.chat(
@@ -222,7 +222,7 @@ def thinking_off(desk: Desk) -> str:
     return reply.text.strip()[:60]
 
 
-def budget(desk: Desk) -> str:
+def budget(desk: CheckContext) -> str:
     """The processor travels with the request as code of the release itself."""
     known = desk.expected["budget"]
     code = (

@@ -29,7 +29,7 @@ def launcher() -> Iterator[None]:
     sys.path.insert(0, str(FOLDER))
     yield
     sys.path.remove(str(FOLDER))
-    for name in ("decisions", "checks", "fabric", "processes", "speech"):
+    for name in ("decisions", "checks", "fabric", "processes", "notify"):
         sys.modules.pop(name, None)
 
 
@@ -102,9 +102,11 @@ def test_patience(spent: float, still: float, says: str) -> None:
 
 
 def test_silence_is_counted_from_the_last_token() -> None:
-    from decisions import Vigil
+    from decisions import LivenessMonitor
 
-    vigil = Vigil(POLICY["watch"]["silence_seconds"], POLICY["watch"]["stopped_seconds"], last_token=100)
+    vigil = LivenessMonitor(
+        POLICY["watch"]["silence_seconds"], POLICY["watch"]["stopped_seconds"], last_token=100
+    )
     assert vigil.silence(100 + 41) == ""
     vigil.failed("/health_generate did not answer within 18 s")
     assert vigil.silence(100 + 43) == "no token for 43 s (/health_generate did not answer within 18 s)"
@@ -136,9 +138,9 @@ def test_a_wedge_is_found_within_a_minute() -> None:
     ],
 )
 def test_members(states: list[tuple[float, str]], says: str) -> None:
-    from decisions import Vigil
+    from decisions import LivenessMonitor
 
-    vigil = Vigil(42, 8, last_token=0)
+    vigil = LivenessMonitor(42, 8, last_token=0)
     found = ""
     for now, state in states:
         found = vigil.members(now, {7: ("sglang::scheduler", state)})
@@ -388,44 +390,44 @@ def serve_once(answer: bytes) -> int:
 
 
 def test_asking() -> None:
-    import speech
+    import notify
 
     body = (
         b'HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n{"text": "a", "meta_info": {"completion_tokens": 1}}'
     )
-    status, answer = speech.ask(("127.0.0.1", serve_once(body)), "POST", "/generate", {"a": 1})
-    assert (status, speech.tokens_of(answer)) == (200, 1)
-    assert speech.ask(("127.0.0.1", serve_once(b"HTTP/1.1 503 no\r\n\r\n")), "GET", "/health")[0] == 503
-    assert speech.tokens_of(b"[]") == 0
-    with pytest.raises(speech.NoAnswerError, match="is no HTTP"):
-        speech.ask(("127.0.0.1", serve_once(b"SSH-2.0-x\r\n")), "GET", "/health")
-    with pytest.raises(speech.NoAnswerError, match="nothing listens"):
-        speech.ask(("127.0.0.1", serve_once(b"") and 1), "GET", "/health", seconds=1)
+    status, answer = notify.ask(("127.0.0.1", serve_once(body)), "POST", "/generate", {"a": 1})
+    assert (status, notify.tokens_of(answer)) == (200, 1)
+    assert notify.ask(("127.0.0.1", serve_once(b"HTTP/1.1 503 no\r\n\r\n")), "GET", "/health")[0] == 503
+    assert notify.tokens_of(b"[]") == 0
+    with pytest.raises(notify.NoAnswerError, match="is no HTTP"):
+        notify.ask(("127.0.0.1", serve_once(b"SSH-2.0-x\r\n")), "GET", "/health")
+    with pytest.raises(notify.NoAnswerError, match="nothing listens"):
+        notify.ask(("127.0.0.1", serve_once(b"") and 1), "GET", "/health", seconds=1)
 
 
 def test_an_answer_that_does_not_come() -> None:
-    import speech
+    import notify
 
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
-        pytest.raises(speech.NoAnswerError, match="/health did not answer within 0 s"),
+        pytest.raises(notify.NoAnswerError, match="/health did not answer within 0 s"),
     ):
-        speech.ask(listener.getsockname()[:2], "GET", "/health", seconds=0.2)
+        notify.ask(listener.getsockname()[:2], "GET", "/health", seconds=0.2)
 
 
 def test_systemd_hears_the_status_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    import speech
+    import notify
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
-        systemd = speech.Systemd(str(tmp_path / "notify"))
+        systemd = notify.Systemd(str(tmp_path / "notify"))
         systemd.status("loading\n37 %")
         systemd.status("loading 37 %")
         systemd.status("serving", "READY=1")
         assert listener.recv(4096) == b"STATUS=loading 37 %"
         assert listener.recv(4096) == b"STATUS=serving\nREADY=1"
     assert capfd.readouterr().out == "launcher: loading 37 %\nlauncher: serving\n"
-    speech.Systemd("").status("nobody listens")
+    notify.Systemd("").status("nobody listens")
 
 
 def test_a_process_s_end_and_its_tree() -> None:

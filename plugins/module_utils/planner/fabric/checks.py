@@ -12,7 +12,7 @@ from ...facts.schema import HostFacts, RdmaDevice
 from ..case import Inputs
 from ..network import Link
 from .ports import networks, of_hardware, twins_of, used_devices
-from .spec import Wish
+from .spec import FabricSpec
 
 
 def problems(
@@ -61,7 +61,7 @@ def _of_host(inputs: Inputs, host: HostFacts, link: Link) -> list[Refusal]:
 
 
 def _too_slow(inputs: Inputs, host: HostFacts, link: Link) -> list[Refusal]:
-    wish = inputs.fabric.get(host.host, Wish())
+    wish = inputs.fabric.get(host.host, FabricSpec())
     declared = {device.name: device.rate_gbps for device in _declared(inputs, host)}
     width = of_hardware(inputs, host).get("pcie_width")
     found = []

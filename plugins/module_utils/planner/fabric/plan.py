@@ -26,7 +26,7 @@ from .ports import (
     used_devices,
     wanted_ports,
 )
-from .spec import Wish
+from .spec import FabricSpec
 
 GATES = (
     "seconds",
@@ -52,7 +52,7 @@ def prepare(inputs: Inputs) -> Prepared:
     facts, ports, refusals = dict(inputs.facts), {}, []
     owners: dict[str, str] = {}
     for name, host in inputs.facts.items():
-        wish = inputs.fabric.get(name, Wish())
+        wish = inputs.fabric.get(name, FabricSpec())
         mtu = of_hardware(inputs, host).get("mtu")
         found, problems = wanted_ports(host, wish, inputs.addresses.get(name, ""), mtu)
         refusals += [*problems, *_unknown_devices(host, wish)]
@@ -85,7 +85,7 @@ def prepare(inputs: Inputs) -> Prepared:
     return Prepared(replace(inputs, facts=facts), ports, refusals)
 
 
-def _unknown_devices(host: HostFacts, wish: Wish) -> list[Refusal]:
+def _unknown_devices(host: HostFacts, wish: FabricSpec) -> list[Refusal]:
     known = [device.name for device in host.rdma]
     wanted = [*wish.devices, *(name for group in wish.twins for name in group)]
     return [
@@ -126,7 +126,7 @@ def host_fabric(
     ports: Iterable[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The fabric of one host; empty where nothing is asked of it and no instance spans hosts over RDMA."""
-    wish = inputs.fabric.get(facts.host, Wish())
+    wish = inputs.fabric.get(facts.host, FabricSpec())
     spanning = [item for item in instances.values() if item.parallel["nnodes"] > 1]
     used = {name for item in spanning for name in item.parallel["rdma_devices"][facts.host]}
     ports = list(ports)
@@ -176,7 +176,7 @@ def host_fabric(
     }
 
 
-def _roce(policy: Mapping[str, Any], wish: Wish, devices: list[dict[str, Any]]) -> dict[str, Any]:
+def _roce(policy: Mapping[str, Any], wish: FabricSpec, devices: list[dict[str, Any]]) -> dict[str, Any]:
     """Settings that the card forgets at every boot; only where the switch has its part of them."""
     ethernet = [item for item in devices if item["link_layer"] != "InfiniBand"]
     if not wish.lossless or not ethernet:
@@ -189,7 +189,7 @@ def _roce(policy: Mapping[str, Any], wish: Wish, devices: list[dict[str, Any]]) 
 
 
 def _gates(
-    inputs: Inputs, host: HostFacts, wish: Wish, devices: list[dict[str, Any]], twins: bool
+    inputs: Inputs, host: HostFacts, wish: FabricSpec, devices: list[dict[str, Any]], twins: bool
 ) -> dict[str, Any]:
     """Thresholds of the measurements between the hosts; None is not judged."""
     policy, known = inputs.policy["fabric"]["gates"], of_hardware(inputs, host)
@@ -219,7 +219,7 @@ def _gates(
 
 
 def nccl_variables(
-    hardware: Hardware, wish: Wish, link: Link, policy: Mapping[str, Any]
+    hardware: Hardware, wish: FabricSpec, link: Link, policy: Mapping[str, Any]
 ) -> list[tuple[str, str, str]]:
     """Beside the list of devices: what this hardware, the wiring and the switch ask for."""
     state = {

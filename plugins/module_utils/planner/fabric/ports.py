@@ -15,7 +15,7 @@ from ...core.refusals import Refusal, did_you_mean
 from ...facts.schema import HostFacts, RdmaDevice
 from ..case import Inputs
 from ..network import Link
-from .spec import Wish
+from .spec import FabricSpec
 
 # Of a netdev or RDMA device on another PCI domain: enP2p1s0f1np1 and enp1s0f1np1 are one port of a Spark.
 DOMAIN = re.compile(r"^(en|roce|ib)(?:P(\d+))?(p\d+s\d+.*)$")
@@ -44,7 +44,7 @@ def cable(device: RdmaDevice, named_alike: bool) -> str:
     return found.group(1) + found.group(3) if found else ""
 
 
-def twins(host: HostFacts, wish: Wish, named_alike: bool) -> list[tuple[str, ...]]:
+def twins(host: HostFacts, wish: FabricSpec, named_alike: bool) -> list[tuple[str, ...]]:
     """Groups of devices behind one cable, each of two or more."""
     if wish.twins:
         return [tuple(group) for group in wish.twins]
@@ -60,7 +60,7 @@ def twins_of(inputs: Inputs, host: HostFacts) -> list[tuple[str, ...]]:
     models = {gpu.model for gpu in host.gpus}
     entries = (inputs.catalogues.hardware[key] for key in models if key in inputs.catalogues.hardware)
     alike = any("twins_gbit_per_second" in entry.fabric for entry in entries)
-    return twins(host, inputs.fabric.get(host.host, Wish()), alike)
+    return twins(host, inputs.fabric.get(host.host, FabricSpec()), alike)
 
 
 def networks(host: HostFacts) -> dict[str, ipaddress.IPv4Interface]:
@@ -94,7 +94,7 @@ def near_gpus(host: HostFacts, device: str) -> list[int]:
 
 
 def wanted_ports(
-    host: HostFacts, wish: Wish, address: str, mtu: int | None
+    host: HostFacts, wish: FabricSpec, address: str, mtu: int | None
 ) -> tuple[list[dict[str, Any]], list[Refusal]]:
     """What is to be configured: [{netdev, device, address, mtu}], and why it cannot be."""
     if not wish.addresses:

@@ -16,7 +16,7 @@ Check = Callable[[Any], bool]
 
 
 @dataclass(frozen=True)
-class Wish:
+class FabricSpec:
     addresses: tuple[tuple[str, str], ...] = ()
     """(netdev, "192.168.101.11/24"); without a netdev they go to the active RDMA ports in their order."""
     devices: tuple[str, ...] = ()
@@ -92,7 +92,7 @@ VARIABLES: dict[str, tuple[Check, str]] = {
 }
 
 
-def parse_wish(given: Mapping[str, Any], host: str) -> tuple[Wish, list[Refusal]]:
+def parse_fabric_spec(given: Mapping[str, Any], host: str) -> tuple[FabricSpec, list[Refusal]]:
     """`given` holds the host's variables by their full names; None is not said."""
     refusals, good = [], {}
     for name, (check, fix) in VARIABLES.items():
@@ -106,7 +106,7 @@ def parse_wish(given: Mapping[str, Any], host: str) -> tuple[Wish, list[Refusal]
     addresses = good.pop("addresses", ())
     pairs = addresses.items() if isinstance(addresses, Mapping) else (("", item) for item in addresses)
     return (
-        Wish(
+        FabricSpec(
             addresses=tuple((str(netdev), str(address)) for netdev, address in pairs),
             devices=tuple(good.pop("devices", ())),
             twins=tuple(tuple(item) for item in good.pop("twins", ())),

@@ -24,9 +24,9 @@ from typing import Any
 import checks
 import decisions
 import fabric
+import notify
 import processes
-import speech
-from decisions import LastWords, Patience, Progress, Restarts, Vigil
+from decisions import LastWords, LivenessMonitor, Patience, Progress, Restarts
 
 # systemd does not start again after this one: RestartPreventExitStatus= in the unit.
 GAVE_UP = 79
@@ -47,7 +47,7 @@ class StopError(Exception):
 
 
 class Launcher:
-    def __init__(self, launch: dict[str, Any], systemd: speech.Systemd) -> None:
+    def __init__(self, launch: dict[str, Any], systemd: notify.Systemd) -> None:
         self.launch, self.systemd = launch, systemd
         self.address = (launch["address"], launch["port"])
         self.grouped = "group" in launch
@@ -58,7 +58,7 @@ class Launcher:
         self.quiet = re.compile(launch["logs"]["quiet"].encode())
         self.moved = threading.Event()
         self.ready = threading.Event()
-        self.vigil: Vigil | None = None
+        self.vigil: LivenessMonitor | None = None
         self.trouble = ""
         self.pid = 0
         self.starved = processes.out_of_memory()
@@ -185,21 +185,23 @@ class Launcher:
         while not self.ready.is_set():
             try:
                 if self._first_token():
-                    self.vigil = Vigil(watch["silence_seconds"], watch["stopped_seconds"], time.monotonic())
+                    self.vigil = LivenessMonitor(
+                        watch["silence_seconds"], watch["stopped_seconds"], time.monotonic()
+                    )
                     self.ready.set()
                     self.wake.set()
                     break
-            except speech.NoAnswerError as error:
+            except notify.NoAnswerError as error:
                 self.trouble = str(error)
             time.sleep(TICK_SECONDS)
         vigil = self.vigil
         while vigil is not None:
             time.sleep(watch["probe_seconds"])
             try:
-                status, _unused = speech.ask(
+                status, _unused = notify.ask(
                     self.address, "GET", self._health(), seconds=watch["probe_limit_seconds"]
                 )
-            except speech.NoAnswerError as error:
+            except notify.NoAnswerError as error:
                 vigil.failed(str(error))
                 continue
             if status == 200:
@@ -213,15 +215,15 @@ class Launcher:
 
     def _first_token(self) -> bool:
         if not self.progress.said_ready:
-            status, _unused = speech.ask(self.address, "GET", "/health", seconds=25.0)
+            status, _unused = notify.ask(self.address, "GET", "/health", seconds=25.0)
             if status != 200:
                 self.trouble = f"/health answers {status}"
                 return False
         if not self.launch["head"]:
             return True
         body = {"text": "Hello", "sampling_params": {"max_new_tokens": 1, "temperature": 0}}
-        status, answer = speech.ask(self.address, "POST", "/generate", body, FIRST_TOKEN_SECONDS)
-        if status == 200 and speech.tokens_of(answer) > 0:
+        status, answer = notify.ask(self.address, "POST", "/generate", body, FIRST_TOKEN_SECONDS)
+        if status == 200 and notify.tokens_of(answer) > 0:
             return True
         self.trouble = f"/generate answers {status} and no token"
         return False
@@ -388,7 +390,7 @@ def _text(path: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    systemd = speech.Systemd(speech.notify_address())
+    systemd = notify.Systemd(notify.notify_address())
     try:
         # `current` may point elsewhere while this one runs.
         path = os.path.realpath(arguments[0])

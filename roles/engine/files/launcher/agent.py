@@ -31,8 +31,8 @@ sys.path.insert(0, HERE)
 import checks
 import decisions
 import group
+import notify
 import processes
-import speech
 from group import DOWN, GATHER, RUN, Cause, Head
 
 sys.path.remove(HERE)
@@ -93,7 +93,7 @@ class Peer:
 class Agent:
     """What both kinds of member have: the launcher below, systemd above, and torchrun in the main thread."""
 
-    def __init__(self, launch: dict[str, Any], path: str, systemd: speech.Systemd) -> None:
+    def __init__(self, launch: dict[str, Any], path: str, systemd: notify.Systemd) -> None:
         self.launch, self.path, self.systemd = launch, path, systemd
         self.plan = launch["group"]
         self.hosts = [member["host"] for member in self.plan["members"]]
@@ -706,7 +706,7 @@ def why_it_ended(error: BaseException) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    systemd = speech.Systemd(speech.notify_address())
+    systemd = notify.Systemd(notify.notify_address())
     try:
         # `current` may point elsewhere while this one runs.
         path = os.path.realpath(arguments[0])

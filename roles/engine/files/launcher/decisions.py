@@ -104,7 +104,7 @@ class Patience:
 
 
 @dataclass
-class Vigil:
+class LivenessMonitor:
     """Whether tokens still come, from looks at the engine and its processes."""
 
     silence_seconds: float

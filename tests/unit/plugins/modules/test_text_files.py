@@ -18,7 +18,7 @@ COLLECTIONS = Path(__file__).parents[4] / "collections"
 def run(files: dict[str, str], check: bool = False, **options: Any) -> dict[str, Any]:
     arguments = {"files": files, **options, "_ansible_check_mode": check, "_ansible_remote_tmp": "/tmp"}
     done = subprocess.run(
-        [sys.executable, "-m", "ansible_collections.baremetal.sglang.plugins.modules.text_files"],
+        [sys.executable, "-m", "ansible_collections.baremetal.sglang.plugins.modules.file_set"],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
         capture_output=True,
         text=True,

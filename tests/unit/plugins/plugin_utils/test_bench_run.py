@@ -180,7 +180,7 @@ def test_the_command_hides_secrets() -> None:
 def test_a_server_that_dies_in_mid_run(tmp_path: Path) -> None:
     """With the real client: the point before is whole, the one that broke says how, the next finds nobody."""
     with TruthServer() as server:
-        desk = point.Desk(
+        desk = point.CheckContext(
             Server(server.url, silence=3, limit=10), "truth", DATA["thresholds"], str(tmp_path), 0,
             scale=prompts.Scale(4, 2), questions=DATA["questions"],
         )  # fmt: skip

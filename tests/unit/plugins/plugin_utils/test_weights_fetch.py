@@ -31,7 +31,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.weights.manifest 
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import Source, Wanted
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import weights_run
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_fetch import FetchFailed
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_run import Errand, fetch_all
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_run import FetchJob, fetch_all
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.common import Settings
 from ansible_collections.baremetal.sglang.tests.unit.files_under_test import shipped_models
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.fake_hub import COMMIT, FakeHub
@@ -73,7 +73,7 @@ class Run:
 
     def __call__(self, *items: Wanted, settings: Settings = SETTINGS, **more: Any) -> dict[str, Any]:
         more = {"piece_bytes": 1 << 18, "models": MODELS, **more}
-        return fetch_all(list(items), Errand(self.root, settings, self.said.append, **more))
+        return fetch_all(list(items), FetchJob(self.root, settings, self.said.append, **more))
 
     @property
     def folder(self) -> Path:
@@ -415,11 +415,11 @@ CHILD = """
 import json, sys
 from pathlib import Path
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import Source, Wanted
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_run import Errand, fetch_all
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_run import FetchJob, fetch_all
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.common import Settings
 given = json.loads(sys.argv[1])
 wanted = Wanted("glm-4.7-tiny", "local", (Source(**given["source"]),), tuple(given["take"]), ())
-fetch_all([wanted], Errand(Path(given["root"]), Settings(**given["settings"]), print, {}, piece_bytes=1 << 18))
+fetch_all([wanted], FetchJob(Path(given["root"]), Settings(**given["settings"]), print, {}, piece_bytes=1 << 18))
 """
 
 

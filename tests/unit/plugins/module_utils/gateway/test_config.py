@@ -40,7 +40,7 @@ def section(models: Any = None, inner: bool = True, given: Any = None) -> dict[s
         "address": "*",
         "port": 8444,
         "instances": {"a": 30000},
-        "reliefs": {"a-relief": 34000},
+        "standbys": {"a-standby": 34000},
         "endpoints": ["GET /health_generate", *policy["endpoints"]],
         "node_exporter_port": 9100,
         "dcgm_exporter_port": 9400,

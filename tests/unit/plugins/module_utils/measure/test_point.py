@@ -20,8 +20,8 @@ DATA = yaml.safe_load((Path(__file__).parents[5] / "files/bench.yml").read_text(
 HELLO = [{"role": "user", "content": "hello"}]
 
 
-def desk(server: TruthServer, folder: Path, **more: Any) -> point.Desk:
-    return point.Desk(
+def desk(server: TruthServer, folder: Path, **more: Any) -> point.CheckContext:
+    return point.CheckContext(
         Server(server.url, silence=more.pop("silence", 5.0), limit=more.pop("limit", 20.0)),
         "truth",
         {**DATA["thresholds"], **more.pop("thresholds", {})},

@@ -15,7 +15,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema impo
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import InstancePlan, PlanResult
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import Shelf, load_shelf
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import DataFiles, load_shelf
 
 TOOLKIT = {"cuda_home": "/usr/local/cuda", "nvcc": "12.8.93", "ptxas": "12.8.93", "cxx": "11.4", "ninja": ""}
 KINDS: dict[str, dict[str, Any]] = {
@@ -62,7 +62,7 @@ KINDS: dict[str, dict[str, Any]] = {
 class World:
     """Builds hosts and plans them; everything but the facts comes from files/."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: DataFiles) -> None:
         self.shelf = shelf
         self.catalogues: Catalogues = shelf.catalogues
         self.contracts = {key: contract_from(value) for key, value in shelf.catalogues.flags.items()}

@@ -12,7 +12,10 @@ from typing import Any
 
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts
-from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.spec import Wish, parse_wish
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.spec import (
+    FabricSpec,
+    parse_fabric_spec,
+)
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import PlanResult
 
 FIRST, SECOND = "enp1s0f1np1", "enP2p1s0f1np1"
@@ -59,7 +62,7 @@ def planned(world: Any, change: Change | None = None, of: int = 2, count: int = 
         if change and of in (0, number):
             hosts[name] = change(hosts[name])
         if said and of in (0, number):
-            wishes[name], problems = parse_wish(said, name)
+            wishes[name], problems = parse_fabric_spec(said, name)
             assert not problems
     serve = {"it": {"hosts": list(hosts), "model": "glm-4.7-fp8"}}
     if count < 4:
@@ -114,8 +117,8 @@ def bad_types(_world: Any, _tmp: Path) -> list[Refusal]:
         "fabric_rate_gbps": -1,
         "fabric_guard_seconds": 5,
     }
-    wish, found = parse_wish(said, "spark-1")
-    assert wish == Wish()
+    wish, found = parse_fabric_spec(said, "spark-1")
+    assert wish == FabricSpec()
     assert len(found) == len(said)
     return found
 

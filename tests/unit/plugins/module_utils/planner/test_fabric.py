@@ -17,7 +17,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.po
     order,
     twins,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.spec import Wish
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.spec import FabricSpec
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.fabric_rows import (
     FIRST,
     SECOND,
@@ -45,13 +45,15 @@ def addresses(number: int) -> list[str]:
 
 def configured(world: Any, **said: Any) -> Any:
     """Two bare Sparks whose inventory gives addresses."""
-    from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.spec import parse_wish
+    from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.spec import (
+        parse_fabric_spec,
+    )
     from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.fabric_rows import spark
 
     hosts = {f"spark-{number}": bare(spark(world, f"spark-{number}", number)) for number in (1, 2)}
     wishes = {}
     for number, name in enumerate(hosts, 1):
-        wishes[name], problems = parse_wish({"fabric_addresses": addresses(number), **said}, name)
+        wishes[name], problems = parse_fabric_spec({"fabric_addresses": addresses(number), **said}, name)
         assert problems == []
     serve = {"it": {"hosts": list(hosts), "model": "glm-4.7-flash-fp8"}}
     result = world.plan(hosts, serve, fabric=wishes)
@@ -234,16 +236,16 @@ def test_both_of_two_problems_are_named(world: Any) -> None:
 def test_twins_by_what_sysfs_says_by_name_and_by_word() -> None:
     plain = (RdmaDevice("rocep1s0f1"), RdmaDevice("roceP2p1s0f1"), RdmaDevice("rocep1s0f0"))
     host = HostFacts("a", "aarch64", None, rdma=plain)  # type: ignore[arg-type]
-    assert twins(host, Wish(), named_alike=True) == [("rocep1s0f1", "roceP2p1s0f1")]
-    assert twins(host, Wish(), named_alike=False) == []
-    assert twins(host, Wish(twins=(("a", "b"),)), named_alike=False) == [("a", "b")]
+    assert twins(host, FabricSpec(), named_alike=True) == [("rocep1s0f1", "roceP2p1s0f1")]
+    assert twins(host, FabricSpec(), named_alike=False) == []
+    assert twins(host, FabricSpec(twins=(("a", "b"),)), named_alike=False) == [("a", "b")]
     dual = tuple(
         RdmaDevice(
             f"mlx5_{number}", switch_id="99", port_name=f"p{number}", pci_address=f"0000:18:00.{number}"
         )
         for number in (0, 1)
     )
-    assert twins(replace(host, rdma=dual), Wish(), named_alike=True) == []
+    assert twins(replace(host, rdma=dual), FabricSpec(), named_alike=True) == []
     assert [item.name for item in sorted(plain, key=order)] == ["rocep1s0f0", "rocep1s0f1", "roceP2p1s0f1"]
 
 

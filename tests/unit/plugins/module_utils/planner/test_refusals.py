@@ -22,7 +22,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.mo
     tuned_from,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import Disk, Fault
-from ansible_collections.baremetal.sglang.plugins.plugin_utils import facts_at_hand, plan_inputs
+from ansible_collections.baremetal.sglang.plugins.plugin_utils import fact_sources, plan_inputs
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner import fabric_rows
 
 Refusals = Callable[[Any, Path], "list[Refusal]"]
@@ -31,7 +31,7 @@ SOURCES = [
     ROOT / "plugins/module_utils/gateway/spec.py",
     ROOT / "plugins/module_utils/planner/serve_spec.py",
     ROOT / "plugins/plugin_utils/data_files.py",
-    ROOT / "plugins/plugin_utils/facts_at_hand.py",
+    ROOT / "plugins/plugin_utils/fact_sources.py",
     ROOT / "plugins/plugin_utils/plan_inputs.py",
     *sorted((ROOT / "plugins/module_utils/planner").rglob("*.py")),
 ]
@@ -162,7 +162,7 @@ def relieved(kind: str, host: Any = None, count: int = 1, **wanted: Any) -> Refu
 
     def run(world: Any, _tmp: Path) -> list[Refusal]:
         facts = world.hosts(kind, count, **(host or {}))
-        serve = {"it": {"hosts": list(facts), "relief": True, **wanted}}
+        serve = {"it": {"hosts": list(facts), "standby": True, **wanted}}
         return list(world.plan(facts, serve, gateway={"hosts": [next(iter(facts))]}).refusals)
 
     return run
@@ -174,7 +174,7 @@ GOOD = {"key_matches": True, "days_left": 90, "days_to_start": 0, "names": ["llm
 
 def facts_of_another(world: Any, _tmp: Path) -> list[Refusal]:
     given = world.host("h200", "h200-2").to_dict()
-    found = facts_at_hand.collect_facts(
+    found = fact_sources.collect_facts(
         ("h200-1",),
         lambda _host, name: given if name == "plan_host_facts" else None,
         "",
@@ -187,7 +187,7 @@ def facts_of_another(world: Any, _tmp: Path) -> list[Refusal]:
 def no_file_of_a_host(world: Any, tmp: Path) -> list[Refusal]:
     (tmp / "h200-9.json").write_text("{}", encoding="utf-8")
     catalogue = world.shelf.catalogues.hardware
-    return facts_at_hand.collect_facts(
+    return fact_sources.collect_facts(
         ("h200-1",), lambda _host, _name: None, str(tmp), catalogue, world.shelf.systems
     ).refusals
 
@@ -256,7 +256,7 @@ def contradiction(world: Any, _tmp: Path) -> list[Refusal]:
     declared = {"os": "ubuntu-22.04", "arch": "x86_64", "driver": "550.54.15"}
     declared["gpus"] = {"model": "a800-sxm4-80gb", "count": 8}
     variables = {"plan_host_facts": gathered, "declared_hardware": declared}
-    return facts_at_hand.collect_facts(
+    return fact_sources.collect_facts(
         ["gpu-01"],
         lambda _host, name: variables[name],
         "",
@@ -489,8 +489,8 @@ ROWS: dict[str, list[Refusals]] = {
         door(port=8443, facts={"listening": ({"port": 8443, "process": "nginx"},)}),
     ],
     "front-package": [without_haproxy],
-    "relief": [
-        one("cpu", model="glm-4.7-tiny", relief=True),
+    "standby": [
+        one("cpu", model="glm-4.7-tiny", standby=True),
         relieved("cpu", {"memory_gib": 6.0}, model="glm-4.7-tiny"),
         relieved("a800", model="glm-4.7-int8", tensor_parallel=8),
         relieved("spark", count=4, model="glm-4.7-fp8"),

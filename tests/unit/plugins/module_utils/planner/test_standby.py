@@ -33,12 +33,12 @@ def planned(world: Any, kind: str, serve: dict[str, Any], gateway: Any = True, *
         ("cpu", {"a": TINY}, {}, True, {"a": ()}),
         ("cpu", {"a": TINY}, {}, None, {}),
         ("cpu", {"a": TINY}, {"memory_gib": 7.0}, True, {}),
-        ("cpu", {"a": {**TINY, "relief": False}}, {}, True, {}),
+        ("cpu", {"a": {**TINY, "standby": False}}, {}, True, {}),
         ("cpu", {"a": TINY, "b": {**TINY, "port": 30010}}, {}, {"hosts": ["cpu-2"], "instances": ["b"]}, {"b": ()}),
         # A replica is there anyway; asked for by name there is one all the same.
         ("cpu", {"a": {**TINY, "served_model_name": "x"}, "b": {**TINY, "port": 30010, "served_model_name": "x"}},
          {}, True, {}),
-        ("cpu", {"a": {**TINY, "served_model_name": "x", "relief": True},
+        ("cpu", {"a": {**TINY, "served_model_name": "x", "standby": True},
                  "b": {**TINY, "port": 30010, "served_model_name": "x"}}, {}, True, {"a": ()}),
         # Both fit only one after the other: the first has the room.
         ("cpu", {"a": TINY, "b": {**TINY, "port": 30010}}, {"memory_gib": 14.0}, True, {"a": ()}),
@@ -50,34 +50,34 @@ def test_where_there_is_room(
     world: Any, kind: str, serve: Any, host: Any, gateway: Any, relieved: Any
 ) -> None:
     plan = planned(world, kind, serve, gateway, **host).plans[f"{kind}-1"]
-    assert {name: second.gpus for name, second in plan.reliefs.items()} == relieved
+    assert {name: second.gpus for name, second in plan.standbys.items()} == relieved
 
 
 def test_it_is_the_same_server_in_another_place(world: Any) -> None:
     result = planned(world, "h200", {"a": {"model": "glm-4.7-flash", "tensor_parallel": 2}})
     plan = result.plans["h200-1"].to_dict()
-    (first,), (second,) = plan_application.units(plan), plan_application.reliefs(plan)
-    assert second["unit"] == "sglang-a-relief.service" and second["serves"] == first["serves"] == "a"
+    (first,), (second,) = plan_application.units(plan), plan_application.standbys(plan)
+    assert second["unit"] == "sglang-a-standby.service" and second["serves"] == first["serves"] == "a"
     assert second["launch"]["port"] == first["launch"]["port"] + 4000
     assert second["launch"]["environment"]["CUDA_VISIBLE_DEVICES"] == "2,3"
     assert first["launch"]["environment"]["CUDA_VISIBLE_DEVICES"] == "0,1"
     told = json.dumps(second)
     # It runs from the release that is about to serve, and writes to no folder of the other.
     assert "/opt/sglang/current/a" not in told and "/var/cache/sglang/a/" not in told
-    assert second["writable"] == ["/var/lib/sglang/a-relief", "/var/cache/sglang/a-relief"]
+    assert second["writable"] == ["/var/lib/sglang/a-standby", "/var/cache/sglang/a-standby"]
     made = {entry["path"] for entry in plan["host_settings"]["directories"]}
     assert set(second["writable"]) <= made
     layout = plan_application.release_layout(plan)
-    assert layout["links"]["relief/launcher"] == "../launcher"
-    assert layout["links"]["relief/a-relief/weights"] == layout["links"]["a/weights"]
+    assert layout["links"]["standby/launcher"] == "../launcher"
+    assert layout["links"]["standby/a-standby/weights"] == layout["links"]["a/weights"]
     (member,) = layout["members"]
-    assert (member["relief"], member["relief_port"]) == ("a-relief", 34000)
+    assert (member["standby"], member["standby_port"]) == ("a-standby", 34000)
 
 
 def test_the_gateway_knows_both(world: Any) -> None:
     doors = planned(world, "cpu", {"a": TINY}).gateways
     names = [server["instance"] for server in doors["cpu-2"]["front"]["models"]["a"]]
-    assert names == ["a", "a-relief"]
+    assert names == ["a", "a-standby"]
     inner = config_text(doors["cpu-1"])
-    assert "use_backend local-a-relief if" in inner and "server a-relief 127.0.0.1:34000" in inner
-    assert "metrics/engine/a-relief" not in inner
+    assert "use_backend local-a-standby if" in inner and "server a-standby 127.0.0.1:34000" in inner
+    assert "metrics/engine/a-standby" not in inner

@@ -63,7 +63,7 @@ class Systemd:
     def start(self, name: str) -> None:
         instance = name[len("sglang-") : -len(".service")]
         text = self.read.get(name) or (self.units / name).read_text()
-        place = "relief" if instance.endswith("-relief") else "current"
+        place = "standby" if instance.endswith("-standby") else "current"
         said = f"{text} {(self.root / place / instance / 'config').read_text()}"
         self.processes[name] = "failed" if self.refuse and self.refuse in said else said
         self.begun.append(name)
@@ -120,14 +120,14 @@ class World:
         links |= {f"{key}/weights": str(self.base / "weights") for key in instances}
         for key in [key for key, value in instances.items() if value.startswith("+")]:
             files |= {
-                f"relief/{key}-relief/config": instances[key],
-                f"relief/sglang-{key}-relief.service": "unit",
+                f"standby/{key}-standby/config": instances[key],
+                f"standby/sglang-{key}-standby.service": "unit",
             }
-            links[f"relief/{key}-relief/env"] = str(self.base / "env")
+            links[f"standby/{key}-standby/env"] = str(self.base / "env")
         members = tuple(
             folder.Member(
                 key, f"sglang-{key}.service", PORT + number, key, 0,
-                *((f"{key}-relief", PORT + 4000 + number) if instances[key].startswith("+") else ()),
+                *((f"{key}-standby", PORT + 4000 + number) if instances[key].startswith("+") else ()),
             )
             for number, key in enumerate(sorted(instances))
         )  # fmt: skip
@@ -308,13 +308,13 @@ def test_a_second_server_takes_the_requests_meanwhile(world: World, monkeypatch:
     monkeypatch.setattr(world.systemd, "stop", stopped)
     world.serve("B", same="1", other="+2", dropped="1")
     begun = [name for name in world.systemd.begun if "other" in name]
-    assert begun == ["sglang-other-relief.service", "sglang-other.service"]
+    assert begun == ["sglang-other-standby.service", "sglang-other.service"]
     # What is stopped first has a second one beside it that serves the new release already, and the other way round.
     (first, before), (second, after) = [entry for entry in seen if "other" in entry[0]]
-    assert first == "sglang-other.service" and ("other-relief", "+2") in before and ("other", "+1") in before
-    assert second == "sglang-other-relief.service" and ("other", "+2") in after
+    assert first == "sglang-other.service" and ("other-standby", "+2") in before and ("other", "+1") in before
+    assert second == "sglang-other-standby.service" and ("other", "+2") in after
     assert world.says() == {"same": "1", "other": "+2", "dropped": "1"}
-    assert list(world.systemd.passing.iterdir()) == [] and not (world.root / "relief").exists()
+    assert list(world.systemd.passing.iterdir()) == [] and not (world.root / "standby").exists()
     assert world.at_rest("B")
 
 
@@ -324,21 +324,21 @@ def test_what_does_not_serve_beside_the_old_one_stops_nothing(world: World) -> N
     with pytest.raises(SwitchError, match=r"(?s)does not serve beside what serves now.*Nothing was stopped"):
         world.serve("B", same="1", other="+bad", dropped="1")
     assert world.says() == {"same": "1", "other": "+1", "dropped": "1"}
-    assert world.systemd.begun == ["sglang-other-relief.service"]
+    assert world.systemd.begun == ["sglang-other-standby.service"]
     assert world.host.record().failed["release"] == "B" and world.at_rest("A")
-    assert list(world.systemd.passing.iterdir()) == [] and not (world.root / "relief").exists()
+    assert list(world.systemd.passing.iterdir()) == [] and not (world.root / "standby").exists()
 
 
 def test_where_neither_serves_the_second_server_goes_on_until_the_next_switch(world: World) -> None:
     relieved(world)
     world.systemd.refuse = "unit of other"
-    with pytest.raises(SwitchError, match=r"sglang-other-relief\.service goes on answering in its place"):
+    with pytest.raises(SwitchError, match=r"sglang-other-standby\.service goes on answering in its place"):
         world.serve("B", same="1", other="+2", dropped="1")
-    assert world.says()["other-relief"] == "+2"
+    assert world.says()["other-standby"] == "+2"
     world.systemd.refuse = ""
     world.serve("B", same="1", other="+2", dropped="1")
     assert world.says() == {"same": "1", "other": "+2", "dropped": "1"}
-    assert list(world.systemd.passing.iterdir()) == [] and not (world.root / "relief").exists()
+    assert list(world.systemd.passing.iterdir()) == [] and not (world.root / "standby").exists()
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -356,7 +356,7 @@ def test_a_switch_with_a_second_server_that_was_cut_off_is_ended_by_the_next(
         world.systemd.boot()
     world.serve("B", **new)
     assert world.says() == new
-    assert list(world.systemd.passing.iterdir()) == [] and not (world.root / "relief").exists()
+    assert list(world.systemd.passing.iterdir()) == [] and not (world.root / "standby").exists()
     assert world.at_rest("B")
 
 

@@ -90,7 +90,7 @@ def test_shares_peers_and_sources_fit_together() -> None:
 def test_refusals_say_what_and_what_would_work(said: dict[str, Any], words: str) -> None:
     parts = swarm_plan.swarm_plan({"h1": look(1, **DONE), "h2": look(2, **said)}, WHEELS, 29310, False)
     assert parts["h2"]["why"] == words
-    assert swarm_plan.swarm_words(parts, "m", 29310)[-1] == f"h2  m  REFUSED  {words}"
+    assert swarm_plan.swarm_plan_text(parts, "m", 29310)[-1] == f"h2  m  REFUSED  {words}"
 
 
 def test_nobody_has_it() -> None:
@@ -108,7 +108,7 @@ def test_one_address_for_two_hosts_is_refused() -> None:
 def test_words_before_and_after() -> None:
     said = {"h1": look(1), "h2": look(2), "h3": look(3, **NO_WHEEL)}
     parts = swarm_plan.swarm_plan(said, WHEELS, 29310, True)
-    assert swarm_plan.swarm_words(parts, "m", 29310) == [
+    assert swarm_plan.swarm_plan_text(parts, "m", 29310) == [
         "h1  m  4.00 GB over ssh, then gives them to the others",
         "h2  m  4.00 GB from the others, port 29310",
         "h3  m  4.00 GB as a plain copy: no libtorrent for cp314 on x86_64: sent over ssh",

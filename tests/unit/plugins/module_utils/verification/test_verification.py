@@ -20,7 +20,7 @@ import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client import Server
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification import derive, report, tools
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification import host as place
-from ansible_collections.baremetal.sglang.plugins.module_utils.verification.check_context import Desk
+from ansible_collections.baremetal.sglang.plugins.module_utils.verification.check_context import CheckContext
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.run import CHECKS, run
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.truth_server import TruthServer
 
@@ -160,7 +160,7 @@ def results(server: TruthServer, *names: str, **expected: Any) -> dict[str, dict
     (instance,) = derive.checks(
         plan(("speculative-algorithm", "EAGLE"), device="cpu", model="qwen2-vl-7b"), DATA, quick=True
     )
-    desk = Desk(
+    desk = CheckContext(
         Server(server.url, silence=5, limit=10),
         "big",
         "sglang-big.service",
@@ -292,7 +292,7 @@ def test_the_gateway_must_ask_for_a_key(server: TruthServer, tmp_path: Path) -> 
     (instance,) = derive.checks(plan(), DATA, ["security"], gateway=desk_like)
 
     def checked() -> dict[str, Any]:
-        desk = Desk(Server(server.url), "big", "u", instance["expected"], print, list, list)  # type: ignore[arg-type]
+        desk = CheckContext(Server(server.url), "big", "u", instance["expected"], print, list, list)  # type: ignore[arg-type]
         return {one["name"]: one for one in run(desk, instance["checks"])}
 
     found = checked()
