@@ -105,7 +105,12 @@ def _defaults(section: Section) -> str:
         "    option abortonclose",
         "    option redispatch 1",
         "    retries 3",
-        "    retry-on conn-failure empty-response 503",
+        # Only what reached no engine is sent again: a request that ends one engine would end every replica. 425 comes from
+        # an inner listener that could not connect; an engine never answers it.
+        "    retry-on conn-failure 425",
+        # Each request has a connection to its engine of its own: none is lost on one that the engine is just closing, and
+        # what is left over on one never belongs to another client.
+        "    option http-server-close",
         f"    timeout connect {limits['connect_seconds']}s",
         f"    timeout http-request {limits['header_seconds']}s",
         f"    timeout http-keep-alive {limits['idle_seconds']}s",
@@ -197,6 +202,7 @@ def _front(section: Section) -> str:
         f"    http-request del-header {INSTANCE}",
         "    http-request set-pathq %[path]",
         "    http-response del-header Server",
+        "    http-response set-status 503 if { status 425 }",
         # An engine that began to drain since the last look at it says 503 itself.
         f"    http-response set-header {retry} if {{ status 503 }}",
         *_routes(section),
@@ -325,6 +331,9 @@ def _inner(section: Section) -> str:
         answer(404, "if asks_metrics !of_monitoring"),
         answer(404, "if !asks_metrics !of_gateway"),
         answer(404, "if !asks_metrics !open"),
+        # Tells the gateway that no engine has seen the request, see retry-on.
+        "    http-after-response set-status 425 if { status 503 } "
+        "!{ var(txn.answered) -m found } !{ var(txn.path) -m beg /metrics/ }",
         "    http-request use-service prometheus-exporter if METH_GET { path /metrics/gateway }",
         "    use_backend node-exporter if METH_GET { path /metrics/node }",
         "    use_backend dcgm-exporter if METH_GET { path /metrics/gpu }",
@@ -345,7 +354,8 @@ def _locals(section: Section) -> list[str]:
     # An instance that is not here: as if it did not answer.
     found = ["backend nowhere\n" + answer(503, "if TRUE", "no such instance here") + "\n"]
     found += [
-        f"backend local-{name}\n    http-request del-header {INSTANCE}\n    server {name} 127.0.0.1:{port}\n"
+        f"backend local-{name}\n    retries 0\n    http-request del-header {INSTANCE}\n"
+        f"    http-response set-var(txn.answered) bool(true)\n    server {name} 127.0.0.1:{port}\n"
         for name, port in (*inner["instances"].items(), *inner["standbys"].items())
     ]
     found += [
