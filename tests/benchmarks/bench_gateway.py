@@ -80,6 +80,7 @@ def section(folder: Path) -> dict[str, Any]:
             "port": FRONT,
             "models": {"tiny": servers},
             "endpoints": policy["endpoints"],
+            "headers": policy["headers"],
             "given": {},
         },
         "inner": {},

@@ -235,6 +235,13 @@ def headers(*pairs: tuple[str, str], end: bool = True, stream: int = 1) -> bytes
     return frame(1, 5 if end else 4, stream, b"".join(literal(name, value) for name, value in pairs))
 
 
+def request_of(
+    method: str, path: str, *more: tuple[str, str], key: str = "sk-alice"
+) -> list[tuple[str, str]]:
+    head = [(":method", method), (":scheme", "https"), (":authority", "localhost"), (":path", path)]
+    return [*head, ("authorization", f"Bearer {key}"), *more]
+
+
 STATIC = {8: 200, 9: 204, 10: 206, 11: 304, 12: 400, 13: 404, 14: 500}
 
 
@@ -284,6 +291,7 @@ def section(
                 for model, engines in models.items()
             },
             "endpoints": POLICY["endpoints"],
+            "headers": POLICY["headers"],
             "given": {},
         },
         "inner": {

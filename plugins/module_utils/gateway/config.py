@@ -197,10 +197,7 @@ def _front(section: Section) -> str:
             "if !METH_GET !{ req.hdr(content-length) -m found } "
             f"{{ req.body_len ge {_buffer(section) - 8192} }}",
         ),
-        "    http-request del-header Authorization",
-        "    http-request del-header Cookie",
-        f"    http-request del-header {INSTANCE}",
-        "    http-request set-pathq %[path]",
+        *_as_ours(front["headers"]),
         "    http-response del-header Server",
         "    http-response set-status 503 if { status 425 }",
         # An engine that began to drain since the last look at it says 503 itself.
@@ -242,6 +239,17 @@ def _only_open(endpoints: Iterable[str]) -> list[str]:
             "if { query -m reg -i (^|&)[a-z_-]*(key|token|authorization)= }",
             "a key in the address is never looked at: send Authorization: Bearer KEY, and rotate this one",
         ),
+    ]
+
+
+def _as_ours(headers: Iterable[str]) -> list[str]:
+    """What an engine gets of a request: the named headers alone, our Host, and a path without host and query."""
+    passed = "|".join(re.escape(name.lower()) for name in ("content-length", "transfer-encoding", *headers))
+    return [
+        # An engine takes proxy headers from this address for the truth, and others for orders.
+        f"    http-request del-header {quoted(f'^(?!(?:{passed})$)')} -m reg",
+        "    http-request set-header Host engine",
+        "    http-request set-uri %[path]",
     ]
 
 

@@ -193,6 +193,7 @@ def _front(inputs: Inputs, asked: Gateway, host: str, wanted: Iterable[Head]) ->
         "port": asked.port or policy["port"],
         "models": models,
         "endpoints": _endpoints(inputs, asked),
+        "headers": policy["headers"],
         "given": {"certificate": asked.certificate, "key": asked.key} if asked.certificate else {},
     }
 

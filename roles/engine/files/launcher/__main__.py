@@ -176,7 +176,7 @@ class Launcher:
                 self.words.add(now, text)
                 if not self.ready.is_set() and self.progress.read(text):
                     self.moved.set()
-            _write(b"".join(line + b"\n" for line in lines if line and not self.quiet.search(line)))
+            _write(b"".join(line + b"\n" for line in lines if line and not self.quiet.fullmatch(line)))
         _write(rest)
 
     def _look(self) -> None:

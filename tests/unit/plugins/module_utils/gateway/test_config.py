@@ -34,6 +34,7 @@ def section(models: Any = None, inner: bool = True, given: Any = None) -> dict[s
         "port": 443,
         "models": models or {"tiny": [server("a"), server("b", True)]},
         "endpoints": policy["endpoints"],
+        "headers": policy["headers"],
         "given": given or {},
     }
     behind = {
@@ -69,7 +70,7 @@ def test_the_order_of_questions_at_the_door() -> None:
             "table_http_req_rate",
             "track-sc0",
             "wait-for-body",
-            "del-header Authorization",
+            "set-header Host engine",
         )
     ]
     assert places == sorted(places)
