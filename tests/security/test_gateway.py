@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
 
@@ -47,6 +50,21 @@ def one(folder: Path, engines: dict[str, Engine]) -> Iterator[Gateway]:
     """One model with two replicas."""
     told = section(folder, free_port(), {"tiny": [engines["a"], engines["b"]]})
     with gateway(folder, told) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def several(folder: Path, engines: dict[str, Engine]) -> Iterator[Gateway]:
+    """Three models, so that the body decides."""
+    place = folder / "several"
+    place.mkdir()
+    told = section(
+        place,
+        free_port(),
+        {"tiny": [engines["a"]], "zai-org/GLM-4.7": [engines["b"]], "ti.y": [engines["c"]]},
+        body_buffer_kib=128,
+    )
+    with gateway(place, told) as made:
         yield made
 
 
@@ -165,3 +183,150 @@ def test_behind_an_inner_listener_only_what_reached_no_engine_is_sent_again(
             engine.behaviour = "503"
         assert made.post(BODY)[0] == 503
         assert received(fresh) == 2
+
+
+SERVED = {"tiny": b"a", "zai-org/GLM-4.7": b"b", "ti.y": b"c"}
+DECIDED = {
+    '{"model": "zai-org/GLM-4.7"}': b"b",
+    '{"model": "zai-org\\/GLM-4.7"}': b"b",
+    '{"model": "zai-org\\u002fGLM-4.7"}': b"b",
+    '{"model": "zai-org\\u002FGLM-4.\\u0037"}': b"b",
+    '{"mod\\u0065l": "tiny"}': b"a",
+    '{"\\u006dodel": "\\u0074iny"}': b"a",
+    ' {\n"model"\t:\r"tiny"\n}\n': b"a",
+    '{"a": {"model": "ti.y"}, "b": [{"model": "ti.y"}], "model": "tiny"}': b"a",
+    '{"model": "tiny", "tools": [{"properties": {"model": {"type": "string"}}}]}': b"a",
+    '{"a": "\\"model\\": \\"ti.y\\"", "model": "tiny"}': b"a",
+    '{"a": "}", "b\\\\": "{", "model": "tiny", "c": "\\\\"}': b"a",
+    '{"model\\\\": "ti.y", "\\"model": "ti.y", "Model": "ti.y", "model": "tiny"}': b"a",
+    '{"a": "model", "model": "tiny", "b": -1.5e3, "c": null, "d": []}': b"a",
+    '{"messages": [{"content": "' + "x" * 100_000 + '"}], "model": "tiny"}': b"a",
+    # What lies beyond the buffer is not looked at.
+    '{"model": "tiny", "messages": ["' + "x" * 300_000 + '"]}': b"a",
+}
+UNDECIDED = [
+    "",
+    "{}",
+    "[]",
+    '"model"',
+    '[{"model": "tiny"}]',
+    '{"a": {"model": "tiny"}}',
+    '{"model": null}',
+    '{"model": 5}',
+    '{"model": ["tiny"]}',
+    '{"model": {"model": "tiny"}}',
+    '{"model": "tiny", "model": "tiny"}',
+    '{"model": "tiny", "model": "ti.y"}',
+    '{"model": "tiny", "mod\\u0065l": "ti.y"}',
+    '{"mod\\u0065l": "ti.y", "model": "tiny"}',
+    '{"model": 5, "model": "tiny"}',
+    '{"model": "tiny", "model": 5}',
+    '{"model": "tiny"',
+    '{"model": "tiny"} x',
+    '{"model": "tiny"}{"model": "ti.y"}',
+    '{"a": [}, "model": "tiny"}',
+    "{'model': 'tiny'}",
+    '{model: "tiny"}',
+    '\ufeff{"model": "tiny"}',
+    '{"messages": ["' + "x" * 300_000 + '"], "model": "tiny"}',
+    '{"model": "tiny", "model": "ti.y", "messages": ["' + "x" * 300_000 + '"]}',
+]
+UNKNOWN = [
+    "nobody",
+    "",
+    "TINY",
+    "tiny ",
+    " tiny",
+    "tixy",
+    "tiny\\n",
+    "tiny\\u0000",
+    "model-tiny",
+    "-i",
+    "\\u0422iny",
+    "*",
+]
+
+
+@pytest.mark.parametrize(("body", "engine"), DECIDED.items(), ids=range(len(DECIDED)))
+def test_the_model_is_found_as_a_json_parser_finds_it(several: Gateway, body: str, engine: bytes) -> None:
+    assert several.post(body) == (200, engine)
+
+
+@pytest.mark.parametrize("body", UNDECIDED, ids=range(len(UNDECIDED)))
+def test_a_body_that_does_not_name_one_model_is_refused(
+    several: Gateway, fresh: dict[str, Engine], body: str
+) -> None:
+    status, said = several.post(body)
+    assert status == 400 and json.loads(said)["error"]["type"] == "invalid_request_error"
+    assert received(fresh) == 0
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_an_unknown_model_is_not_found(several: Gateway, fresh: dict[str, Engine], name: str) -> None:
+    status, said = several.post(f'{{"model": "{name}"}}')
+    assert status == 404 and json.loads(said)["error"]["type"] == "not_found"
+    assert received(fresh) == 0
+
+
+def some_value(random: Random, depth: int = 0) -> Any:
+    kind = random.randrange(7 if depth < 4 else 4)
+    if kind == 0:
+        return random.choice([None, True, False, 0, -1, 1.5e300])
+    if kind < 4:
+        return "".join(
+            random.choice('model"\\{}[]:, /\n\u00e9\u4e2dtiny') for _number in range(random.randrange(12))
+        )
+    if kind == 4:
+        return [some_value(random, depth + 1) for _number in range(random.randrange(4))]
+    return {
+        random.choice(["model", "a", 'm"', "mode\\", "m" * 9]): some_value(random, depth + 1)
+        for _number in range(random.randrange(4))
+    }
+
+
+def written(random: Random, text: str) -> str:
+    """One of the many ways to write a string in JSON."""
+    found = json.dumps(text, ensure_ascii=random.random() < 0.5)
+    if random.random() < 0.5:
+        found = "".join(
+            f"\\u{ord(letter):04x}"
+            if letter.isalnum() and letter.isascii() and random.random() < 0.3
+            else letter
+            for letter in text
+        )
+        found = (
+            '"' + found.replace("/", "\\/") + '"'
+            if text.isascii() and not set(text) & set('"\\\n')
+            else json.dumps(text)
+        )
+    return found
+
+
+def test_random_spellings_agree_with_a_json_parser(several: Gateway, fresh: dict[str, Engine]) -> None:
+    random = Random(18)
+    for _number in range(150):
+        members = [(random.choice("abc"), some_value(random)) for _count in range(random.randrange(5))]
+        members += [
+            ("model", random.choice([*SERVED, *SERVED, "nobody", 7]))
+            for _count in range(random.choice([0, 1, 1, 1, 2]))
+        ]
+        random.shuffle(members)
+        space = random.choice(["", " ", "\n\t"])
+        body = "{" + f",{space}".join(
+            f"{written(random, name)}{space}:{written(random, value) if isinstance(value, str) else json.dumps(value)}{space}"
+            for name, value in members
+        ) + "}"  # fmt: skip
+        pairs = json.loads(body, object_pairs_hook=list)
+        named = [value for name, value in pairs if name == "model"]
+        if len(named) == 1 and isinstance(named[0], str):
+            wanted = (200, SERVED[named[0]]) if named[0] in SERVED else (404, b"")
+        else:
+            wanted = (400, b"")
+        status, said = several.post(body)
+        assert (status, said if status == 200 else b"") == wanted, body
+
+
+def test_a_deeply_nested_body_hurts_nobody(several: Gateway) -> None:
+    for depth in (20, 1000, 60_000):
+        assert several.post('{"a": ' + "[" * depth + "]" * depth + ', "model": "tiny"}')[0] in (200, 400)
+        assert several.post(BODY)[0] == 200

@@ -10,43 +10,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..gateway_model import model_in_body
+from ..gateway_text import BY_HAPROXY, answer, body, quoted
+
 Section = Mapping[str, Any]
 INSTANCE = "X-Sglang-Instance"
-# Words of HTTP that HAProxy answers itself, with what a client is told.
-WORDS = {
-    400: ("invalid_request_error", "this is no request that could be understood"),
-    401: ("invalid_api_key", "give a valid key: Authorization: Bearer KEY"),
-    404: ("not_found", "there is nothing at this path"),
-    408: ("timeout", "the request did not arrive in time"),
-    411: ("length_required", "say Content-Length: the body is larger than what is read without it"),
-    413: ("request_too_large", "the body is larger than the gateway takes"),
-    429: ("rate_limit_exceeded", "this key has no request left for now"),
-    431: ("headers_too_large", "the headers are larger than the gateway takes"),
-    500: ("server_error", "the gateway failed"),
-    502: ("bad_gateway", "the engine gave no valid answer"),
-    503: ("overloaded", "no engine takes requests for this model now"),
-    504: ("timeout", "the engine did not answer in time"),
-}
-BY_HAPROXY = (400, 408, 500, 502, 503, 504)
 LOG_FORMAT = "%{+Q}[var(txn.name)] %ci %{+Q}HM %{+Q}[var(txn.seen)] %ST %B bytes %b/%s wait %TR/%Tw/%Tr/%Ta ms %ts %ac/%sc/%sq"
-
-
-def quoted(text: str) -> str:
-    """One word of the configuration; nothing in it is expanded."""
-    return "'" + text.replace("'", "'\\''") + "'"
-
-
-def body(status: int, message: str = "") -> str:
-    code, words = WORDS[status]
-    return json.dumps({"error": {"code": code, "message": message or words, "type": code}}, sort_keys=True)
-
-
-def answer(status: int, condition: str, message: str = "", *headers: str) -> str:
-    more = "".join(f" hdr {header}" for header in headers)
-    return (
-        f"    http-request return status {status} content-type application/json string "
-        f"{quoted(body(status, message))}{more} {condition}"
-    )
 
 
 def backend_name(model: str) -> str:
@@ -266,13 +235,12 @@ def _routes(section: Section) -> list[str]:
     names = ", ".join(models)
     if len(models) > 1:
         lines += [
-            "    http-request set-var(txn.model) req.body,json_query('$.model') "
-            "if !METH_GET !{ var(txn.model) -m found }",
+            *model_in_body(models),
             answer(
                 400,
-                "if !{ var(txn.model) -m found }",
-                f"no model was found in the first {section['limits']['body_buffer_kib']} KiB of the body: name one of "
-                f"{names}, or ask /models/NAME/v1/...",
+                "if !{ var(txn.model) -m found } !{ var(txn.spelled) -m found }",
+                f"the first {section['limits']['body_buffer_kib']} KiB of the body must be a JSON object that names one model "
+                f"once: {names}; or ask /models/NAME/v1/...",
             ),
         ]
     known = " ".join(quoted(model) for model in models)
