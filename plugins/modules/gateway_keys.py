@@ -36,21 +36,21 @@ options:
     type: str
     default: ""
   rate:
-    description: Requests a minute; 0 is no limit.
-    type: int
-    default: 0
+    description: Requests a minute, at least 1; V(none) is no limit.
+    type: str
+    default: none
   concurrency:
-    description: Requests at once; 0 is no limit.
-    type: int
-    default: 0
+    description: Requests at once, at least 1; V(none) is no limit.
+    type: str
+    default: none
   days:
-    description: How long a new key is good; 0 is for ever.
-    type: float
-    default: 0
+    description: How long a new key is good, more than 0; V(none) is for ever.
+    type: str
+    default: none
   grace_seconds:
-    description: How long the old key goes on beside a new one.
-    type: int
-    default: 0
+    description: How long the old key goes on beside a new one, at least 1; with V(none) it ends at once.
+    type: str
+    default: none
   content:
     description: What RV(content) of another host said.
     type: str
@@ -167,13 +167,12 @@ def changed_keys(given: dict, keys: list[Key], now: int, make: bool) -> tuple[li
         gateway_keys.usable(name)
         return gateway_keys.revoked(keys, name), ""
     key = gateway_keys.PREFIX + (secrets.token_urlsafe(32) if make else "")
-    life = int(given["days"] * 86400)
+    asked = gateway_keys.numbers(given)
+    digest = gateway_keys.digest_of(key)
     if state == "rotated":
-        digest = gateway_keys.digest_of(key)
-        return gateway_keys.rotated(keys, name, digest, now, given["grace_seconds"], life), key
-    wanted = Key(
-        name, gateway_keys.digest_of(key), given["rate"], given["concurrency"], now + life if life else 0
-    )
+        return gateway_keys.rotated(keys, name, digest, now, asked["grace_seconds"], asked["days"]), key
+    until = now + asked["days"] if asked["days"] else 0
+    wanted = Key(name, digest, asked["rate"], asked["concurrency"], until)
     found, new = gateway_keys.present(keys, wanted, now)
     return found, key if new else ""
 
@@ -189,10 +188,10 @@ def main() -> None:
                 "default": "listed",
             },
             "name": {"type": "str", "default": ""},
-            "rate": {"type": "int", "default": 0},
-            "concurrency": {"type": "int", "default": 0},
-            "days": {"type": "float", "default": 0},
-            "grace_seconds": {"type": "int", "default": 0},
+            "rate": {"type": "str", "default": "none"},
+            "concurrency": {"type": "str", "default": "none"},
+            "days": {"type": "str", "default": "none"},
+            "grace_seconds": {"type": "str", "default": "none"},
             "content": {"type": "str", "default": "", "no_log": False},
         },
         required_if=[("state", state, ["name"]) for state in ("present", "rotated", "absent")],

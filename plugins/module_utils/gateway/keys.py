@@ -11,7 +11,18 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
+DIGEST = re.compile(r"[0-9A-F]{64}")
+WHOLE = re.compile(r"[0-9]{1,9}")
+DECIMAL = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+NONE = "none"
+OPTIONS = {
+    "rate": (WHOLE, 1, "a whole number from 1 to 999999999"),
+    "concurrency": (WHOLE, 1, "a whole number from 1 to 999999999"),
+    "days": (DECIMAL, 86400, "a number of days above 0, such as 90 or 0.5"),
+    "grace_seconds": (WHOLE, 1, "a whole number of seconds from 1 on"),
+}
+"""What may be said of each: form, seconds or requests in one, in words."""
 PREFIX = "sk-"
 SCHEMA = 1
 BATCH = 200
@@ -45,11 +56,41 @@ def parse(text: str) -> list[Key]:
         return []
     try:
         said = json.loads(text)
-        return [Key(**entry) for entry in said["keys"]]
+        keys = [Key(**entry) for entry in said["keys"]]
+        for key in keys:
+            _whole(key)
+        return keys
     except (ValueError, KeyError, TypeError) as error:
         raise KeysError(
             f"the file of keys cannot be read ({error}): bring it back from a copy, or remove it and make new keys"
         ) from error
+
+
+def _whole(key: Key) -> None:
+    """Raises where a field would be something else in the map: a name with a newline has no limits there."""
+    numbers = (key.rate, key.concurrency, key.until, key.made)
+    if any(not isinstance(number, int) or isinstance(number, bool) or number < 0 for number in numbers):
+        raise ValueError(f"a number of {key.name!r} is negative or not whole")
+    if not (isinstance(key.name, str) and NAME.fullmatch(key.name)):
+        raise ValueError(f"invalid name {key.name!r}")
+    if not (isinstance(key.sha256, str) and DIGEST.fullmatch(key.sha256)):
+        raise ValueError(f"invalid hash of {key.name!r}")
+
+
+def numbers(given: Mapping[str, str]) -> dict[str, int]:
+    """Limits and times that were asked for; 0 for `none` alone, because every other 0 would be a key without limits."""
+    found, wrong = {}, []
+    for option, (expression, unit, words) in OPTIONS.items():
+        said = given[option]
+        if said == NONE:
+            found[option] = 0
+        elif expression.fullmatch(said) and float(said) * unit >= 1:
+            found[option] = int(float(said) * unit)
+        else:
+            wrong.append(f"invalid {option} {said!r}: give {words}, or {NONE}")
+    if wrong:
+        raise KeysError("; ".join(wrong))
+    return found
 
 
 def rendered(keys: Iterable[Key]) -> str:
@@ -66,7 +107,7 @@ def map_text(keys: Iterable[Key]) -> str:
 
 
 def usable(name: str) -> None:
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         raise KeysError(
             f"{name!r} cannot be the name of a key: use up to 63 letters, digits, dots, dashes, underscores or @, "
             "beginning with a letter or digit"

@@ -130,6 +130,12 @@ def test_without_a_running_gateway_the_file_alone_is_written(place: dict[str, st
     [
         ({"state": "rotated", "name": "nobody"}, "there is no key nobody"),
         ({"state": "present", "name": "a b"}, "cannot be the name of a key"),
+        ({"state": "present", "name": "alice\n"}, "cannot be the name of a key"),
+        ({"state": "absent", "name": "alice\n"}, "cannot be the name of a key"),
+        ({"state": "present", "name": "x", "rate": -1}, "invalid rate '-1'"),
+        ({"state": "present", "name": "x", "concurrency": 0}, "invalid concurrency '0'"),
+        ({"state": "present", "name": "x", "days": -1}, "invalid days '-1'"),
+        ({"state": "rotated", "name": "x", "grace_seconds": "6O"}, "invalid grace_seconds '6O'"),
         ({"state": "present", "name": "x", "folder": "/nowhere/keys"}, "run playbooks/gateway.yml first"),
         ({"state": "same", "content": "{"}, "cannot be read"),
     ],

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.keys import (
@@ -17,6 +18,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.keys impo
     listed,
     map_entries,
     map_text,
+    numbers,
     of_name,
     parse,
     present,
@@ -44,10 +46,86 @@ def test_a_damaged_file_is_said_and_not_taken_for_empty(text: str) -> None:
         parse(text)
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a:b", "-a", "x" * 64, "a\nb", "a;b"])
+@pytest.mark.parametrize(
+    "name", ["", "a b", "a:b", "-a", "x" * 64, "a\nb", "a;b", "alice\n", "alice\r", "al\u0131ce"]
+)
 def test_names_that_would_break_the_map_are_refused(name: str) -> None:
     with pytest.raises(KeysError, match="cannot be the name of a key"):
         present([], Key(name, "B" * 64), NOW)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "alice\n"},
+        {"name": "a:b"},
+        {"name": 5},
+        {"sha256": "A" * 63},
+        {"sha256": "a" * 64},
+        {"sha256": "A" * 64 + "\n"},
+        {"rate": -1},
+        {"rate": "5"},
+        {"rate": 1.5},
+        {"concurrency": True},
+        {"concurrency": -5},
+        {"until": -1},
+        {"until": None},
+        {"made": "x:0"},
+    ],
+)
+def test_a_file_with_a_key_that_the_map_would_read_in_another_way_is_refused(change: dict[str, Any]) -> None:
+    entry = {**json.loads(rendered([OLD]))["keys"][0], **change}
+    with pytest.raises(KeysError, match="cannot be read"):
+        parse(json.dumps({"schema": 1, "keys": [entry]}))
+
+
+SAID = {"rate": "none", "concurrency": "none", "days": "none", "grace_seconds": "none"}
+
+
+def test_limits_as_they_are_given() -> None:
+    assert set(numbers(SAID).values()) == {0}
+    found = numbers({"rate": "60", "concurrency": "1", "days": "0.5", "grace_seconds": "3600"})
+    assert found == {"rate": 60, "concurrency": 1, "days": 43200, "grace_seconds": 3600}
+
+
+@pytest.mark.parametrize("option", SAID)
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "0",
+        "-1",
+        "-0",
+        "6O",
+        "1_0",
+        "+5",
+        " 5",
+        "5\n",
+        "nan",
+        "inf",
+        "1e3",
+        "0x10",
+        "\u0665",
+        "None",
+        "9" * 10,
+    ],
+)
+def test_what_is_no_limit_is_not_taken_for_none(option: str, said: str) -> None:
+    with pytest.raises(KeysError, match=f"invalid {option}"):
+        numbers({**SAID, option: said})
+
+
+@pytest.mark.parametrize(
+    ("option", "said"), [("rate", "1.5"), ("days", "0.0"), ("days", "0.000001"), ("days", "1.")]
+)
+def test_numbers_that_come_to_nothing_are_refused(option: str, said: str) -> None:
+    with pytest.raises(KeysError, match=f"invalid {option}"):
+        numbers({**SAID, option: said})
+
+
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    with pytest.raises(KeysError, match=r"invalid rate '0'.*invalid concurrency '-2'.*invalid days ''"):
+        numbers({"rate": "0", "concurrency": "-2", "days": "", "grace_seconds": "none"})
 
 
 def test_a_second_time_changes_the_limits_and_not_the_key() -> None:
