@@ -55,13 +55,19 @@ def one(folder: Path, engines: dict[str, Engine]) -> Iterator[Gateway]:
 
 @pytest.fixture(scope="module")
 def several(folder: Path, engines: dict[str, Engine]) -> Iterator[Gateway]:
-    """Three models, so that the body decides."""
+    """Several models, so that the body decides."""
     place = folder / "several"
     place.mkdir()
     told = section(
         place,
         free_port(),
-        {"tiny": [engines["a"]], "zai-org/GLM-4.7": [engines["b"]], "ti.y": [engines["c"]]},
+        {
+            "tiny": [engines["a"]],
+            "zai-org/GLM-4.7": [engines["b"]],
+            "ti.y": [engines["c"]],
+            # All that a name may hold.
+            "a:b@c+d-e_f/g.h": [engines["c"]],
+        },
         body_buffer_kib=128,
     )
     with gateway(place, told) as made:
@@ -185,7 +191,7 @@ def test_behind_an_inner_listener_only_what_reached_no_engine_is_sent_again(
         assert received(fresh) == 2
 
 
-SERVED = {"tiny": b"a", "zai-org/GLM-4.7": b"b", "ti.y": b"c"}
+SERVED = {"tiny": b"a", "zai-org/GLM-4.7": b"b", "ti.y": b"c", "a:b@c+d-e_f/g.h": b"c"}
 DECIDED = {
     '{"model": "zai-org/GLM-4.7"}': b"b",
     '{"model": "zai-org\\/GLM-4.7"}': b"b",

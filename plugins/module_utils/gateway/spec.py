@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,8 +14,8 @@ from typing import Any, Callable
 from ..core.refusals import Refusal, did_you_mean
 
 HIGHEST_PORT = 65535
-ENDPOINT = re.compile(r"^(GET|POST|PUT|DELETE|PATCH) /[A-Za-z0-9._/-]*$")
-NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$|^[0-9a-fA-F.:]+$")
+ENDPOINT = re.compile(r"(GET|POST|PUT|DELETE|PATCH) /[A-Za-z0-9._/-]*")
+NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9a-fA-F.:]+")
 GPU_SOURCES = ("auto", "dcgm", "nvidia-smi", "none")
 
 
@@ -62,6 +63,17 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def is_address(value: Any) -> bool:
+    # A number would be taken for an address as well, and a zone is nothing that HAProxy reads.
+    if not isinstance(value, str) or "%" in value:
+        return False
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
@@ -83,10 +95,12 @@ _GATEWAY: dict[str, _Kind] = {
     "hosts": _NAMES,
     "port": _PORT,
     "inner_port": _PORT,
-    "address": _Kind("an address or *", lambda value: _is_text(value) and not re.search(r"[\s#']", value)),
+    "address": _Kind(
+        "an IPv4 or IPv6 address of the hosts, or *", lambda value: value == "*" or is_address(value)
+    ),
     "names": _Kind(
         "host names or addresses",
-        _list_of(lambda value: isinstance(value, str) and bool(NAME.match(value))),
+        _list_of(lambda value: isinstance(value, str) and bool(NAME.fullmatch(value))),
         _tuple,
     ),
     "certificate": _TEXT,
@@ -94,7 +108,7 @@ _GATEWAY: dict[str, _Kind] = {
     "instances": _NAMES,
     "endpoints": _Kind(
         "entries such as POST /tokenize",
-        _list_of(lambda value: isinstance(value, str) and bool(ENDPOINT.match(value))),
+        _list_of(lambda value: isinstance(value, str) and bool(ENDPOINT.fullmatch(value))),
         _tuple,
     ),
     "limits": _Kind("a mapping of limits to whole numbers", lambda value: isinstance(value, dict)),

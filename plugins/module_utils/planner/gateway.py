@@ -12,6 +12,7 @@ from typing import Any
 from ..core.refusals import Refusal, did_you_mean
 from ..facts.schema import HostFacts
 from ..gateway.spec import Gateway, Monitoring, parse_gateway, parse_monitoring
+from . import gateway_names
 from .case import Inputs
 from .plan import InstancePlan, plain
 
@@ -62,7 +63,13 @@ def doors(
     if gateway and not wanted and not asked.instances:
         fix = "serve something, or take gateway out of the inventory"
         refusals.append(Refusal("front-instance", "", "gateway.hosts", "there is nothing behind it", fix))
+    if gateway:
+        refusals += gateway_names.models([(head.instance, head.model) for head in wanted])
     watched = _watched(monitoring, made, asked)
+    refusals += gateway_names.hosts(inputs.addresses, {*asked.hosts, *_behind(asked, wanted), *watched})
+    refusals += gateway_names.instances(
+        name for head in found for name in (head.instance, head.standby) if name
+    )
     collectors = [monitoring.prometheus] if monitoring and monitoring.prometheus else []
     refusals += _unread(inputs, {*asked.hosts, *watched, *collectors})
     sections = {}

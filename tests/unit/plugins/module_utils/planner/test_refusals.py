@@ -150,6 +150,24 @@ def door(monitoring: Any = None, facts: Any = None, seen: Any = None, **gateway:
     return run
 
 
+def named_before_gateway(
+    *names: str, host: str = "cpu-1", address: str = "10.0.0.1", instance: str = "it"
+) -> Refusals:
+    """Models of these names behind a gateway."""
+
+    def run(world: Any, _tmp: Path) -> list[Refusal]:
+        facts = {host: world.host("cpu", host)}
+        tiny = {"model": "glm-4.7-tiny", "hosts": [host], "device": "cpu"}
+        serve = {
+            f"{instance}{number or ''}": {**tiny, "served_model_name": name, "port": 30000 + 10 * number}
+            for number, name in enumerate(names)
+        }
+        asked = {"hosts": [host]}
+        return list(world.plan(facts, serve, gateway=asked, addresses={host: address}).refusals)
+
+    return run
+
+
 def without_haproxy(world: Any, _tmp: Path) -> list[Refusal]:
     facts = world.hosts("cpu")
     families = {"deb": {**world.shelf.systems["families"]["deb"], "packages": {"haproxy": ""}}}
@@ -453,6 +471,11 @@ ROWS: dict[str, list[Refusals]] = {
         door(names=["a b"]),
         door(endpoints=["tokenize"]),
         door(address="0.0.0.0 ssl"),
+        door(address="203.0.113.999"),
+        door(address="unix@/tmp/front.sock"),
+        door(address="fe80::1%eth0"),
+        door(names=["llm.example\n"]),
+        door(endpoints=["POST /tokenize\n"]),
         door({"gpu": "amd"}),
         door(["cpu-1"]),
         lambda world, _tmp: list(
@@ -482,6 +505,12 @@ ROWS: dict[str, list[Refusals]] = {
         door(seen={**GOOD, "days_left": -3}, **GIVEN),
         door(seen={**GOOD, "days_to_start": 2}, **GIVEN),
         door(seen=GOOD, names=["other.example"], **GIVEN),
+    ],
+    "front-name": [
+        named_before_gateway("zai/glm", "zai_glm"),
+        named_before_gateway("tiny", address="10.0.0.1 check"),
+        named_before_gateway("tiny", host="cpu-1 check"),
+        named_before_gateway("tiny", instance="a" * 65),
     ],
     "front-port": [
         door(port=30000),
