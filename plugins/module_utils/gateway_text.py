@@ -13,7 +13,7 @@ WORDS = {
     401: ("invalid_api_key", "give a valid key: Authorization: Bearer KEY"),
     404: ("not_found", "there is nothing at this path"),
     408: ("timeout", "the request did not arrive in time"),
-    411: ("length_required", "say Content-Length: the body is larger than what is read without it"),
+    411: ("length_required", "send the body with Content-Length, and not in chunks"),
     413: ("request_too_large", "the body is larger than the gateway takes"),
     429: ("rate_limit_exceeded", "this key has no request left for now"),
     431: ("headers_too_large", "the headers are larger than the gateway takes"),

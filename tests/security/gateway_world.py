@@ -158,11 +158,23 @@ class Gateway:
         """Until the gateway has found every engine up."""
         wait_for(lambda: "DOWN" not in self.admin("show stat -1 4 -1"))
 
+    def reach(self, source: str = "127.0.0.1") -> socket.socket:
+        """A connection that says nothing."""
+        return socket.create_connection(("127.0.0.1", self.port), PATIENCE, (source, 0))
+
+    def inner(self, asked: str, port: int, *lines: str) -> int:
+        made = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
+        made.load_cert_chain(self.folder / "inner.crt", self.folder / "inner.key")
+        plain = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        with made.wrap_socket(plain, server_hostname="localhost") as link:
+            head = [f"{asked} HTTP/1.1", "Host: x", "X-Sglang-Instance: a", *lines, "", ""]
+            link.sendall("\r\n".join(head).encode())
+            return first_status(link.recv(65536))
+
     def connect(self, protocol: str = "http/1.1", source: str = "127.0.0.1") -> ssl.SSLSocket:
         made = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
         made.set_alpn_protocols([protocol])
-        plain = socket.create_connection(("127.0.0.1", self.port), PATIENCE, source_address=(source, 0))
-        return made.wrap_socket(plain, server_hostname="localhost")
+        return made.wrap_socket(self.reach(source), server_hostname="localhost")
 
     def exchange(self, data: bytes, source: str = "127.0.0.1") -> bytes:
         """All that comes back until the gateway closes, or until nothing came for two seconds after an answer."""
@@ -272,7 +284,8 @@ def section(
     ]
     return {
         "account": {"user": account[0], "group": account[1]},
-        "limits": {**POLICY["limits"], **limits},
+        # As many connections as a process may have files here.
+        "limits": {**POLICY["limits"], "connections": 400, "inner_connections": 400, **limits},
         "folders": {"run": str(folder), "tls": str(folder), "key_files": str(folder)},
         "front": {
             "address": "127.0.0.1",

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +18,11 @@ import pytest
 
 from .gateway_world import (
     CHAT,
+    PATIENCE,
+    POLICY,
     Engine,
     Gateway,
+    first_status,
     frame,
     free_port,
     gateway,
@@ -25,6 +30,7 @@ from .gateway_world import (
     headers,
     request_of,
     section,
+    wait_for,
 )
 
 pytestmark = pytest.mark.skipif(
@@ -310,7 +316,7 @@ def written(random: Random, text: str) -> str:
 
 def test_random_spellings_agree_with_a_json_parser(several: Gateway, fresh: dict[str, Engine]) -> None:
     random = Random(18)
-    for _number in range(150):
+    for _number in range(80):
         members = [(random.choice("abc"), some_value(random)) for _count in range(random.randrange(5))]
         members += [
             ("model", random.choice([*SERVED, *SERVED, "nobody", 7]))
@@ -336,3 +342,116 @@ def test_a_deeply_nested_body_hurts_nobody(several: Gateway) -> None:
     for depth in (20, 1000, 60_000):
         assert several.post('{"a": ' + "[" * depth + "]" * depth + ', "model": "tiny"}')[0] in (200, 400)
         assert several.post(BODY)[0] == 200
+
+
+def closed(link: socket.socket) -> bool:
+    """Whether the gateway ends it within the test's patience; a limit of today would outlast that."""
+    link.settimeout(PATIENCE)
+    try:
+        while link.recv(4096):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def asked(made: Gateway, source: str, key: str = "sk-alice") -> int:
+    head = f"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"
+    try:
+        return first_status(made.exchange(head.encode(), source))
+    except OSError:
+        return 0
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="gw-") as name:
+        yield Path(name)
+
+
+def test_silent_connections_of_one_address_lock_out_that_address_alone(
+    place: Path, fresh: dict[str, Engine]
+) -> None:
+    told = section(place, free_port(), {"tiny": [fresh["a"]]}, connections_of_source=20)
+    with gateway(place, told) as made:
+        links = [made.reach("127.0.0.2") for _number in range(20)]
+        wait_for(lambda: "conn_cur=20" in made.admin("show table sources"))
+        assert asked(made, "127.0.0.2") == 0
+        assert asked(made, "127.0.0.3") == 200
+        for link in links:
+            link.close()
+        wait_for(lambda: "conn_cur=20" not in made.admin("show table sources"))
+        assert asked(made, "127.0.0.2") == 200
+
+
+def test_a_full_front_leaves_the_inner_listener_alone(place: Path, fresh: dict[str, Engine]) -> None:
+    told = section(place, free_port(), {"tiny": [fresh["a"]]}, [fresh["a"]], connections=10)
+    with gateway(place, told) as made:
+        links = [made.reach(f"127.0.0.{number + 2}") for number in range(12)]
+        wait_for(lambda: "CurrConns: 1" in made.admin("show info"))
+        assert made.inner("GET /health_generate", told["inner"]["port"]) == 200
+        for link in links:
+            link.close()
+        wait_for(lambda: asked(made, "127.0.0.1") == 200)
+
+
+def test_who_says_nothing_is_hung_up_on(place: Path, fresh: dict[str, Engine]) -> None:
+    limits = {"client_seconds": 1, "header_seconds": 1, "idle_seconds": 1, "body_seconds": 1}
+    told = section(place, free_port(), {"tiny": [fresh["a"]]}, **limits)
+    with gateway(place, told) as made:
+        assert closed(made.reach())
+        for protocol in ("http/1.1", "h2"):
+            assert closed(made.connect(protocol)), protocol
+        begun = made.connect()
+        begun.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost:")
+        assert first_status(begun.recv(65536)) == 408
+        for size in (100, 10_000_000):
+            begun = made.connect()
+            head = f"POST {CHAT} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer sk-alice\r\nContent-Length: {size}\r\n\r\n"
+            begun.sendall(head.encode() + b"x")
+            assert first_status(begun.recv(65536)) == 408
+        assert received(fresh) == 0
+
+
+def test_the_limits_of_the_policy_are_short_and_leave_room() -> None:
+    limits = POLICY["limits"]
+    assert limits["client_seconds"] <= 15 and limits["header_seconds"] <= 5 and limits["idle_seconds"] <= 30
+    # Eight addresses can neither fill the listener nor the memory with headers that do not end.
+    assert 8 * limits["connections_of_source"] * 2 <= limits["connections"]
+    assert 8 * limits["connections_of_source"] * limits["body_buffer_kib"] * 2 <= limits["memory_mib"] * 1024
+
+
+def test_an_address_is_its_own_source_and_a_network_of_ipv6_is_one(
+    place: Path, fresh: dict[str, Engine]
+) -> None:
+    told = section(place, free_port(), {"tiny": [fresh["a"]]})
+    told["front"]["address"] = "::"
+    with gateway(place, told) as made:
+        links = [
+            made.reach("127.0.0.5"),
+            made.reach("127.0.0.6"),
+            socket.create_connection(("::1", made.port)),
+        ]
+        wait_for(lambda: made.admin("show table sources").count("conn_cur=1") == 3)
+        entries = made.admin("show table sources")
+        assert {"key=::ffff:127.0.0.5 ", "key=::ffff:127.0.0.6 ", "key=:: "} <= set(
+            re.findall("key=[^ ]+ ", entries)
+        )
+        for link in links:
+            link.close()
+
+
+def test_who_only_tries_is_neither_answered_nor_logged_for_long(
+    place: Path, fresh: dict[str, Engine]
+) -> None:
+    told = section(place, free_port(), {"tiny": [fresh["a"]]}, keyless_of_source_10s=2)
+    with gateway(place, told) as made:
+        answers = []
+        wait_for(lambda: answers.append(asked(made, "127.0.0.2", "sk-wrong")) or not answers[-1])
+        assert set(answers) == {401, 0}
+        assert made.log().count(" 401 ") == answers.count(401)
+        # A key opens the way again, and other addresses never noticed.
+        assert asked(made, "127.0.0.2") == 200
+        assert asked(made, "127.0.0.1", "sk-wrong") == 401

@@ -15,6 +15,7 @@ from ..gateway_text import BY_HAPROXY, answer, body, quoted
 
 Section = Mapping[str, Any]
 INSTANCE = "X-Sglang-Instance"
+LISTENERS = (("front", "connections"), ("inner", "inner_connections"))
 LOG_FORMAT = "%{+Q}[var(txn.name)] %ci %{+Q}HM %{+Q}[var(txn.seen)] %ST %B bytes %b/%s wait %TR/%Tw/%Tr/%Ta ms %ts %ac/%sc/%sq"
 
 
@@ -41,7 +42,8 @@ def _global(section: Section) -> str:
         f"    user {section['account']['user']}",
         f"    group {section['account']['group']}",
         f"    stats socket {paths['run']}/admin.sock mode 600 level admin expose-fd listeners",
-        f"    maxconn {limits['connections']}",
+        # Each listener has a limit of its own, so that a full one leaves the other alone.
+        f"    maxconn {sum(limits[name] for door, name in LISTENERS if section.get(door))}",
         f"    hard-stop-after {limits['stream_seconds']}s",
         # What of a body is looked at for the model's name, and the longest that comes without a length.
         f"    tune.bufsize {_buffer(section)}",
@@ -71,6 +73,7 @@ def _defaults(section: Section) -> str:
         "    log global",
         f"    log-format {quoted(LOG_FORMAT)}",
         "    option http-no-delay",
+        "    option dontlognull",
         "    option abortonclose",
         "    option redispatch 1",
         "    retries 3",
@@ -105,10 +108,22 @@ def _tables(section: Section) -> str:
             f"    stick-table type string len 64 size {size} expire 10m store http_req_rate(60s),conn_cur",
             "",
             "backend sources",
-            f"    stick-table type ipv6 size {size} expire 10m store conn_cur",
+            f"    stick-table type ipv6 size {size} expire 10m store conn_cur,conn_rate(10s),gpc0_rate(10s)",
             "",
         ]
     )
+
+
+def _of_source(table: str, most: int, rate: int) -> list[str]:
+    """Limits of one address, or of one /64 of IPv6, which a single client has as a whole."""
+    return [
+        # A listener for both has IPv4 addresses in this form, and all of them are in one /64.
+        "    acl mapped src -m ip ::ffff:0:0/96",
+        f"    tcp-request connection track-sc1 src table {table} if mapped",
+        f"    tcp-request connection track-sc1 src,ipmask(32,64) table {table} if !mapped",
+        f"    tcp-request connection reject if {{ sc1_conn_cur gt {most} }}",
+        f"    tcp-request connection reject if {{ sc1_conn_rate gt {rate} }}",
+    ]
 
 
 def _front(section: Section) -> str:
@@ -119,21 +134,21 @@ def _front(section: Section) -> str:
     lines = [
         "frontend front",
         f"    bind {front['address']}:{front['port']} ssl crt {folders['tls']}/{shown}.crt alpn h2,http/1.1",
-        "    tcp-request connection track-sc1 src table sources",
-        f"    tcp-request connection reject if {{ sc1_conn_cur gt {limits['connections_of_source']} }}",
+        f"    maxconn {limits['connections']}",
+        *_of_source("sources", limits["connections_of_source"], limits["connections_of_source_10s"]),
         "    http-request set-var(txn.seen) path",
+        *_key(folders),
+        # Neither work nor lines of the log for a source that only tries.
+        "    http-request sc-inc-gpc0(1) if !{ var(txn.entry) -m found }",
+        f"    acl tries sc1_gpc0_rate gt {limits['keyless_of_source_10s']}",
+        "    http-request set-log-level silent if tries !{ var(txn.entry) -m found }",
+        "    http-request reject if tries !{ var(txn.entry) -m found }",
         answer(431, f"if {{ req.hdrs,length gt {limits['header_kib'] * 1024} }}"),
         *_health(section, retry),
         # The model in the path: then the body need not be looked at.
         "    http-request set-var(txn.model) path,field(3,/) if { path_reg ^/models/[^/]+/v1/ }",
         "    http-request set-path %[path,regsub(^/models/[^/]+,)] if { var(txn.model) -m found }",
         *_only_open(front["endpoints"]),
-        # Not http_auth_bearer, which HAProxy has since 2.5 only.
-        "    http-request set-var(txn.bearer) req.fhdr(authorization),word(2,' ') "
-        "if { req.fhdr(authorization) -m reg -i '^bearer [^ ]+$' }",
-        f"    http-request set-var(txn.entry) var(txn.bearer),sha2(256),hex,map_str({folders['key_files']}/keys.map) "
-        "if { var(txn.bearer) -m found }",
-        "    http-request unset-var(txn.bearer)",
         answer(401, "if !{ var(txn.entry) -m found }", "", "WWW-Authenticate Bearer"),
         # name:requests a minute:requests at once:end of its time; 0 is no limit.
         "    http-request set-var(txn.name) var(txn.entry),field(1,:)",
@@ -161,11 +176,9 @@ def _front(section: Section) -> str:
         "    http-request track-sc0 var(txn.name) table keys",
         answer(413, f"if {{ req.body_size gt {most} }}", f"the limit is {limits['body_mib']} MiB"),
         f"    http-request wait-for-body time {limits['body_seconds']}s if !METH_GET",
-        answer(
-            411,
-            "if !METH_GET !{ req.hdr(content-length) -m found } "
-            f"{{ req.body_len ge {_buffer(section) - 8192} }}",
-        ),
+        answer(411, "if !METH_GET !{ req.hdr(content-length) -m found }"),
+        # What follows a body of chunks would come as headers to an engine.
+        answer(411, "if { req.hdr(transfer-encoding) -m found }"),
         *_as_ours(front["headers"]),
         "    http-response del-header Server",
         "    http-response set-status 503 if { status 425 }",
@@ -174,6 +187,17 @@ def _front(section: Section) -> str:
         *_routes(section),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _key(folders: Section) -> list[str]:
+    return [
+        # Not http_auth_bearer, which HAProxy has since 2.5 only.
+        "    http-request set-var(txn.bearer) req.fhdr(authorization),word(2,' ') "
+        "if { req.fhdr(authorization) -m reg -i '^bearer [^ ]+$' }",
+        f"    http-request set-var(txn.entry) var(txn.bearer),sha2(256),hex,map_str({folders['key_files']}/keys.map) "
+        "if { var(txn.bearer) -m found }",
+        "    http-request unset-var(txn.bearer)",
+    ]
 
 
 def _health(section: Section, retry: str) -> list[str]:
@@ -291,10 +315,17 @@ def _backend(section: Section, model: str, servers: Iterable[Section]) -> str:
 
 def _inner(section: Section) -> str:
     """For the other gateways and for monitoring: a certificate of the own authority is the key."""
-    inner, tls = section["inner"], section["folders"]["tls"]
+    inner, tls, limits = section["inner"], section["folders"]["tls"], section["limits"]
     lines = [
+        "backend inner-sources",
+        f"    stick-table type ipv6 size {limits['table_entries']} expire 10m store conn_cur,conn_rate(10s)",
+        "",
         "frontend inner",
         f"    bind {inner['address']}:{inner['port']} ssl crt {tls}/inner.crt ca-file {tls}/ca.crt verify required",
+        f"    maxconn {limits['inner_connections']}",
+        *_of_source(
+            "inner-sources", limits["inner_connections_of_source"], limits["inner_connections_of_source"] * 10
+        ),
         "    http-request set-var(txn.seen) path",
         "    http-request set-var(txn.name) ssl_c_s_dn(CN)",
         "    acl of_gateway ssl_c_s_dn(OU) -m str gateway",

@@ -66,7 +66,7 @@ def test_the_order_of_questions_at_the_door() -> None:
         text.index(words)
         for words in (
             "if !open",
-            "sha2(256)",
+            "this key has run out",
             "table_http_req_rate",
             "track-sc0",
             "wait-for-body",
