@@ -1,7 +1,7 @@
 # The commands of this project; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-groups bench-fabric bench-measure bench-client bench-gateway
+.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-groups bench-fabric bench-measure bench-client bench-gateway bench-flood
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -68,6 +68,9 @@ bench-measure: controller ## Measures our load client beside a second one and th
 
 bench-gateway: controller ## Measures the gateway beside the same server asked directly: tokens, keys, reload, upgrade
 	@python tests/benchmarks/bench_gateway.py
+
+bench-flood: controller ## Measures a client at the gateway while 8,000 hostile connections from 8 addresses are held
+	@python tests/benchmarks/bench_gateway_flood.py
 
 bench-bundle: controller ## Measures building and verifying a real bundle beside cp and sha256sum, and a delta
 	@python tests/benchmarks/bench_bundle.py

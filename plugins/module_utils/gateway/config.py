@@ -175,10 +175,10 @@ def _front(section: Section) -> str:
         ),
         "    http-request track-sc0 var(txn.name) table keys",
         answer(413, f"if {{ req.body_size gt {most} }}", f"the limit is {limits['body_mib']} MiB"),
-        f"    http-request wait-for-body time {limits['body_seconds']}s if !METH_GET",
         answer(411, "if !METH_GET !{ req.hdr(content-length) -m found }"),
         # What follows a body of chunks would come as headers to an engine.
         answer(411, "if { req.hdr(transfer-encoding) -m found }"),
+        f"    http-request wait-for-body time {limits['body_seconds']}s if !METH_GET",
         *_as_ours(front["headers"]),
         "    http-response del-header Server",
         "    http-response set-status 503 if { status 425 }",
