@@ -16,7 +16,11 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.bundle.manifest i
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_signature
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_builder import BundleBuilder
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import ContentError
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import SignatureError
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import (
+    POLICY_ARGUMENTS,
+    SignatureError,
+    SignaturePolicy,
+)
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_verifier import read_manifest
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.controller_kit import collection_archive
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.deb_folder import DebFolder
@@ -95,6 +99,7 @@ class ActionModule(ActionBase):
                 "swarm_lock": {"type": "path", "default": ""},
                 "swarm_pythons": {"type": "list", "elements": "str", "default": []},
                 "sign_key": {"type": "path", "default": ""},
+                **POLICY_ARGUMENTS,
                 **lists,
             }
         )
@@ -112,7 +117,7 @@ class ActionModule(ActionBase):
                 Path(given["cache_dir"]),
                 self._display.display,
                 given["indexes"],
-                self._base(given["base"]),
+                self._base(given["base"], SignaturePolicy.from_arguments(given)),
             )
             if self._task.check_mode:
                 foreign = builder.place.foreign()
@@ -126,12 +131,12 @@ class ActionModule(ActionBase):
             return {"failed": True, "msg": f"REFUSED  the bundle at {dest} is not complete\n{error}"}
 
     @staticmethod
-    def _base(given: str) -> dict[str, Any] | None:
+    def _base(given: str, policy: SignaturePolicy) -> dict[str, Any] | None:
         """The manifest alone is enough: the bundle itself may be far away."""
         if not given:
             return None
         base = Path(given)
-        found = read_manifest(base.parent if base.is_file() else base)
+        found = read_manifest(base.parent if base.is_file() else base, policy)
         if found.problems:
             raise BundleError("\n".join(f"bundle_base = {given}: {problem}" for problem in found.problems))
         return found.manifest

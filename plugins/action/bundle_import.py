@@ -11,6 +11,10 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import ContentError
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_import import BundleImport
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import (
+    POLICY_ARGUMENTS,
+    SignaturePolicy,
+)
 
 
 class ActionModule(ActionBase):
@@ -24,8 +28,7 @@ class ActionModule(ActionBase):
                 "src": {"type": "path", "required": True},
                 "dest": {"type": "path", "default": ""},
                 "base": {"type": "path", "default": ""},
-                "allowed_signers": {"type": "path", "default": ""},
-                "signer": {"type": "str", "default": ""},
+                **POLICY_ARGUMENTS,
             }
         )
         source = Path(given["src"]).absolute()
@@ -35,8 +38,7 @@ class ActionModule(ActionBase):
             dest,
             Path(given["base"]).absolute() if given["base"] else None,
             self._display.display,
-            Path(given["allowed_signers"]) if given["allowed_signers"] else None,
-            given["signer"],
+            SignaturePolicy.from_arguments(given),
         )
         found = work.refusals()
         if found.problems:
@@ -44,7 +46,7 @@ class ActionModule(ActionBase):
         if self._task.check_mode:
             return {"changed": True}
         try:
-            changed = work.run(found.manifest)
+            changed = work.run(found)
         except (ContentError, OSError) as error:
             words = (
                 str(error)

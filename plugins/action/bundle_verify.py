@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import (
+    POLICY_ARGUMENTS,
+    SignaturePolicy,
+)
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_verifier import (
     read_manifest,
     verify,
@@ -27,17 +31,16 @@ class ActionModule(ActionBase):
             {
                 "src": {"type": "path", "required": True},
                 "files": {"type": "list", "elements": "str"},
-                "allowed_signers": {"type": "path", "default": ""},
-                "signer": {"type": "str", "default": ""},
+                **POLICY_ARGUMENTS,
             }
         )
         folder = Path(given["src"])
-        allowed = Path(given["allowed_signers"]) if given["allowed_signers"] else None
+        policy = SignaturePolicy.from_arguments(given)
         started = time.monotonic()
         if given["files"] is None:
-            found = verify(folder, self._display.display, allowed, given["signer"])
+            found = verify(folder, self._display.display, policy)
         else:
-            found = read_manifest(folder, allowed, given["signer"])
+            found = read_manifest(folder, policy)
             if not found.problems:
                 verify_listed(found, given["files"], self._display.display)
         seconds = max(time.monotonic() - started, 0.001)

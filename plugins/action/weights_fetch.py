@@ -14,6 +14,10 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan impo
     read_sources,
     wanted_of_plans,
 )
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import (
+    POLICY_ARGUMENTS,
+    SignaturePolicy,
+)
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import (
     load_shelf,
     local_models,
@@ -29,6 +33,7 @@ ARGUMENTS: dict[str, Any] = {
     "sources": {"type": "raw", "default": {}},
     "catalogue_dirs": {"type": "list", "elements": "path", "default": []},
     "settings": {"type": "dict", "default": {}},
+    **POLICY_ARGUMENTS,
 }
 
 
@@ -77,6 +82,7 @@ class ActionModule(ActionBase):
             reserve_bytes=policy["reserve_bytes"],
             piece_bytes=policy["piece_mib"] << 20,
             dry=self._task.check_mode,
+            policy=SignaturePolicy.from_arguments(given),
         )
         try:
             return fetch_all(wanted, errand)

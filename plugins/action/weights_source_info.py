@@ -6,14 +6,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights import files_host as weights_files
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights import manifest as weights_manifest
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import (
+    POLICY_ARGUMENTS,
+    SignaturePolicy,
+)
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_verifier import Verified, read_manifest
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import plain
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_fetch import folder_of
 
@@ -32,6 +38,7 @@ class ActionModule(ActionBase):
                 "plans": {"type": "dict", "required": True},
                 "weights_dir": {"type": "path", "default": ""},
                 "bundle_dir": {"type": "path", "default": ""},
+                **POLICY_ARGUMENTS,
             }
         )
         given = plain(given)
@@ -41,7 +48,11 @@ class ActionModule(ActionBase):
             for instance in plan["instances"].values()
         }
         offers, problems = {}, []
-        bundle = _bundle(given["bundle_dir"])
+        # Also where nothing of it is needed: who hears nothing takes the bundle for verified.
+        found = _bundle(given["bundle_dir"], SignaturePolicy.from_arguments(given))
+        if found and found.problems:
+            return {"failed": True, "msg": found.message(), "problems": found.problems}
+        bundle = found.manifest if found else {}
         for model, revision in sorted(wanted):
             try:
                 offer = _fetched(given["weights_dir"], model, revision) or self._bundled(
@@ -91,14 +102,11 @@ class ActionModule(ActionBase):
         }
 
 
-def _bundle(folder: str) -> dict[str, Any]:
-    if not folder:
-        return {}
-    try:
-        found = json.loads((Path(folder).expanduser() / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _bundle(folder: str, policy: SignaturePolicy) -> Verified | None:
+    """Nothing where there is no bundle: a host that has its weights needs none, and the disk may be gone again."""
+    if not folder or not os.path.lexists(Path(folder).expanduser() / bundle_manifest.MANIFEST):
+        return None
+    return read_manifest(Path(folder).expanduser(), policy)
 
 
 def _fetched(root: str, model: str, revision: str) -> dict[str, Any] | None:

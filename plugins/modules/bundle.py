@@ -218,6 +218,15 @@ options:
         description: Folder on the controller that holds it.
         type: path
         required: true
+  allowed_signers:
+    description:
+      - File with the keys whose signature of O(base) is accepted, in the form that C(ssh-keygen -Y) reads. Any bundle when empty.
+    type: path
+    default: ""
+  signer:
+    description: Who in O(allowed_signers) must have signed; anybody when empty.
+    type: str
+    default: ""
 attributes:
   check_mode:
     description:

@@ -41,6 +41,15 @@ options:
     description: Replaces thresholds of C(weights.fetch) in files/policy.yml.
     type: dict
     default: {}
+  allowed_signers:
+    description:
+      - File with the keys whose signature of a bundle is accepted, in the form that C(ssh-keygen -Y) reads. Any bundle when empty.
+    type: path
+    default: ""
+  signer:
+    description: Who in O(allowed_signers) must have signed; anybody when empty.
+    type: str
+    default: ""
 attributes:
   check_mode:
     description: Asks the sources, says what would be fetched, and fetches nothing.

@@ -23,8 +23,17 @@ options:
     type: path
     default: ""
   bundle_dir:
-    description: A finished bundle.
+    description: A finished bundle. Its manifest is verified also where no weights are taken from it; a damaged one is refused.
     type: path
+    default: ""
+  allowed_signers:
+    description:
+      - File with the keys whose signature of a bundle is accepted, in the form that C(ssh-keygen -Y) reads. Any bundle when empty.
+    type: path
+    default: ""
+  signer:
+    description: Who in O(allowed_signers) must have signed; anybody when empty.
+    type: str
     default: ""
 attributes:
   check_mode:

@@ -14,6 +14,7 @@ from typing import Any
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_content, bundle_signature
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import ContentError
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_verifier import is_bundle
 
 
 class BundleFolder:
@@ -39,11 +40,8 @@ class BundleFolder:
             return f"{self.path}: is no folder"
         if not any(self.path.iterdir()) or (self.path / bundle_manifest.UNFINISHED).is_file():
             return ""
-        try:
-            if {"schema", "files"} <= set(json.loads((self.path / bundle_manifest.MANIFEST).read_bytes())):
-                return ""
-        except (OSError, ValueError, TypeError):
-            pass
+        if is_bundle(self.path):
+            return ""
         return f"{self.path}: holds something that is no bundle: name a folder that is empty or not there yet"
 
     def holds(self, name: str, size: int) -> bool:
@@ -59,7 +57,9 @@ class BundleFolder:
         if base_id:
             delta = {"base": base_id, "carries": sorted(carried), "id": manifest["id"]}
             changed |= self.write(bundle_manifest.DELTA, json.dumps(delta, indent=1, sort_keys=True) + "\n")
-        changed |= self.write(bundle_manifest.SUMS, bundle_manifest.sums_with_manifest(manifest, text))
+        changed |= self.write(
+            bundle_manifest.SUMS, bundle_manifest.sums_with_manifest(manifest, text.encode())
+        )
         rewritten = self.write(bundle_manifest.MANIFEST, text)
         if sign_key:
             changed |= bundle_signature.sign(self.path, sign_key, text.encode())
@@ -73,12 +73,13 @@ class BundleFolder:
         changed |= self.drop(bundle_manifest.UNFINISHED)
         return changed or rewritten
 
-    def write(self, name: str, content: str) -> bool:
+    def write(self, name: str, content: str | bytes) -> bool:
         target = self.path / name
-        if target.is_file() and target.read_bytes() == content.encode():
+        data = content.encode() if isinstance(content, str) else content
+        if target.is_file() and target.read_bytes() == data:
             return False
         part = self.path / f"{name}.part"
-        part.write_bytes(content.encode())
+        part.write_bytes(data)
         part.rename(target)
         return True
 

@@ -18,6 +18,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import man
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_content
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import ContentError
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_folder import BundleFolder
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import SignaturePolicy
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_verifier import (
     Verified,
     read_delta,
@@ -27,13 +28,13 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_verifier i
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import Progress, told
 
 
-def base_beside(source: Path) -> Path | None:
+def base_beside(source: Path, policy: SignaturePolicy) -> Path | None:
     """The bundle that a delta was built for, where it lies beside it: a disk often carries both."""
     wanted = read_delta(source).get("base")
     for manifest in sorted(source.parent.glob(f"*/{bundle_manifest.MANIFEST}")) if wanted else ():
         if (manifest.parent / bundle_manifest.DELTA).exists():
             continue
-        if read_manifest(manifest.parent).manifest.get("id") == wanted:
+        if read_manifest(manifest.parent, policy).manifest.get("id") == wanted:
             return manifest.parent
     return None
 
@@ -45,27 +46,25 @@ class BundleImport:
         dest: Path,
         base: Path | None,
         say: Callable[[str], None],
-        allowed: Path | None = None,
-        signer: str = "",
+        policy: SignaturePolicy,
     ) -> None:
         self.source, self.dest, self.base = source, dest, base
         self.say = say
-        self.allowed, self.signer = allowed, signer
+        self.policy = policy
         self.origin: dict[str, Path] = {}
         self.copied = 0
 
     def refusals(self) -> Verified:
         """What can be said before anything is written: signature, form, and whether all content is at hand."""
-        found = read_manifest(self.source, self.allowed, self.signer)
+        found = read_manifest(self.source, self.policy)
         if not found.manifest:
             return found
         mine = self._content_of(found.manifest, self.source)
         own = set(read_delta(self.source).get("carries", found.manifest["files"]))
         shared: dict[str, Path] = {}
-        self.base = self.base or base_beside(self.source)
+        self.base = self.base or base_beside(self.source, self.policy)
         if self.base:
-            # Content is taken by its hash, so it matters little who signed the old bundle, and until when.
-            base = read_manifest(self.base)
+            base = read_manifest(self.base, self.policy)
             if not base.manifest:
                 found.problems += [f"bundle_base = {self.base}: {problem}" for problem in base.problems]
                 return found
@@ -100,27 +99,33 @@ class BundleImport:
         }
 
     def _dest_problems(self, manifest: dict[str, Any]) -> list[str]:
-        there = read_manifest(self.dest)
+        there = read_manifest(self.dest, self.policy)
         complete = there.manifest and not (self.dest / bundle_manifest.DELTA).exists()
         if complete and there.manifest["id"] != manifest["id"] and self.dest != self.source:
             return [f"bundle_dest = {self.dest}: holds another bundle: name a folder that is not there yet"]
         return []
 
-    def run(self, manifest: dict[str, Any]) -> bool:
-        """Fills, verifies, and only then lets it count; says whether anything was done."""
+    def run(self, judged: Verified) -> bool:
+        """Fills, verifies, and only then lets it count; says whether anything was done.
+
+        `judged`: what `refusals` returned.
+        """
+        manifest = judged.manifest
         place = BundleFolder(self.dest)
         with place.alone():
             if self._is_whole(manifest, place):
                 return False
             self._refuse_small_disk(manifest, place)
             if self.dest != self.source:
-                self._begin(manifest, place)
+                self._begin(judged, place)
             place.drop(bundle_manifest.UNFINISHED)
             self._fill(manifest, place)
             for name in place.strangers(set(manifest["files"])):
                 if name.endswith(".part"):
                     place.drop(name)
-            found = verify(self.dest, self.say, self.allowed, self.signer, importing=True)
+            found = verify(self.dest, self.say, self.policy, importing=True)
+            if not found.problems and found.manifest["id"] != manifest["id"]:
+                found.problems.append(f"{bundle_manifest.MANIFEST}: became another one while it was imported")
             if found.problems:
                 self._take_damaged_away(found)
                 raise ContentError(found.message())
@@ -146,13 +151,17 @@ class BundleImport:
         if problems := bundle_content.room_problems([(self.dest, needed, "files to copy")]):
             raise ContentError(told(problems))
 
-    def _begin(self, manifest: dict[str, Any], place: BundleFolder) -> None:
+    def _begin(self, judged: Verified, place: BundleFolder) -> None:
         """The marker first, so that the rest counts for nothing until it is gone."""
-        delta = {"base": read_delta(self.source).get("base", ""), "carries": [], "id": manifest["id"]}
+        identity = judged.manifest["id"]
+        delta = {"base": read_delta(self.source).get("base", ""), "carries": [], "id": identity}
         place.write(bundle_manifest.DELTA, json.dumps(delta, indent=1, sort_keys=True) + "\n")
-        for name in (bundle_manifest.SUMS, bundle_manifest.SIGNATURE, bundle_manifest.MANIFEST):
-            if (self.source / name).is_file():
-                place.write(name, (self.source / name).read_text(encoding="utf-8"))
+        place.write(bundle_manifest.SUMS, bundle_manifest.sums_with_manifest(judged.manifest, judged.data))
+        if judged.signature is None:
+            place.drop(bundle_manifest.SIGNATURE)
+        else:
+            place.write(bundle_manifest.SIGNATURE, judged.signature)
+        place.write(bundle_manifest.MANIFEST, judged.data)
 
     def _fill(self, manifest: dict[str, Any], place: BundleFolder) -> None:
         problems: list[str] = []

@@ -9,8 +9,10 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle.manifest import (
     MANIFEST,
@@ -23,6 +25,52 @@ KEY = re.compile(r"key (SHA256:\S+)")
 
 class SignatureError(Exception):
     """Says why a signature is not accepted, or cannot be made."""
+
+
+POLICY_ARGUMENTS: dict[str, Any] = {
+    "allowed_signers": {"type": "path", "default": ""},
+    "signer": {"type": "str", "default": ""},
+}
+"""Options of every action that reads a bundle."""
+
+
+@dataclass(frozen=True)
+class SignaturePolicy:
+    """Whose signature of a manifest is accepted."""
+
+    allowed: Path | None
+    """File of allowed signers; without one, a bundle that nobody signed is accepted."""
+    signer: str = ""
+    """The only name of that file that is accepted; empty accepts all of them."""
+
+    @classmethod
+    def from_arguments(cls, given: Mapping[str, Any]) -> SignaturePolicy:
+        allowed = str(given["allowed_signers"] or "")
+        return cls(Path(allowed) if allowed else None, str(given["signer"] or ""))
+
+    def problems(self, folder: Path) -> list[str]:
+        """What makes the policy itself useless for a bundle in that folder."""
+        if self.allowed is None:
+            return (
+                [
+                    f"bundle_signer = {self.signer}: names a signer without the file that has the keys: "
+                    "set bundle_allowed_signers too"
+                ]
+                if self.signer
+                else []
+            )
+        if not self.allowed.is_file():
+            return [f"bundle_allowed_signers = {self.allowed}: there is no such file"]
+        if self.allowed.resolve().is_relative_to(folder.resolve()):
+            return [
+                f"bundle_allowed_signers = {self.allowed}: lies in the bundle that it is to judge: "
+                "keep the file on the controller"
+            ]
+        return []
+
+
+ANYBODY = SignaturePolicy(None)
+"""Accepts what nobody signed; a signature that is there must hold all the same."""
 
 
 @dataclass(frozen=True)
@@ -96,16 +144,23 @@ def _signature(key: Path, data: bytes) -> bytes:
         return (Path(place) / SIGNATURE).read_bytes()
 
 
-def check(signature: Path, data: bytes, allowed: Path | None, signer: str = "") -> Signed:
+def check(signature: bytes | None, data: bytes, policy: SignaturePolicy) -> Signed:
     """Who signed these bytes; a signature that does not hold is refused even where nobody is asked for."""
-    if allowed is not None and not allowed.is_file():
-        raise SignatureError(f"bundle_allowed_signers = {allowed}: there is no such file")
-    if not signature.is_file():
-        if allowed is None:
+    if signature is None:
+        if policy.allowed is None:
             return Signed("")
         raise SignatureError(
-            f"{SIGNATURE}: is missing: the bundle is not signed, and {allowed} says who must have"
+            f"{SIGNATURE}: is missing: the bundle is not signed, and {policy.allowed} says who must have"
         )
+    with tempfile.TemporaryDirectory() as place:
+        # A copy: what lies on a disk that is carried around may be another file at the next look.
+        copy = Path(place) / SIGNATURE
+        copy.write_bytes(signature)
+        return _checked(copy, data, policy)
+
+
+def _checked(signature: Path, data: bytes, policy: SignaturePolicy) -> Signed:
+    allowed, signer = policy.allowed, policy.signer
     done = _ssh_keygen("-Y", "check-novalidate", "-n", NAMESPACE, "-s", str(signature), data=data)
     if done.returncode:
         raise SignatureError(

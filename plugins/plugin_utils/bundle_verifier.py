@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +18,18 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import cyc
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle.manifest import BundleError
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_content, bundle_signature
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import SignatureError, Signed
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import (
+    SignatureError,
+    SignaturePolicy,
+    Signed,
+)
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import Progress
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import Pin, Target, pins_for, wheel_tags
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "files/schemas/bundle.schema.json"
 SHOWN_SCHEMA_PROBLEMS = 20
+LARGEST_MANIFEST = 256 << 20
+LARGEST_SIGNATURE = 1 << 20
 UNSIGNED = Signed("")
 
 
@@ -28,6 +37,9 @@ UNSIGNED = Signed("")
 class Verified:
     folder: Path
     manifest: dict[str, Any] = field(default_factory=dict)
+    data: bytes = field(default=b"", repr=False)
+    """The manifest as it was read and judged; nothing reads the file again."""
+    signature: bytes | None = field(default=None, repr=False)
     signed: Signed = UNSIGNED
     problems: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
@@ -44,21 +56,47 @@ class Verified:
         )
 
 
-def read_manifest(folder: Path, allowed: Path | None = None, signer: str = "") -> Verified:
-    """Signature first, then the form: no byte of an unknown author is looked into further than needed."""
+def read_manifest(folder: Path, policy: SignaturePolicy) -> Verified:
+    """The manifest of a bundle: signature, form, and whether it contradicts itself.
+
+    The only way in which anything of this collection learns what a bundle says. There is no manifest in the result
+    unless all of that is right.
+    """
+    found = _inspected(folder, policy)
+    if found.problems:
+        found.manifest = {}
+        found.problems = [_shown(problem) for problem in found.problems]
+    return found
+
+
+def _shown(problem: str) -> str:
+    """Names come from whoever wrote the manifest, and end up on a terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in problem)
+
+
+def _inspected(folder: Path, policy: SignaturePolicy) -> Verified:
+    """The same for a report: a manifest of the right form is there beside the problems."""
     found = Verified(folder)
-    if not (folder / bundle_manifest.MANIFEST).is_file():
+    try:
+        found.data = _bytes_of(folder / bundle_manifest.MANIFEST, LARGEST_MANIFEST)
+        found.signature = _signature_of(folder)
+    except FileNotFoundError:
         cut = (folder / bundle_manifest.UNFINISHED).exists()
         why = "a build of it was cut off: run it again" if cut else "that folder is no bundle"
         found.problems.append(f"{bundle_manifest.MANIFEST}: is not there: {why}")
         return found
-    data = (folder / bundle_manifest.MANIFEST).read_bytes()
+    except OSError as error:
+        found.problems.append(f"{Path(error.filename).name}: cannot be read: {error.strerror}")
+        return found
+    if wrong := policy.problems(folder):
+        found.problems += wrong
+    else:
+        try:
+            found.signed = bundle_signature.check(found.signature, found.data, policy)
+        except SignatureError as error:
+            found.problems.append(str(error))
     try:
-        found.signed = bundle_signature.check(folder / bundle_manifest.SIGNATURE, data, allowed, signer)
-    except SignatureError as error:
-        found.problems.append(str(error))
-    try:
-        manifest = bundle_manifest.parsed(data)
+        manifest = bundle_manifest.parsed(found.data)
     except BundleError as error:
         found.problems.append(str(error))
         return found
@@ -68,6 +106,37 @@ def read_manifest(folder: Path, allowed: Path | None = None, signer: str = "") -
         found.manifest = manifest
         found.problems += bundle_manifest.problems_of(manifest)
     return found
+
+
+def _signature_of(folder: Path) -> bytes | None:
+    try:
+        return _bytes_of(folder / bundle_manifest.SIGNATURE, LARGEST_SIGNATURE)
+    except FileNotFoundError:
+        return None
+
+
+def _bytes_of(path: Path, most: int) -> bytes:
+    """A plain file, read once; a link, a pipe or a device of a disk that somebody brought is none."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file", str(path))
+        with open(handle, "rb", closefd=False) as stream:
+            data = stream.read(most + 1)
+    finally:
+        os.close(handle)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most >> 20} MiB", str(path))
+    return data
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a build may write over what lies there: a manifest of any version, signed by anybody."""
+    try:
+        found = json.loads(_bytes_of(folder / bundle_manifest.MANIFEST, LARGEST_MANIFEST))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and {"schema", "files"} <= set(found)
 
 
 def _schema_problems(manifest: dict[str, Any]) -> list[str]:
@@ -87,7 +156,10 @@ def verify_listed(found: Verified, paths: Iterable[str], say: Callable[[str], No
     """Sizes and hashes of some listed files."""
     here: list[tuple[int, str]] = []
     for path in paths:
-        entry = found.manifest["files"][path]
+        entry = found.manifest["files"].get(path)
+        if entry is None:
+            found.problems.append(f"{path}: the manifest does not list it")
+            continue
         target = found.folder / path
         if target.is_symlink() or (target.exists() and not target.is_file()):
             found.problems.append(f"{path}: is no plain file")
@@ -118,13 +190,13 @@ def verify_listed(found: Verified, paths: Iterable[str], say: Callable[[str], No
 def verify(
     folder: Path,
     say: Callable[[str], None],
-    allowed: Path | None = None,
-    signer: str = "",
+    policy: SignaturePolicy,
     importing: bool = False,
 ) -> Verified:
     """The whole bundle. A delta is refused as incomplete, unless it is one that an import has just filled."""
-    found = read_manifest(folder, allowed, signer)
+    found = _inspected(folder, policy)
     if not found.manifest:
+        found.problems = [_shown(problem) for problem in found.problems]
         return found
     files = found.manifest["files"]
     if (folder / bundle_manifest.DELTA).exists() and not importing:
@@ -137,8 +209,8 @@ def verify(
     if (folder / bundle_manifest.UNFINISHED).exists():
         found.problems.append(f"{bundle_manifest.UNFINISHED}: a build of it was cut off: run it again")
     found.problems += _strangers(folder, files)
-    found.problems += _sums_problems(folder, found.manifest)
-    verify_listed(found, sorted(files), say)
+    found.problems += _sums_problems(found)
+    verify_listed(found, sorted(path for path in files if not bundle_manifest.misplaced(path)), say)
     bad = {problem.split(":")[0] for problem in found.problems}
     for group in ("environments", "controllers"):
         for name, entry in sorted(found.manifest[group].items()):
@@ -151,16 +223,19 @@ def verify(
         listed = {path: entry for path, entry in found.manifest["files"].items() if entry["kind"] != "sbom"}
         text = (folder / sbom).read_text(encoding="utf-8")
         found.problems += cyclonedx.problems_of(text, listed, sbom)
-    found.problems.sort()
+    found.problems = sorted(_shown(problem) for problem in found.problems)
     return found
 
 
 def read_delta(folder: Path) -> dict[str, Any]:
+    """What `delta.json` says of itself: nobody signs it, so it is only ever compared with the manifest."""
     try:
-        delta = json.loads((folder / bundle_manifest.DELTA).read_bytes())
-    except (OSError, ValueError):
+        delta = json.loads(_bytes_of(folder / bundle_manifest.DELTA, LARGEST_MANIFEST))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return delta if isinstance(delta, dict) else {}
+    if not isinstance(delta, dict) or not isinstance(delta.get("carries"), list):
+        return {}
+    return {"base": str(delta.get("base", "")), "carries": [str(name) for name in delta["carries"]]}
 
 
 def _strangers(folder: Path, files: dict[str, Any]) -> list[str]:
@@ -173,12 +248,13 @@ def _strangers(folder: Path, files: dict[str, Any]) -> list[str]:
     ]
 
 
-def _sums_problems(folder: Path, manifest: dict[str, Any]) -> list[str]:
-    path = folder / bundle_manifest.SUMS
+def _sums_problems(found: Verified) -> list[str]:
+    path = found.folder / bundle_manifest.SUMS
     if not path.is_file():
         return [f"{bundle_manifest.SUMS}: is missing"]
-    text = (folder / bundle_manifest.MANIFEST).read_text(encoding="utf-8")
-    if path.read_text(encoding="utf-8") != bundle_manifest.sums_with_manifest(manifest, text):
+    if path.read_bytes() != bundle_manifest.sums_with_manifest(found.manifest, found.data).encode(
+        errors="surrogatepass"
+    ):
         return [f"{bundle_manifest.SUMS}: does not say the same as the manifest"]
     return []
 

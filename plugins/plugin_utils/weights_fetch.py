@@ -30,11 +30,15 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.weights.files_hos
     quick_damage,
     regular_size,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import Source, Wanted, selected
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import Wanted, selected
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights.safetensors_header import (
     HeaderError,
     read_header,
     read_raw,
+)
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import (
+    ANYBODY,
+    SignaturePolicy,
 )
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.common import (
     FromTheStart,
@@ -45,15 +49,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.c
     Settings,
     SourceError,
 )
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.folder import (
-    Folder,
-    from_bundle,
-)
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.hubs import (
-    HuggingFace,
-    ModelScope,
-)
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.over_http import Mirror
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.opening import open_source
 
 JOURNAL = ".fetched.jsonl"
 PART = ".part"
@@ -63,18 +59,6 @@ SHOWN = 8
 
 class FetchFailed(Exception):  # noqa: N818
     """Why a model could not be had, with every source's own reason."""
-
-
-def open_source(source: Source, model: str, settings: Settings, patience: Patience) -> Repository:
-    if source.type == "modelscope":
-        return ModelScope(source, settings, patience)
-    if source.type == "huggingface":
-        return HuggingFace(source, settings, patience)
-    if source.type == "http":
-        return Mirror(source, settings, patience)
-    if source.type == "bundle":
-        return from_bundle(source, model)
-    return Folder(Path(source.path))
 
 
 def folder_of(root: Path, model: str, revision: str) -> Path:
@@ -91,7 +75,9 @@ class Fetch:
         settings: Settings,
         say: Callable[[str], None],
         piece_bytes: int = weights_manifest.PIECE_BYTES,
+        policy: SignaturePolicy = ANYBODY,
     ) -> None:
+        self.policy = policy
         self.wanted, self.settings, self.say, self.piece = wanted, settings, say, piece_bytes
         self.dest = folder_of(root, wanted.model, wanted.revision)
         self.staging = self.dest.with_name(self.dest.name + ".partial")
@@ -139,7 +125,7 @@ class Fetch:
             source = self.left.pop(0)
             try:
                 patience = Patience(self.settings, self.say)
-                repository = open_source(source, self.wanted.model, self.settings, patience)
+                repository = open_source(source, self.wanted.model, self.settings, patience, self.policy)
                 self.files = self._needed(repository.files)
             except SourceError as error:
                 self._give_up(source.name, str(error))

@@ -20,6 +20,10 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.weights.files_hos
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights.manifest import PIECE_BYTES
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import Wanted
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import free_bytes, kept
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import (
+    ANYBODY,
+    SignaturePolicy,
+)
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_fetch import Fetch, FetchFailed
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.common import Settings
 
@@ -37,6 +41,8 @@ class FetchJob:
     reserve_bytes: int = 0
     piece_bytes: int = PIECE_BYTES
     dry: bool = False
+    policy: SignaturePolicy = ANYBODY
+    """Whose bundles are taken as sources."""
 
 
 def fetch_all(wanted: list[Wanted], errand: FetchJob) -> dict[str, Any]:
@@ -44,7 +50,8 @@ def fetch_all(wanted: list[Wanted], errand: FetchJob) -> dict[str, Any]:
     errand.root.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as turns:
         fetches = [
-            Fetch(item, errand.root, errand.settings, errand.say, errand.piece_bytes) for item in wanted
+            Fetch(item, errand.root, errand.settings, errand.say, errand.piece_bytes, errand.policy)
+            for item in wanted
         ]
         for fetch in fetches:
             turns.enter_context(fetch.alone())

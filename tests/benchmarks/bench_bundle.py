@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT / "collections"))
 
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_content
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_builder import BundleBuilder
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import ANYBODY
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_verifier import verify
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import Indexes
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import Wanted, WheelCache
@@ -148,7 +149,7 @@ def bench_verify(bundle: Path) -> None:
     mine, single, double = [], [], []
 
     def work() -> None:
-        if problems := verify(bundle, lambda _line: None).problems:
+        if problems := verify(bundle, lambda _line: None, ANYBODY).problems:
             raise SystemExit("\n".join(problems))
 
     for _round in range(ROUNDS):

@@ -98,8 +98,8 @@ def sums(files: dict[str, dict[str, Any]]) -> str:
     return "".join(f"{entry['sha256']}  {path}\n" for path, entry in sorted(files.items()))
 
 
-def sums_with_manifest(manifest: dict[str, Any], text: str) -> str:
-    own = {MANIFEST: {"sha256": hashlib.sha256(text.encode()).hexdigest()}}
+def sums_with_manifest(manifest: dict[str, Any], data: bytes) -> str:
+    own = {MANIFEST: {"sha256": hashlib.sha256(data).hexdigest()}}
     return sums(manifest["files"] | own)
 
 
@@ -108,14 +108,22 @@ def problems_of(manifest: dict[str, Any]) -> list[str]:
     found = []
     if identity(manifest) != manifest["id"]:
         found.append(f"{MANIFEST}: its id is not that of its content: it was changed by hand")
-    return found + _misplaced(manifest["files"]) + _dangling(manifest)
+    return found + _misplaced(manifest["files"]) + _elsewhere(manifest) + _dangling(manifest)
+
+
+def misplaced(path: str) -> bool:
+    """Whether no file of a bundle may have this name; such a file is never opened."""
+    parts = path.split("/")
+    return parts[0] not in PARTS or bool({"", ".", ".."} & set(parts)) or not path.isprintable()
 
 
 def _misplaced(files: dict[str, Any]) -> list[str]:
     found = []
     seen: dict[str, str] = {}
     for path in sorted(files):
-        if path.split("/")[0] not in PARTS or {"", ".", ".."} & set(path.split("/")):
+        if not path.isprintable():
+            found.append(f"{path!r}: has characters that no file of a bundle has in its name")
+        elif misplaced(path):
             found.append(f"{path}: lies where no file of a bundle belongs")
         # Disks that are carried around often do not tell capitals from small letters.
         other = seen.setdefault(path.casefold(), path)
@@ -125,6 +133,28 @@ def _misplaced(files: dict[str, Any]) -> list[str]:
             )
         if path.startswith("wheels/") and not path.endswith(".whl"):
             found.append(f"{path}: is no wheel; a host cannot build from sources")
+    return found
+
+
+def _elsewhere(manifest: dict[str, Any]) -> list[str]:
+    """What the manifest gives another place, or another use, than a build does."""
+    found = []
+    for name, item in sorted(manifest["weights"].items()):
+        folder = f"weights/{name}"
+        if item["folder"] != folder or not all(path.startswith(f"{folder}/") for path in item["files"]):
+            found.append(f"weights {name}: its files lie in another folder than {folder}")
+    for key, path in sorted(manifest["installers"].items()):
+        if not path.startswith("wheels/"):
+            found.append(f"installers.{key} = {path!r}: lies outside wheels/")
+    for key, path in sorted(manifest["pythons"].items()):
+        if not path.startswith("python/"):
+            found.append(f"pythons.{key} = {path!r}: lies outside python/")
+    for key, entry in sorted(manifest["environments"].items()):
+        if entry["lock"] != f"locks/{key}":
+            found.append(f"environments.{key}.lock = {entry['lock']!r}: must be locks/{key}")
+    for key, entry in sorted(manifest["controllers"].items()):
+        if not entry["lock"].startswith("controller/") or key != f"{entry['python']}-{entry['arch']}":
+            found.append(f"controllers.{key}: its name, its Python and its lock do not go together")
     return found
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,8 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.weights.manifest 
     from_text,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import Source
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import SignaturePolicy
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_verifier import read_manifest
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.common import (
     Interrupted,
     RemoteFile,
@@ -85,14 +86,13 @@ class Folder:
             raise Interrupted(f"cannot be read: {error.strerror}") from error
 
 
-def from_bundle(source: Source, model: str) -> Folder:
+def from_bundle(source: Source, model: str, policy: SignaturePolicy) -> Folder:
     """One model out of a finished bundle, by the bundle's own manifest."""
     bundle = Path(source.path).expanduser()
-    try:
-        manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-        weights = manifest["weights"]
-    except (OSError, ValueError, KeyError) as error:
-        raise SourceError(f"{bundle}: is no finished bundle (no manifest.json that can be read)") from error
+    found = read_manifest(bundle, policy)
+    if found.problems:
+        raise SourceError(f"bundle {bundle}: {'; '.join(found.problems)}")
+    manifest, weights = found.manifest, found.manifest["weights"]
     keys = sorted(key for key in weights if key.rpartition("/")[0] == model)
     if not keys:
         raise SourceError(

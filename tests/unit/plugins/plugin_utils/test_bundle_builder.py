@@ -19,6 +19,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.bundle.manifest i
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_content
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_builder import BundleBuilder
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import ContentError
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import ANYBODY
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_verifier import verify
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import FetchError
 from ansible_collections.baremetal.sglang.tests.unit.plugins.plugin_utils.bundle_world import (
@@ -36,7 +37,7 @@ ONE = VARIANTS[1]
 
 def test_variants_lie_side_by_side_in_one_folder_of_wheels(world: World) -> None:
     folder = world.bundle()
-    assert verify(folder, print).problems == []
+    assert verify(folder, print, ANYBODY).problems == []
     torches = sorted(path.name.split("-")[1] for path in (folder / "wheels").glob("torch-*"))
     assert torches == ["2.9.1+cu126", "2.9.1+cu128", "2.9.1+cu128", "2.9.1+cu130"]
     manifest = manifest_of(folder)
@@ -68,7 +69,7 @@ def test_what_an_older_bundle_left_goes_and_a_changed_file_is_put_right(world: W
     (folder / "wheels/old-1-py3-none-any.whl").write_text("old")
     (folder / "locks/0.5.7-cu128-x86_64-py3.11.txt").write_text("changed")
     world.bundle()
-    assert verify(folder, print).problems == []
+    assert verify(folder, print, ANYBODY).problems == []
 
 
 def test_licences_and_bill_of_materials_come_from_the_wheels(world: World) -> None:
@@ -117,7 +118,7 @@ def test_mirrors_and_file_indexes(world: World, how: str) -> None:
         indexes[1]["url"] = (world.folder / "pages").as_uri()
     builder = BundleBuilder(world.folder / "bundle", world.folder / "cache", print, indexes)
     world.run(world.add(builder, ONE))
-    assert verify(world.folder / "bundle", print).problems == []
+    assert verify(world.folder / "bundle", print, ANYBODY).problems == []
     assert (how == "file") == all("torch-" not in path for path in world.market.sent())
 
 
@@ -227,7 +228,7 @@ def test_a_full_disk_while_building_is_said_and_a_larger_one_is_filled(
     assert not (small_disk / "bundle/manifest.json").exists()
     (small_disk / "other").unlink()
     world.run(builders[1])
-    assert verify(small_disk / "bundle", print).problems == []
+    assert verify(small_disk / "bundle", print, ANYBODY).problems == []
 
 
 def test_a_second_run_into_the_same_folder_is_refused(world: World) -> None:
@@ -257,7 +258,7 @@ def test_a_damaged_wheel_of_the_cache_is_found_and_fetched_anew(world: World) ->
     torch.write_bytes(data[:-1] + b"?")
     with pytest.raises(ContentError, match="taken out of the cache"):
         world.bundle("two", ONE)
-    assert verify(world.bundle("two", ONE), print).problems == []
+    assert verify(world.bundle("two", ONE), print, ANYBODY).problems == []
 
 
 def test_content_of_the_cache_is_shared_with_bundles(world: World) -> None:
@@ -287,7 +288,7 @@ def test_a_delta_holds_only_what_the_base_lacks(world: World) -> None:
         "carries": sorted(lying),
         "id": manifest_of(full)["id"],
     }
-    (problem,) = verify(delta, print).problems
+    (problem,) = verify(delta, print, ANYBODY).problems
     assert "playbooks/bundle_import.yml" in problem
 
 
@@ -339,11 +340,11 @@ def test_a_build_that_was_killed_is_gone_on_with(world: World) -> None:
                 time.sleep(0.005)
             process.send_signal(signal.SIGKILL)
         folder = world.folder / "bundle"
-        assert not (folder / "manifest.json").exists() or verify(folder, print).problems == []
+        assert not (folder / "manifest.json").exists() or verify(folder, print, ANYBODY).problems == []
     world.market.pause = 0
     killed = world.market.sent()
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-    assert verify(world.folder / "bundle", print).problems == []
+    assert verify(world.folder / "bundle", print, ANYBODY).problems == []
     assert contents(world.bundle("whole")) == contents(world.folder / "bundle")
     everything = set(world.market.sent())
     assert len(world.market.sent()) - len(killed) < len(everything), "nothing of the killed runs was kept"

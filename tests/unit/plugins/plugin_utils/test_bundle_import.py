@@ -19,6 +19,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_con
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import ContentError
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_folder import BundleFolder
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_import import BundleImport, base_beside
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import ANYBODY
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_verifier import read_manifest, verify
 from ansible_collections.baremetal.sglang.tests.unit.plugins.plugin_utils.bundle_world import (
     VARIANTS,
@@ -56,10 +57,10 @@ def room(releases: Path, tmp_path: Path) -> Path:
 
 
 def imported(source: Path, dest: Path, base: Path | None) -> bool:
-    work = BundleImport(source, dest, base, print)
+    work = BundleImport(source, dest, base, print, ANYBODY)
     found = work.refusals()
     assert found.problems == []
-    return work.run(found.manifest)
+    return work.run(found)
 
 
 @pytest.mark.parametrize("dest", ["delta", "new"])
@@ -67,7 +68,7 @@ def test_the_end_is_the_same_as_a_full_build(releases: Path, room: Path, dest: s
     before = contents(room / "old")
     assert imported(room / "delta", room / dest, room / "old") is True
     assert contents(room / dest) == contents(releases / "full")
-    assert verify(room / dest, print).problems == []
+    assert verify(room / dest, print, ANYBODY).problems == []
     assert contents(room / "old") == before
     assert imported(room / "delta", room / dest, room / "old") is False
 
@@ -77,10 +78,10 @@ def test_the_bundle_that_lies_beside_a_delta_is_found_by_its_id(releases: Path, 
     (room / "broken").mkdir()
     (room / "broken/manifest.json").write_text("{")
     copied(releases / "delta", room / "a-delta-too")
-    assert base_beside(room / "delta") == room / "old"
+    assert base_beside(room / "delta", ANYBODY) == room / "old"
     assert imported(room / "delta", room / "delta", None) is True
     assert contents(room / "delta") == contents(releases / "full")
-    assert base_beside(room / "delta") is None  # it is no delta any more
+    assert base_beside(room / "delta", ANYBODY) is None  # it is no delta any more
 
 
 def test_content_is_shared_and_lasts_as_long_as_somebody_has_it(room: Path) -> None:
@@ -88,7 +89,7 @@ def test_content_is_shared_and_lasts_as_long_as_somebody_has_it(room: Path) -> N
     assert (room / "new" / TORCH).stat().st_ino == (room / "old" / TORCH).stat().st_ino
     assert (room / "new" / TORCH).stat().st_nlink == 2
     shutil.rmtree(room / "old")
-    assert verify(room / "new", print).problems == []
+    assert verify(room / "new", print, ANYBODY).problems == []
     assert (room / "new" / TORCH).stat().st_nlink == 1
 
 
@@ -133,7 +134,7 @@ def test_refused_before_anything_is_written(releases: Path, room: Path, what: st
         (room / "elsewhere").mkdir()
         base.rename(room / "elsewhere/old")
     before = contents(room)
-    found = BundleImport(source, dest, None if what == "no base" else base, print).refusals()
+    found = BundleImport(source, dest, None if what == "no base" else base, print, ANYBODY).refusals()
     assert any(said in problem for problem in found.problems), found.problems
     assert contents(room) == before
 
@@ -146,7 +147,7 @@ def test_damaged_content_is_named_and_nothing_counts(room: Path, damaged: str) -
     (room / damaged / name).write_bytes(bytes(data))
     with pytest.raises(ContentError, match=re.escape(f"{room / damaged / name}: its sha256 is")):
         imported(room / "delta", room / "new", room / "old")
-    assert verify(room / "new", print).problems != []
+    assert verify(room / "new", print, ANYBODY).problems != []
 
 
 def test_a_damaged_delta_that_is_completed_in_place_stays_a_delta(releases: Path, room: Path) -> None:
@@ -183,14 +184,14 @@ def test_a_disk_that_is_full_in_the_middle_leaves_the_old_one_and_goes_on_later(
     old = copied(room / "old", small_disk / "old")
     before = contents(old)
     (small_disk / "other").write_bytes(b"x" * (bundle_content.free_bytes(small_disk) - 30_000))
-    work = BundleImport(room / "delta", small_disk / "new", old, print)
+    work = BundleImport(room / "delta", small_disk / "new", old, print, ANYBODY)
     found = work.refusals()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bundle_content, "free_bytes", lambda _folder: 1 << 30)
         with pytest.raises(OSError, match="No space left"):
-            work.run(found.manifest)
+            work.run(found)
     assert contents(old) == before
-    assert verify(small_disk / "new", print).problems != []
+    assert verify(small_disk / "new", print, ANYBODY).problems != []
     (small_disk / "other").unlink()
     imported(room / "delta", small_disk / "new", old)
     assert contents(small_disk / "new") == contents(releases / "full")
@@ -201,9 +202,10 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_import import BundleImport
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import ANYBODY
 source, dest, base, last = sys.argv[1:]
-work = BundleImport(Path(source), Path(dest), Path(base), lambda _line: None)
-manifest = work.refusals().manifest
+work = BundleImport(Path(source), Path(dest), Path(base), lambda _line: None, ANYBODY)
+found = work.refusals()
 steps = 0
 def hook(event, arguments):
     global steps
@@ -213,7 +215,7 @@ def hook(event, arguments):
         if steps == int(last):
             os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(hook)
-work.run(manifest)
+work.run(found)
 print(steps)
 """
 
@@ -240,7 +242,7 @@ def test_power_loss_at_ten_points_and_a_run_that_completes(releases: Path, room:
             copied(releases / "delta", room / "delta")
         done = killed(room, room / place, 1 + point * (total - 1) // (POINTS - 1))
         assert done.returncode == -signal.SIGKILL, done.stderr
-        found = read_manifest(room / place)
+        found = read_manifest(room / place, ANYBODY)
         assert not found.manifest or (room / place / "delta.json").exists(), "half a bundle counts as one"
         imported(room / "delta", room / place, room / "old")
         assert contents(room / place) == whole

@@ -16,7 +16,12 @@ import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle.manifest import NAMESPACE
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import package_index
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import SignatureError, sign
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import (
+    ANYBODY,
+    SignatureError,
+    SignaturePolicy,
+    sign,
+)
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_verifier import (
     read_manifest,
     verify,
@@ -76,7 +81,7 @@ def rewritten(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
     manifest["id"] = bundle_manifest.identity(manifest)
     text = bundle_manifest.rendered(manifest)
     (bundle / "manifest.json").write_text(text)
-    (bundle / "SHA256SUMS").write_text(bundle_manifest.sums_with_manifest(manifest, text))
+    (bundle / "SHA256SUMS").write_text(bundle_manifest.sums_with_manifest(manifest, text.encode()))
     (bundle / "manifest.json.sig").unlink(missing_ok=True)
 
 
@@ -135,11 +140,11 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
 def test_each_fault_is_named(signed: tuple[World, Path, Path], tmp_path: Path, fault: str) -> None:
     _world, whole, signers = signed
     bundle = copied(whole, tmp_path / "bundle")
-    assert verify(bundle, print, signers).problems == []
+    assert verify(bundle, print, SignaturePolicy(signers)).problems == []
     damage, said = FAULTS[fault]
     damage(bundle)
     before = contents(bundle)
-    found = verify(bundle, print, signers)
+    found = verify(bundle, print, SignaturePolicy(signers))
     for words in said:
         assert any(words in problem for problem in found.problems), found.problems
     assert f"REFUSED  bundle {bundle}: {len(found.problems)} problem" in found.message()
@@ -236,10 +241,10 @@ def test_each_contradiction_is_named_where_nothing_is_signed(
 ) -> None:
     bundle = copied(signed[1], tmp_path / "bundle")
     (bundle / "manifest.json.sig").unlink()
-    assert verify(bundle, print).problems == []
+    assert verify(bundle, print, ANYBODY).problems == []
     damage, said = UNSIGNED_FAULTS[fault]
     damage(bundle)
-    found = verify(bundle, print)
+    found = verify(bundle, print, ANYBODY)
     for words in said:
         assert any(words in problem for problem in found.problems), found.problems
 
@@ -264,7 +269,7 @@ def test_who_may_sign(
 ) -> None:
     _world, bundle, signers = signed
     private = key(tmp_path, "stranger") if line == "stranger" else signers.with_name("alice")
-    found = read_manifest(bundle, allowed(tmp_path / "allowed", line, private), signer)
+    found = read_manifest(bundle, SignaturePolicy(allowed(tmp_path / "allowed", line, private), signer))
     if said:
         assert [said in problem for problem in found.problems] == [True], found.problems
     else:
@@ -276,10 +281,10 @@ def test_without_a_list_of_signers_it_is_said_plainly(
     signed: tuple[World, Path, Path], tmp_path: Path
 ) -> None:
     bundle = copied(signed[1], tmp_path / "bundle")
-    assert "nothing was compared with" in read_manifest(bundle).signed.words
+    assert "nothing was compared with" in read_manifest(bundle, ANYBODY).signed.words
     (bundle / "manifest.json.sig").unlink()
-    assert read_manifest(bundle).signed.words == "not signed: nobody vouches for it"
-    missing = read_manifest(bundle, tmp_path / "nowhere")
+    assert read_manifest(bundle, ANYBODY).signed.words == "not signed: nobody vouches for it"
+    missing = read_manifest(bundle, SignaturePolicy(tmp_path / "nowhere"))
     assert missing.problems == [f"bundle_allowed_signers = {tmp_path / 'nowhere'}: there is no such file"]
 
 
@@ -288,7 +293,7 @@ def test_a_signature_of_something_else_is_none(signed: tuple[World, Path, Path],
     (bundle / "manifest.json.sig").unlink()
     command = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(signed[2].with_name("alice")), "-n", "file"]
     subprocess.run([*command, str(bundle / "manifest.json")], check=True)
-    (problem,) = read_manifest(bundle, signed[2]).problems
+    (problem,) = read_manifest(bundle, SignaturePolicy(signed[2])).problems
     assert "does not belong to this manifest.json" in problem
     assert NAMESPACE != "file"
 
@@ -311,7 +316,7 @@ def test_signing_again_keeps_the_signature_and_a_bad_key_is_named(
 def test_what_is_about_to_be_read_is_verified_alone(signed: tuple[World, Path, Path], tmp_path: Path) -> None:
     bundle = copied(signed[1], tmp_path / "bundle")
     flipped(bundle / TORCH)
-    found = read_manifest(bundle, signed[2])
+    found = read_manifest(bundle, SignaturePolicy(signed[2]))
     verify_listed(found, [f"locks/{LOCK}"], print)
     assert found.problems == []
     verify_listed(found, [TORCH], print)
@@ -348,4 +353,4 @@ def test_a_lock_of_two_lines_for_one_wheel_is_closed(world: World) -> None:
     """A pin lists the hashes of all machines; one of them is enough."""
     files = [*world.common, next((world.folder / "market/pytorch-cu128/files").glob("*x86_64.whl"))]
     lock(world.locks["cu128", "x86_64", "3.11"], files)
-    assert verify(world.bundle("bundle", ("cu128", "x86_64", "3.11")), print).problems == []
+    assert verify(world.bundle("bundle", ("cu128", "x86_64", "3.11")), print, ANYBODY).problems == []
