@@ -303,14 +303,17 @@ def test_the_percentage_is_seen_and_compiled_code_is_carried(toy: EngineHost) ->
     toy.until("toy", "active", 30)
     # From the one instance's folder into an empty one, as playbooks/jit_cache.yml does it between hosts.
     compiled = toy.plan["instances"]["toy"]["service"]["compiled"]
-    toy.ssh(f"mkdir -p {compiled}/triton; echo cubin >{compiled}/triton/kernel")
-    tasks = [
-        {"baremetal.sglang.jit_cache": {"folder": compiled, "archive": "/var/tmp/c.tar.gz", "state": "packed"}},
-        {"baremetal.sglang.jit_cache": {"folder": f"{compiled}-other", "archive": "/var/tmp/c.tar.gz",
-                                            "state": "unpacked", "user": "sglang"}},
-    ]  # fmt: skip
-    first, second = toy.tasks(tasks), toy.tasks(tasks[1:])
-    assert (changed(first), changed(second)) == (2, 0), first
+    toy.ssh(f"runuser -u sglang -- sh -c 'mkdir -p {compiled}/triton; echo cubin >{compiled}/triton/kernel'")
+    toy.ssh("install -d -m 700 /opt/sglang/carried")
+    given = {"archive": "/opt/sglang/carried/c.tar.gz", "user": "sglang"}
+    pack = {
+        "baremetal.sglang.jit_cache": {"folder": compiled, "state": "packed", **given},
+        "register": "packed",
+    }
+    unpack = {"baremetal.sglang.jit_cache": {"folder": f"{compiled}-other", "state": "unpacked",
+                                                 "sha256": "{{ packed.sha256 }}", **given}}  # fmt: skip
+    first, second = toy.tasks([pack, unpack]), toy.tasks([pack, unpack])
+    assert (changed(first), changed(second)) == (2, 1), first
     assert toy.ssh(f"stat -c '%U %a' {compiled}-other/triton/kernel") == "sglang 600"
 
 

@@ -177,9 +177,18 @@ def test_compiled_code_is_taken_from_a_host_and_given_to_one_that_has_none(room:
     room.ssh(f"install -d -o sglang -g sglang -m 700 {compiled}/triton; echo cubin >{compiled}/triton/kernel")
     folder = ("-e", f"engine_compiled_dir={room.folder}/compiled")
     room.works("compiled", *folder, "--tags", "take")
-    (archive,) = (room.folder / "compiled").iterdir()
-    assert archive.name.startswith("tiny-") and room.ssh("ls /var/tmp | grep tar", check=False) == ""
+    archive, record = sorted((room.folder / "compiled").iterdir())
+    assert archive.name.startswith("tiny-")
+    assert room.ssh("ls -d /opt/sglang/carried /var/tmp/*tar*", check=False) == ""
     room.ssh(f"rm -r {compiled}")
+    content, said = archive.read_bytes(), record.read_text()
+    for spoiled in (lambda: archive.write_bytes(content + b"x"), record.unlink):
+        spoiled()
+        assert "does not say that a host of this inventory packed" in room.fails(
+            "compiled", *folder, "--tags", "give"
+        )
+        archive.write_bytes(content)
+        record.write_text(said)
     assert changed(room.works("compiled", *folder, "--tags", "give")) > 0
     assert room.ssh(f"cat {compiled}/triton/kernel; stat -c '%U %a' {compiled}") == "cubin\nsglang 700"
     assert changed(room.works("compiled", *folder)) == 0

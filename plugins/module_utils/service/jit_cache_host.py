@@ -4,16 +4,25 @@
 """What an engine compiled at its first start, as one archive: out of one host's cache, into another's.
 
 The folder is named by environment and GPU architecture, so an archive fits wherever a folder of that name is planned.
+The service user can change everything in the folder at any time, so all of this runs as that user: the archive is an
+open file, which root has opened in a folder of its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import os
 import shutil
+import stat
 import tarfile
 from typing import IO, Any, cast
+
+MOST_FILES = 500_000
+MOST_BYTES = 64 << 30
+MOST_PADDING = 1 << 20
+FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class CompiledCodeError(Exception):
@@ -22,69 +31,90 @@ class CompiledCodeError(Exception):
 
 def look(folder: str) -> dict[str, int]:
     """How much is there; links and whatever else is no file do not count."""
-    files = _files(folder)
-    return {"files": len(files), "bytes": sum(os.lstat(os.path.join(folder, name)).st_size for name in files)}
+    count = size = 0
+    for _name, found, _descriptor in _files(folder, read=False) if os.path.isdir(folder) else ():
+        count, size = count + 1, size + found.st_size
+    return {"files": count, "bytes": size}
 
 
-def _files(folder: str) -> list[str]:
+def _files(folder: str, read: bool) -> Any:
+    """(name, state, descriptor) of each regular file; folders are entered by descriptor, links never."""
     found = []
-    for above, _folders, names in os.walk(folder):
+    for place, _folders, names, above in os.fwalk(folder, follow_symlinks=False):
         for name in names:
-            path = os.path.join(above, name)
-            if os.path.isfile(path) and not os.path.islink(path):
-                found.append(os.path.relpath(path, folder))
-    return sorted(found)
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISREG(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
+                    found.append(os.path.relpath(os.path.join(place, name), folder))
+    count = size = 0
+    for name in sorted(found):
+        path = os.path.join(folder, name)
+        try:
+            descriptor = os.open(path, FILE) if read else -1
+        except OSError:
+            continue
+        try:
+            state = os.fstat(descriptor) if read else os.lstat(path)
+            count, size = count + 1, size + state.st_size
+            if count > MOST_FILES or size > MOST_BYTES:
+                raise CompiledCodeError(f"{folder}: more than {MOST_FILES} files or {MOST_BYTES >> 30} GiB")
+            if stat.S_ISREG(state.st_mode):
+                yield name, state, descriptor
+        finally:
+            if read:
+                os.close(descriptor)
 
 
-def pack(folder: str, archive: str) -> str:
-    """Writes the archive; its SHA-256. Times are kept: build tools compare them."""
+def pack(folder: str, target: int) -> int:
+    """Writes the archive into an open file; the number of files. Times are kept: build tools compare them."""
     if not os.path.isdir(folder):
         raise CompiledCodeError(f"there is no {folder}: the engine has compiled nothing here yet")
-    part = archive + ".part"
+    count = 0
     with (
-        open(part, "wb") as stream,
+        os.fdopen(os.dup(target), "wb") as stream,
         gzip.GzipFile("", "wb", 1, stream, mtime=0) as packed,
         tarfile.open(fileobj=cast(IO[bytes], packed), mode="w") as tar,
     ):
-        for name in _files(folder):
-            tar.add(os.path.join(folder, name), name, recursive=False, filter=_anonymous)
-    os.rename(part, archive)
-    return sha256_of(archive)
+        for name, state, descriptor in _files(folder, read=True):
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = state.st_size, int(state.st_mtime)
+            member.mode = 0o700 if state.st_mode & 0o100 else 0o600
+            with os.fdopen(os.dup(descriptor), "rb") as source:
+                tar.addfile(member, source)
+            count += 1
+    return count
 
 
-def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    member.mode = 0o700 if member.mode & 0o100 else 0o600
-    return member
-
-
-def unpack(archive: str, folder: str, owner: tuple[int, int], sha256: str = "") -> int:
-    """Fills a folder that is not there or empty, by one rename; the number of files."""
-    if sha256 and sha256_of(archive) != sha256:
-        raise CompiledCodeError(f"{archive}: differs from what was packed (sha256)")
+def unpack(source: int, folder: str) -> int:
+    """Fills a folder that is not there or empty, by one rename, from an open file; the number of files."""
     part = folder + ".partial"
     shutil.rmtree(part, ignore_errors=True)
     above = os.path.dirname(folder)
     if not os.path.isdir(above):
         os.mkdir(above, mode=0o700)
-        os.chown(above, *owner)
     os.mkdir(part, mode=0o700)
-    count = 0
+    count = size = 0
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with (
+            os.fdopen(os.dup(source), "rb") as stream,
+            gzip.GzipFile(fileobj=stream, mode="rb") as packed,
+            tarfile.open(fileobj=cast(IO[bytes], packed), mode="r:") as tar,
+        ):
             for member in tar:
+                count, size = count + 1, size + member.size
+                if count > MOST_FILES or size > MOST_BYTES:
+                    raise CompiledCodeError(
+                        f"the archive holds more than {MOST_FILES} files or {MOST_BYTES >> 30} GiB"
+                    )
                 _take(tar, member, part)
-                count += 1
-        for place, _folders, names in os.walk(part):
-            for name in (place, *(os.path.join(place, name) for name in names)):
-                os.chown(name, *owner)
+            # To the end, where the checksum is.
+            if len(packed.read(MOST_PADDING + 1)) > MOST_PADDING:
+                raise CompiledCodeError("the archive is damaged: it goes on after its end")
         if os.path.isdir(folder):
             # Only folders: the engine makes some of them before it compiles.
             shutil.rmtree(folder)
         os.rename(part, folder)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
-        raise CompiledCodeError(f"{archive}: is damaged: {error}") from error
+        raise CompiledCodeError(f"the archive is damaged: {error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return count
@@ -93,7 +123,7 @@ def unpack(archive: str, folder: str, owner: tuple[int, int], sha256: str = "") 
 def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: str) -> None:
     parts = member.name.split("/")
     if not member.isfile() or member.name.startswith("/") or {"", ".", ".."} & set(parts):
-        raise CompiledCodeError(f"{tar.name!s}: {member.name!r} is no file below the folder")
+        raise CompiledCodeError(f"{member.name!r} in the archive is no file below the folder")
     path = os.path.join(folder, *parts)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     source: Any = tar.extractfile(member)
@@ -104,9 +134,11 @@ def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: str) -> None:
     os.utime(path, (member.mtime, member.mtime))
 
 
-def sha256_of(path: str) -> str:
+def sha256_of(descriptor: int) -> str:
+    """Of an open file from its beginning, where it is left for the next reader."""
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    while block := os.read(descriptor, 1 << 20):
+        digest.update(block)
+    os.lseek(descriptor, 0, os.SEEK_SET)
     return digest.hexdigest()
