@@ -74,7 +74,8 @@ def _require_trusted(folder: int, path: str) -> None:
 def make_folder(path: str, uid: int, gid: int, mode: int, dry: bool = False) -> bool:
     """Makes the folder, or gives one that is there this owner and mode; True where something changed.
 
-    A link or a file in its place is refused: whoever could write the parent before may have put it there.
+    Folders above it that are missing become root's. A link or a file in its place is refused: whoever could write the
+    parent before may have put it there.
     """
     above, name = os.path.split(os.path.abspath(path))
     try:
@@ -82,7 +83,8 @@ def make_folder(path: str, uid: int, gid: int, mode: int, dry: bool = False) -> 
     except FileNotFoundError:
         if dry:
             return True
-        raise
+        make_folder(above, os.geteuid(), os.getegid(), 0o755)
+        parent = open_trusted(above)
     try:
         changed = False
         if not _there(name, parent):

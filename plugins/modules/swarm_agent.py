@@ -48,7 +48,7 @@ options:
   state_directory:
     description: Where descriptions and proofs are kept on the host.
     type: path
-    default: /var/lib/sglang/swarm
+    default: /var/lib/sglang-swarm
   state:
     description:
       - V(started) starts the agent. V(complete) waits until every piece is here and tells how far it is; a failure is returned

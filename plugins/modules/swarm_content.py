@@ -49,7 +49,7 @@ options:
   state_directory:
     description: Where descriptions and proofs are kept on the host.
     type: path
-    default: /var/lib/sglang/swarm
+    default: /var/lib/sglang-swarm
   source:
     description: Folder on the controller that holds the files.
     type: path

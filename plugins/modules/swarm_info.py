@@ -48,7 +48,7 @@ options:
   state_directory:
     description: Where descriptions and proofs are kept on the host.
     type: path
-    default: /var/lib/sglang/swarm
+    default: /var/lib/sglang-swarm
   holds:
     description: Whether the folder is one that was published, and so was verified when it appeared.
     type: bool

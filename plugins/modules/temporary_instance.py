@@ -149,6 +149,10 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.service.temporary
     PLACE,
     gpus_free,
 )
+from ansible_collections.baremetal.sglang.plugins.module_utils.service_folders_host import (
+    make_folder,
+    remove_tree,
+)
 
 UNITS = "/run/systemd/system"
 NAME = re.compile(r"^[a-z0-9][a-z0-9.-]*$")
@@ -185,8 +189,9 @@ def systemctl(module: AnsibleModule, *words: str) -> None:
 
 
 def owned(path: str, user: str, group: str) -> None:
-    os.makedirs(path, mode=0o750, exist_ok=True)
-    os.chown(path, pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid)
+    """The parent is root's, on a host of an earlier version only from now on."""
+    make_folder(os.path.dirname(path), 0, 0, 0o755)
+    make_folder(path, pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid, 0o750)
 
 
 def started(module: AnsibleModule) -> dict[str, Any]:
@@ -234,10 +239,7 @@ def take_away(module: AnsibleModule, keep_writable: bool) -> bool:
     if os.path.exists(there[0]):
         systemctl(module, "stop", given["unit"])
     for path in found:
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)
+        remove_tree(path)
     if there[0] in found or there[1] in found:
         module.run_command(["systemctl", "reset-failed", given["unit"]])
         systemctl(module, "daemon-reload")

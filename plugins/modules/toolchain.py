@@ -91,11 +91,18 @@ kept:
 import json
 import os
 import pwd
-import shutil
-import tempfile
+import secrets
+import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import toolchain
+from ansible_collections.baremetal.sglang.plugins.module_utils.service_folders_host import (
+    make_folder,
+    remove_tree,
+)
+from ansible_collections.baremetal.sglang.plugins.module_utils.service_user_host import UserError, as_user
+
+MOST_SAID = 256 * 1024
 
 
 def compiler(module: AnsibleModule) -> str:
@@ -125,36 +132,49 @@ def keep(path: str, text: str) -> None:
 def prove(module: AnsibleModule) -> tuple:
     """Answers and all that was said, from a run as the service's user in a folder that goes away."""
     params = module.params
-    above = os.path.dirname(params["cache"].rstrip("/"))
-    os.makedirs(above, exist_ok=True)
-    scratch = tempfile.mkdtemp(prefix=".proof-", dir=above)
+    cache = params["cache"].rstrip("/")
+    above = os.path.dirname(cache)
+    account = pwd.getpwnam(params["user"])
+    # The program and the folder that it is in are root's; the user writes to a folder beside it.
+    make_folder(above, os.geteuid(), os.getegid(), 0o755)
+    place = os.path.join(above, f".proof-{secrets.token_hex(8)}")
+    proof, scratch = os.path.join(place, "proof.py"), os.path.join(place, "scratch")
     try:
-        account = pwd.getpwnam(params["user"])
-        proof = os.path.join(scratch, "proof.py")
+        make_folder(place, os.geteuid(), os.getegid(), 0o755)
         with open(proof, "w", encoding="utf-8") as stream:
             stream.write(params["proof"])
-        for path in (scratch, proof):
-            os.chown(path, account.pw_uid, account.pw_gid)
+            os.fchmod(stream.fileno(), 0o644)
+        make_folder(scratch, account.pw_uid, account.pw_gid, 0o700)
         variables = {name: str(value) for name, value in params["variables"].items()}
         if params["cuda_home"]:
             variables.setdefault("CUDA_HOME", params["cuda_home"])
         variables.setdefault("PATH", f"{params['environment']}/bin:/usr/local/bin:/usr/bin:/bin")
-        found = toolchain.proof_environment(variables, params["cache"].rstrip("/"), scratch)
+        found = toolchain.proof_environment(variables, cache, scratch)
         wanted = {"folder": scratch, "capability": params["capability"], "proofs": params["proofs"]}
-        command = [
-            *(["runuser", "-u", params["user"], "--"] if os.geteuid() == 0 else []),
-            "env",
-            "-i",
-            *(f"{name}={value}" for name, value in sorted(found.items())),
-            os.path.join(params["environment"], "bin", "python"),
-            "-B",
-            proof,
-            json.dumps(wanted),
-        ]
-        _unused, out, err = module.run_command(command, cwd=scratch)
+        python = os.path.join(params["environment"], "bin", "python")
+        command = [python, "-B", proof, json.dumps(wanted)]
+        groups = os.getgrouplist(params["user"], account.pw_gid)
+        out, err = as_user(
+            account.pw_uid, account.pw_gid, lambda: compiled(command, found, scratch), groups=groups
+        )
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_tree(place)
     return toolchain.answers_of(out), f"{out}\n{err}"
+
+
+def compiled(command: list, variables: dict, folder: str) -> list:
+    """What the proof printed, the end of it where that is too long. Runs as the service's user."""
+    paths = [os.path.join(folder, name) for name in ("out", "err")]
+    with open(paths[0], "wb") as out, open(paths[1], "wb") as err:
+        subprocess.run(
+            command, cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=err, check=False
+        )
+    said = []
+    for path in paths:
+        with open(path, "rb") as stream:
+            stream.seek(max(os.path.getsize(path) - MOST_SAID, 0))
+            said.append(stream.read(MOST_SAID).decode("utf-8", "replace"))
+    return said
 
 
 def main() -> None:
@@ -186,7 +206,10 @@ def main() -> None:
     diff = {"before": "", "after": words}
     if module.check_mode:
         module.exit_json(changed=True, kept=path, diff=diff)
-    answers, said = prove(module)
+    try:
+        answers, said = prove(module)
+    except (UserError, OSError) as error:
+        module.fail_json(msg=f"{params['environment']}: the compilers could not be proven: {error}")
     problem = toolchain.refusal(wanted, answers, said, params["proofs"])
     if problem:
         module.fail_json(msg=problem, answers=answers)

@@ -97,7 +97,7 @@ def play(inventory: Path, *capabilities: str, check: bool = False, **changed: An
     arguments = given("{{ item }}") | changed
     tasks = [
         {"ansible.builtin.user": {"name": "sglang", "system": True, "create_home": False}},
-        {"ansible.builtin.file": {"path": "/var/cache/sglang", "state": "directory", "owner": "sglang"}},
+        {"ansible.builtin.file": {"path": "/var/cache/sglang", "state": "directory", "owner": "root"}},
         {"baremetal.sglang.toolchain": arguments | {"proof": "{{ lookup('ansible.builtin.file', proof) }}"},
          "register": "made", "ignore_errors": True, "loop": list(capabilities)},
         {"ansible.builtin.copy": {"content": "{{ made.results | to_json }}", "dest": "{{ answer }}", "mode": "0644"},

@@ -203,9 +203,9 @@ def _host_settings(
     for plan in instances.values():
         for program in set(plan.compiles.get("needs", ())) - there:
             packages.update(_package_names(names.get(program, ()), plan.environment, program))
-    owned = [directories["state"], directories["cache"]]
+    parents = [directories["state"], directories["cache"]]
     names_of_all = sorted([*instances, *standbys])
-    per_instance = [f"{directory}/{name}" for name in names_of_all for directory in owned]
+    per_instance = [f"{directory}/{name}" for name in names_of_all for directory in parents]
     return {
         "packages": sorted(packages),
         **plain(policy["account"]),
@@ -215,10 +215,9 @@ def _host_settings(
                 for key in policy["host"]["root_directories"]
             ),
             {"path": directories["configuration"], "owner": "root", "mode": "0750"},
-            *(
-                {"path": path, "owner": policy["account"]["user"], "mode": "0750"}
-                for path in [*owned, *per_instance]
-            ),
+            # Root's, so that the service user cannot put a link in place of an instance's folder.
+            *({"path": path, "owner": "root", "mode": "0755"} for path in parents),
+            *({"path": path, "owner": policy["account"]["user"], "mode": "0750"} for path in per_instance),
         ],
         "paths": plain(directories),
         "limits": plain(policy["host"]["limits"]),

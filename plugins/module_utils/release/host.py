@@ -18,6 +18,7 @@ from typing import Any
 from ..facts.host import RunCommand
 from ..service.application import STANDBY
 from ..service.serving_host import NotServingError, Question, Watch, healthy, unit_state
+from ..service_folders_host import remove_tree
 from ..weights.folder_host import look
 from . import folder_host as folder
 from . import standby_host as standbys
@@ -27,6 +28,8 @@ from .switching import Found, Record, Switch, Unfinished, Unit
 
 RECORD = ".switches.json"
 LOCK = ".lock"
+CARRIED = "carried"
+"""Where archives of JIT caches pass through; there only after a run that was cut off."""
 ENABLED = ("enabled", "enabled-runtime")
 
 
@@ -368,7 +371,9 @@ class Host:
         names = {os.path.basename(path) for path in glob.glob(os.path.join(self.units, "sglang-*.service*"))}
         ours = {m.unit for release in folder.listed(self.releases).values() for m in release.members.values()}
         units = sorted(os.path.join(self.units, name) for name in names if name.removesuffix(".d") in ours)
-        folders = [os.path.join(self.root, name) for name in ("current", STANDBY, "probe.py", "releases")]
+        folders = [
+            os.path.join(self.root, name) for name in ("current", STANDBY, "probe.py", "releases", CARRIED)
+        ]
         return units + standbys.there(self) + [path for path in [*folders, *extra] if os.path.lexists(path)]
 
     def remove(self, paths: Collection[str]) -> None:
@@ -376,10 +381,7 @@ class Host:
         for verb in ("stop", "disable"):
             self.systemctl(verb, *units)
         for path in paths:
-            if os.path.isdir(path) and not os.path.islink(path):
-                shutil.rmtree(path)
-            else:
-                _unlink(path)
+            remove_tree(path)
         self.systemctl("daemon-reload")
         if units:
             self.run(["systemctl", "reset-failed", *units])

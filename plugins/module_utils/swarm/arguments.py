@@ -22,5 +22,5 @@ COMMON: dict[str, Any] = {
     "name": {"type": "str", "required": True},
     "files": FILES,
     "folder": {"type": "path", "required": True},
-    "state_directory": {"type": "path", "default": "/var/lib/sglang/swarm"},
+    "state_directory": {"type": "path", "default": "/var/lib/sglang-swarm"},
 }
