@@ -433,12 +433,17 @@ def test_a_live_prometheus_answers_every_query_of_the_dashboard(room: Room) -> N
     assert damaged["value"][1] == "1" and damaged["metric"]["host"] == "g1"
     assert room.ssh("systemctl is-failed sglang-metrics.service", check=False).strip() != "failed"
     # A disk that is full for metrics: the old page stays whole, the unit says so.
-    room.ssh("mount -t tmpfs -o size=4k none /var/lib/sglang-monitoring/textfiles")
-    room.ssh("head -c 4096 /dev/zero >/var/lib/sglang-monitoring/textfiles/other")
+    page = "/var/lib/sglang-monitoring/page"
+    room.ssh(f"mount -t tmpfs -o size=4k,uid=$(id -u sglang-metrics) none {page}")
+    room.ssh(f"head -c 4096 /dev/zero >{page}/other")
     room.ssh("systemctl start sglang-metrics.service", check=False)
-    assert room.ssh("ls -A /var/lib/sglang-monitoring/textfiles").split() == ["other"]
+    assert room.ssh(f"ls -A {page}").split() == ["other"]
     assert "No space left" in room.ssh("journalctl -u sglang-metrics -n 20 -o cat")
-    room.ssh("umount /var/lib/sglang-monitoring/textfiles")
+    room.ssh(f"umount {page}")
+    # The collector is a user of its own, and the exporter's folder is root's alone.
+    assert room.ssh(
+        "stat -c %U /var/lib/sglang-monitoring/textfiles /var/lib/sglang-monitoring/page/sglang.prom"
+    ).split() == ["root", "sglang-metrics"]
 
 
 def test_rules_do_what_they_say(room: Room) -> None:

@@ -23,6 +23,7 @@ from ..release.folder_host import Release
 from ..release.host import Host
 from ..runtime.maker_host import STAMP as ENVIRONMENT_STAMP
 from ..service.serving_host import DIRECT, last_lines
+from ..service_files_host import printable, read_object
 from ..weights.folder_host import look, read_manifest
 from ..weights.manifest import ManifestError
 from .status import figures
@@ -78,14 +79,18 @@ def _figures(address: str) -> dict[str, float]:
 
 
 def _record(name: str) -> dict[str, Any]:
-    """What the launcher noted of its starts, and a group of itself."""
+    """What the launcher noted of its starts, and a group of itself; the service user can write both."""
     found: dict[str, Any] = {}
     for file in ("starts.json", "group.json"):
         try:
-            found.update(json.loads(_text(f"{STATE}/{name}/{file}") or "{}"))
-        except (ValueError, TypeError):
+            found.update(read_object(f"{STATE}/{name}/{file}"))
+        except (OSError, ValueError):
             continue
-    return found
+    generation = found.get("generation")
+    return {
+        "generation": generation if isinstance(generation, int) else 0,
+        "last_reason": printable(found.get("reason", "")),
+    }
 
 
 def everything(host: Host) -> dict[str, Any]:
@@ -132,16 +137,15 @@ def _unit(host: Host, release: Release, name: str) -> dict[str, Any]:
         "result": said.get("Result", ""),
         "exit_status": said.get("ExecMainStatus", ""),
         "restarts": int(said.get("NRestarts") or 0),
-        "status": said.get("StatusText", ""),
+        "status": printable(said.get("StatusText", "")),
         "since": said.get("ActiveEnterTimestamp", ""),
         "serving": serving,
         "rank": member.rank,
         "members": int(release.plan["instances"][name].get("parallel", {}).get("nnodes", 1)),
-        "generation": record.get("generation", 0),
-        "last_reason": str(record.get("reason", "")),
+        **record,
         "figures": _figures(address) if serving and not member.rank else {},
         "why": why,
-        "last": "" if serving else "".join(last_lines(host.run, member.unit)[-1:]),
+        "last": "" if serving else printable("".join(last_lines(host.run, member.unit)[-1:])),
     }
 
 

@@ -329,8 +329,9 @@ def _monitoring(
         made[host] = {
             "host": host,
             "authority": next(iter(sections.values()))["authority"],
-            "folders": {key: policy[key] for key in ("configuration", "textfiles", "data")},
+            "folders": {key: policy[key] for key in ("configuration", "textfiles", "page", "data")},
             "gateway": inputs.policy["gateway"]["configuration"],
+            "collector": {"user": policy["collector"], "service_group": inputs.policy["account"]["group"]},
             "exporter": {
                 "port": policy["node_exporter_port"],
                 "collect_seconds": policy["collect_seconds"],
@@ -354,7 +355,7 @@ def _monitoring(
             "collect": {
                 **{key: inputs.policy["directories"][key] for key in ("root", "state", "weights")},
                 "gateway": inputs.policy["gateway"]["configuration"],
-                "textfiles": policy["textfiles"],
+                **{key: policy[key] for key in ("textfiles", "page", "snapshot")},
                 "fabric": f"{inputs.policy['directories']['configuration']}/fabric/measured.json",
                 "disks": [inputs.policy["directories"]["root"], "/var/lib", "/var/cache", "/var/log"],
                 "driver": "/proc/driver/nvidia",

@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writes what the host knows of its instances as metrics for the node exporter; run by a timer.
 
-    collect.py SETTINGS
+    collect.py --root SETTINGS    as root: units, the plan, certificates, what only root may read
+    collect.py SETTINGS           as a user of its own: what the service user can write, GPUs, disks, links
 
-Every figure comes from what is on the host: units, the plan of the current release, records of launcher and weights,
-certificates, disks. A part that cannot be read is left out and counted, so that the rest is still seen.
+The first writes a snapshot beside the page, the second the page with both in it. Root reads nothing that the service
+user can write. A part that cannot be read is left out and counted, so that the rest is still seen.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, HERE)
+from service_files_host import read_object
+
+sys.path.remove(HERE)
 
 Run = Callable[[list[str]], str]
 PROPERTIES = "ActiveState,SubState,NRestarts,ActiveEnterTimestampMonotonic,ExecMainStatus"
@@ -41,6 +48,8 @@ class Page:
     def __init__(self) -> None:
         self.metrics: dict[str, list[str]] = {}
         self.errors = 0
+        self.serves: dict[str, str] = {}
+        """Instances of the plan with the name that they serve."""
 
     def put(self, metric: str, value: float, /, **labels: object) -> None:
         said = ",".join(f'{key}="{escaped(label)}"' for key, label in labels.items())
@@ -102,24 +111,46 @@ def instances(page: Page, settings: dict, ask: Run) -> None:
             members=planned["parallel"]["nnodes"],
         )
         page.put("sglang_instance_members", float(planned["parallel"]["nnodes"]), **labels)
-        group(page, f"{settings['state']}/{name}", labels)
+        page.serves[name] = planned["served_model_name"]
     page.put("sglang_gpus_planned", float(len(plan["facts"]["gpus"])))
     page.put("sglang_gpus_found", float(len(glob.glob(f"{settings['driver']}/gpus/*"))))
     switches(page, f"{root}/releases/.switches.json")
 
 
+def records(page: Page, settings: dict, _ask: Run) -> None:
+    """What the launchers and agents keep of themselves; one that cannot be read hides no other."""
+    problems = []
+    for name, serves in sorted(page.serves.items()):
+        labels = {"name": name, "serves": serves}
+        for part in (starts, group):
+            try:
+                part(page, f"{settings['state']}/{name}", labels)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError) as error:
+                problems.append(str(error))
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def starts(page: Page, folder: str, labels: dict) -> None:
+    record = read_object(f"{folder}/starts.json")
+    page.put("sglang_instance_failed_starts", float(_length(record.get("failures"))), **labels)
+
+
 def group(page: Page, folder: str, labels: dict) -> None:
-    """The launcher's own record, and a group's where there is one."""
-    if os.path.exists(f"{folder}/starts.json"):
-        record = read(f"{folder}/starts.json")
-        failures = record.get("failures") or []
-        page.put("sglang_instance_failed_starts", float(len(failures)), **labels)
-    if os.path.exists(f"{folder}/group.json"):
-        record = read(f"{folder}/group.json")
-        # Only the first host counts generations and knows who is missing.
-        if "generation" in record:
-            page.put("sglang_group_generation", float(record["generation"]), **labels)
-            page.put("sglang_group_members_missing", float(len(record.get("missing") or ())), **labels)
+    record = read_object(f"{folder}/group.json")
+    # Only the first host counts generations and knows who is missing.
+    if "generation" in record:
+        generation = record["generation"]
+        if not isinstance(generation, (int, float)):
+            raise ValueError(f"{folder}/group.json: generation must be a number")
+        page.put("sglang_group_generation", float(generation), **labels)
+        page.put("sglang_group_members_missing", float(_length(record.get("missing"))), **labels)
+
+
+def _length(found: object) -> int:
+    return len(found) if isinstance(found, (list, dict)) else 0
 
 
 def switches(page: Page, path: str) -> None:
@@ -217,15 +248,23 @@ def text(path: str) -> str:
         return ""
 
 
-PARTS: tuple[Callable[[Page, dict, Run], None], ...] = (
-    instances, verified, fabric, weights, certificates, disks, gpus, links,
-)  # fmt: skip
+ROOT_PARTS: tuple[Callable[[Page, dict, Run], None], ...] = (
+    instances,
+    verified,
+    fabric,
+    weights,
+    certificates,
+)
+OWN_PARTS: tuple[Callable[[Page, dict, Run], None], ...] = (records, disks, gpus, links)
 
 
 def collected(
-    settings: dict, ask: Run = run, parts: Iterable[Callable[[Page, dict, Run], None]] = PARTS
+    settings: dict,
+    ask: Run = run,
+    parts: Iterable[Callable[[Page, dict, Run], None]] = (*ROOT_PARTS, *OWN_PARTS),
+    page: Page | None = None,
 ) -> Page:
-    page = Page()
+    page = page or Page()
     for part in parts:
         ok = 1.0
         try:
@@ -234,27 +273,42 @@ def collected(
             ok, page.errors = 0.0, page.errors + 1
             print(f"{part.__name__}: {error}", file=sys.stderr)
         page.put("sglang_collector_ok", ok, part=part.__name__)
-    page.put("sglang_collected_time_seconds", time.time())
     return page
 
 
-def write(folder: str, said: str) -> None:
+def snapshot(page: Page) -> str:
+    return json.dumps({"metrics": page.metrics, "serves": page.serves})
+
+
+def restored(path: str) -> Page:
+    """What root saw; root has written it in this run, or nothing runs."""
+    page, said = Page(), read(path)
+    page.metrics, page.serves = said["metrics"], said["serves"]
+    return page
+
+
+def write(folder: str, said: str, name: str = "sglang.prom") -> None:
     """In one step: the exporter never reads half a page. On a full disk the old page stays, and grows old."""
     handle, made = tempfile.mkstemp(prefix=".sglang-", dir=folder)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(said)
         os.chmod(made, 0o644)
-        os.rename(made, os.path.join(folder, "sglang.prom"))
+        os.rename(made, os.path.join(folder, name))
     except OSError:
         os.unlink(made)
         raise
 
 
 def main() -> None:
-    settings = read(sys.argv[1])
-    page = collected(settings)
-    write(settings["textfiles"], page.text())
+    settings = read(sys.argv[-1])
+    folder, name = os.path.split(settings["snapshot"])
+    if "--root" in sys.argv:
+        write(folder, snapshot(collected(settings, parts=ROOT_PARTS)), name)
+        return
+    page = collected(settings, parts=OWN_PARTS, page=restored(settings["snapshot"]))
+    page.put("sglang_collected_time_seconds", time.time())
+    write(settings["page"], page.text())
 
 
 if __name__ == "__main__":

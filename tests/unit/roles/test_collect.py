@@ -9,6 +9,7 @@ import importlib.util
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ SOURCE = ROOT / "roles/monitoring/files/collect.py"
 SPEC = importlib.util.spec_from_file_location("collect", SOURCE)
 assert SPEC and SPEC.loader
 collect = importlib.util.module_from_spec(SPEC)
+# On a host it lies beside the collector.
+sys.path.insert(0, str(ROOT / "plugins/module_utils"))
 SPEC.loader.exec_module(collect)
+sys.path.remove(str(ROOT / "plugins/module_utils"))
 
 UNIT = "ActiveState=active\nSubState=running\nNRestarts=2\nActiveEnterTimestampMonotonic=1000000\nExecMainStatus=0\n"
 GPUS = (
@@ -78,6 +82,8 @@ def host(tmp_path: Path) -> dict[str, Any]:
         "driver": str(tmp_path / "driver"),
         "sys": str(tmp_path / "sys"),
         "textfiles": str(tmp_path),
+        "page": str(tmp_path / "page"),
+        "snapshot": str(tmp_path / "snapshot.json"),
         "fabric": str(tmp_path / "measured.json"),
         "disks": [str(tmp_path), str(tmp_path / "opt"), "/nowhere"],
         "gpu": "nvidia-smi",
@@ -142,7 +148,30 @@ def test_a_part_that_cannot_be_read_hides_no_other(host: dict[str, Any]) -> None
     said = figures(page.text())
     assert page.errors == 2
     assert said['sglang_collector_ok{part="instances"}'] == said['sglang_collector_ok{part="gpus"}'] == 0
-    assert said['sglang_collector_ok{part="weights"}'] == 1 and "sglang_collected_time_seconds" in said
+    assert said['sglang_collector_ok{part="weights"}'] == 1
+
+
+def test_what_root_sees_and_what_the_own_user_sees_are_one_page(
+    host: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "collect.json"
+    settings.write_text(json.dumps(host))
+    (tmp_path / "page").mkdir()
+    monkeypatch.setattr(collect.collected, "__defaults__", (ask, *collect.collected.__defaults__[1:]))
+    opened: list[str] = []
+    monkeypatch.setattr(collect, "read_object", lambda path: opened.append(path) or {"failures": [1]})
+    monkeypatch.setattr(sys, "argv", ["collect.py", "--root", str(settings)])
+    collect.main()
+    assert opened == [], "root reads nothing of the service user"
+    assert [path.name for path in (tmp_path / "page").iterdir()] == []
+    monkeypatch.setattr(sys, "argv", ["collect.py", str(settings)])
+    collect.main()
+    said = figures((tmp_path / "page" / "sglang.prom").read_text())
+    assert said['sglang_instance_failed_starts{name="a",serves="ti\\"ny"}'] == 1
+    assert said['sglang_verify_failed_checks{name="a"}'] == 1 and said["sglang_collected_time_seconds"] > 0
+    assert {name for name in said if name.startswith("sglang_collector_ok")} == {
+        f'sglang_collector_ok{{part="{part.__name__}"}}' for part in (*collect.ROOT_PARTS, *collect.OWN_PARTS)
+    }
 
 
 def test_a_host_that_serves_nothing(host: dict[str, Any], tmp_path: Path) -> None:

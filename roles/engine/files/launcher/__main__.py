@@ -363,6 +363,8 @@ class Launcher:
         part = self.record_path + ".part"
         with contextlib.suppress(OSError):
             with open(part, "w", encoding="utf-8") as stream:
+                # For the metrics collector, which is in the group of the service.
+                os.fchmod(stream.fileno(), 0o640)
                 json.dump(self.restarts.record(gave_up), stream)
             os.replace(part, self.record_path)
 

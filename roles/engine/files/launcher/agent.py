@@ -203,6 +203,7 @@ class Agent:
         part = self.record_path + ".part"
         with contextlib.suppress(OSError):
             with open(part, "w", encoding="utf-8") as stream:
+                os.fchmod(stream.fileno(), 0o640)
                 json.dump(self.record, stream)
             os.replace(part, self.record_path)
 
