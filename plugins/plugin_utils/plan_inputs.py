@@ -193,8 +193,11 @@ def local_models(serve: Any, refusals: list[Refusal]) -> dict[str, Model]:
         if not isinstance(config, Mapping):
             continue
         size = sum(path.stat().st_size for path in Path(given).glob("*.safetensors"))
+        pickled = not size and any(
+            next(Path(given).glob(pattern), None) for pattern in ("*.bin", "*.pt", "*.pth")
+        )
         try:
-            found[given] = model_of_config(given, config, size, str(config_path))
+            found[given] = model_of_config(given, config, size, str(config_path), pickled)
         except RefusedError as error:
             refusals += _together(error.refusals)
     return found

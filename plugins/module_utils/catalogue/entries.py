@@ -88,6 +88,11 @@ class Model:
     tool_call_parser: str = ""
     reasoning_parser: str = ""
     trust_remote_code: bool = False
+    """The engine is told to run Python files of the checkpoint; needs accept: [remote-code]."""
+    checkpoint_code: bool = False
+    """config.json of a user's directory names Python files (auto_map); they are not run."""
+    pickled_weights: bool = False
+    """A user's directory holds weights only in formats that Python unpickles."""
     speculative: dict[str, Any] = field(default_factory=dict)
     """{algorithm: EAGLE, num_steps: 3, eagle_topk: 1, num_draft_tokens: 4, draft_architecture: ...}."""
     thinking_budget: dict[str, Any] = field(default_factory=dict)

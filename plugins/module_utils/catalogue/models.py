@@ -78,7 +78,11 @@ def load_family(source: str, document: Any) -> tuple[dict[str, Model], list[Refu
 
 
 def model_of_config(
-    key: str, config: Mapping[str, Any], weight_bytes: int = 0, where: str = "config.json"
+    key: str,
+    config: Mapping[str, Any],
+    weight_bytes: int = 0,
+    where: str = "config.json",
+    pickled_weights: bool = False,
 ) -> Model:
     """A model that no catalogue knows, out of its config.json; raises RefusedError naming what is missing."""
     shape, quantization = derive_shape(config, where), derive_quantization(config)
@@ -92,7 +96,8 @@ def model_of_config(
         weight_bytes=weight_bytes or checkpoint_bytes(shape, quantization),
         weight_bytes_origin="published" if weight_bytes else "computed",
         family=key,
-        trust_remote_code=bool(config.get("auto_map")),
+        checkpoint_code=bool(config.get("auto_map")),
+        pickled_weights=pickled_weights,
         notes=("Parsers and speculative decoding are not in config.json: say them under options.",),
     )
 

@@ -18,6 +18,7 @@ from .plan import Argument
 PLAN, MODEL, HARDWARE, RELEASE = "plan", "model", "hardware", "release"
 TEMPLATE_DEFAULTS = "default-chat-template-kwargs"
 CHECKSUMS = "checksums.json"
+PICKLE_RISK = "pickled-weights"
 TYPED_KEYS = {
     "context_length": "context-length",
     "kv_cache_dtype": "kv-cache-dtype",
@@ -114,7 +115,9 @@ def _model(case: Case, found: Arguments) -> None:
     if model.reasoning_parser:
         found.put("reasoning-parser", model.reasoning_parser, f"{model.name} writes its thoughts so", MODEL)
     if model.trust_remote_code:
-        found.put("trust-remote-code", True, f"{model.name} brings its own Python code", MODEL)
+        found.put("trust-remote-code", True, f"{model.key} wants it", MODEL)
+    if not case.accepts(PICKLE_RISK):
+        _safetensors_only(case, found)
     if humming_accepted(case, model):
         found.put("quantization", "humming", f"accepted: {HUMMING_RISK}")
     if model.kv_dtype and model.kv_dtype not in ("bfloat16", "auto"):
@@ -129,6 +132,15 @@ def _model(case: Case, found: Arguments) -> None:
     if case.instance.checksum_at_start:
         path = f"{case.inputs.policy['directories']['root']}/current/{case.instance.name}/{CHECKSUMS}"
         found.offer("model-checksum", path, f"serve.{case.instance.name}.checksum_at_start")
+
+
+def _safetensors_only(case: Case, found: Arguments) -> None:
+    """The collection fetches no pickles; a directory of the user may hold some, which the engine would fall back to."""
+    why = "a directory of the user: nothing in it is unpickled"
+    if case.model.key.startswith("/"):
+        found.offer("load-format", "safetensors", why)
+    if "speculative-draft-model-path" in case.instance.options:
+        found.offer("speculative-draft-load-format", "safetensors", why)
 
 
 def _backends(case: Case, found: Arguments, source: Source) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ..case import Case
-from . import fabric, memory, quantization, service, speculative
+from . import checkpoint, fabric, memory, quantization, service, speculative
 from .registry import Outcome, Rule
 
 RULES: tuple[Rule, ...] = (
@@ -14,6 +14,7 @@ RULES: tuple[Rule, ...] = (
     *quantization.RULES,
     *memory.RULES,
     *service.RULES,
+    *checkpoint.RULES,
     *fabric.RULES,
 )
 

@@ -16,16 +16,6 @@ DP_ATTENTION_RISK = "dp-attention-unauthenticated"
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
-def remote_code(case: Case) -> Iterator[Finding]:
-    if case.value("trust-remote-code") and not case.model.trust_remote_code:
-        yield Advice(
-            "trust-remote-code",
-            case.head.host,
-            case.where("trust-remote-code"),
-            f"{case.release.key} has {case.model.shape.architecture} itself: the flag only lets a checkpoint run code",
-        )
-
-
 def dp_attention(case: Case) -> Iterator[Finding]:
     on = case.value("enable-dp-attention") or (case.value("attn-dp-size") or 1) != 1
     if not on:
@@ -166,11 +156,6 @@ def owned_variables(case: Case) -> Iterator[Finding]:
 RULES = (
     Rule("checksum-at-start", "Hashes need a manifest, and a flag.", checksum_at_start),
     Rule("preserved-thinking", "A wish that nothing fulfils is refused.", preserved_thinking),
-    Rule(
-        "trust-remote-code",
-        "Code from a checkpoint is only worth it when the engine lacks the model.",
-        remote_code,
-    ),
     Rule("dp-attention-open", "Unauthenticated sockets carry pickles.", dp_attention),
     Rule("deterministic-tiles", "The look-up is skipped in this mode.", deterministic),
     Rule("watchdog-short", "The watchdog ends the engine.", watchdog),

@@ -52,7 +52,19 @@ ROWS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
     "spec-v2-variable-gone": ("h200", 1, {**FP8, "environment": {"SGLANG_ENABLE_SPEC_V2": "1"}}, {}),
     "swarm-port-open": ("h200", 2, FP8, {}),
     "swap-on-unified-memory": ("spark", 1, SMALL, {"swap_gib": 16.0}),
-    "trust-remote-code": ("h200", 1, {**FP8, "options": {"trust-remote-code": True}}, {}),
+    "checkpoint-code": ("h200", 1, {"model": "/data/mine"}, {}),
+    "trust-remote-code": (
+        "h200",
+        1,
+        {**FP8, "options": {"trust-remote-code": True}, "accept": ["remote-code"]},
+        {},
+    ),
+    "pickled-weights": (
+        "h200",
+        1,
+        {**FP8, "options": {"load-format": "pt"}, "accept": ["pickled-weights"]},
+        {},
+    ),
     "watchdog-short": ("h200", 1, {**FP8, "options": {"watchdog-timeout": 60}}, {}),
 }
 QUIET = ("h200", 1, FP8, {})
@@ -63,7 +75,10 @@ def told(world: Any, row: tuple[str, int, dict[str, Any], dict[str, Any]]) -> li
     facts = world.hosts(kind, count, **host)
     # Names, where the firewall needs addresses.
     swarm = {name: name for name in facts} if row is ROWS["swarm-port-open"] else {}
-    return list(world.plan(facts, {"it": {"hosts": list(facts), **wanted}}, swarm=swarm).advice)
+    mine = replace(world.catalogues.models["glm-4.7-fp8"], key="/data/mine", checkpoint_code=True)
+    catalogues = replace(world.catalogues, models={**world.catalogues.models, mine.key: mine})
+    asked = {"it": {"hosts": list(facts), **wanted}}
+    return list(world.plan(facts, asked, swarm=swarm, catalogues=catalogues).advice)
 
 
 def codes_in_source() -> set[str]:

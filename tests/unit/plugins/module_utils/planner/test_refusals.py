@@ -83,6 +83,18 @@ def own_directory(world: Any, _tmp: Path) -> list[Refusal]:
     return list(world.plan(world.hosts("cpu"), serve, catalogues=catalogues).refusals)
 
 
+def own_files(options: dict[str, Any], accept: Any = (), **change: Any) -> Refusals:
+    """A directory of the user as the model."""
+
+    def run(world: Any, _tmp: Path) -> list[Refusal]:
+        model = replace(world.catalogues.models["glm-4.7-tiny"], key="/data/mine", ids={}, **change)
+        catalogues = replace(world.catalogues, models={**world.catalogues.models, "/data/mine": model})
+        wanted = {"model": "/data/mine", "hosts": ["cpu-1"], "options": options, "accept": list(accept)}
+        return list(world.plan(world.hosts("cpu"), {"it": wanted}, catalogues=catalogues).refusals)
+
+    return run
+
+
 def mixed(world: Any, _tmp: Path) -> list[Refusal]:
     gpus = [{"model": "a800-sxm4-80gb", "count": 1}, {"model": "h200", "count": 1}]
     return list(world.one("a800", host={"gpus": gpus}, model="glm-4.7-flash").refusals)
@@ -518,6 +530,20 @@ ROWS: dict[str, list[Refusals]] = {
         door(port=8443, facts={"listening": ({"port": 8443, "process": "nginx"},)}),
     ],
     "front-package": [without_haproxy],
+    "remote-code": [
+        one("h200", model="glm-4.7-fp8", options={"trust-remote-code": True}),
+        with_model({"trust_remote_code": True}, model="glm-4.7-flash"),
+        own_files({"model-impl": "transformers"}, checkpoint_code=True),
+        own_files({"quantization": "modelopt_fp8"}, checkpoint_code=True),
+        own_files({"modelopt-quant": "fp8"}, checkpoint_code=True),
+    ],
+    "pickled-weights": [
+        one("h200", model="glm-4.7-fp8", options={"load-format": "pt"}),
+        one("h200", model="glm-4.7-fp8", options={"load-format": "npcache"}),
+        one("h200", model="glm-4.7-fp8", options={"speculative-draft-load-format": "pt"}),
+        own_files({}, pickled_weights=True),
+        own_files({"load-format": "auto"}, pickled_weights=True),
+    ],
     "standby": [
         one("cpu", model="glm-4.7-tiny", standby=True),
         relieved("cpu", {"memory_gib": 6.0}, model="glm-4.7-tiny"),
