@@ -155,7 +155,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.service_folders_h
 )
 
 UNITS = "/run/systemd/system"
-NAME = re.compile(r"^[a-z0-9][a-z0-9.-]*$")
+NAME = re.compile(r"^[a-z0-9][a-z0-9.-]*\Z")
 
 
 def free_port(first: int) -> int:

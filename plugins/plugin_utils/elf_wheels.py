@@ -32,7 +32,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.abi impor
 
 RULES = Path(__file__).resolve().parents[2] / "files/abi.yml"
 CACHE_FORMAT = 1
-SHARED_OBJECT = re.compile(r"\.so(\.[0-9.]+)?$")
+SHARED_OBJECT = re.compile(r"\.so(\.[0-9.]+)?\Z")
 
 # Symbol tables lie at an object's beginning or, where a tool has rewritten it, in a writable segment at its
 # end; hundreds of megabytes of GPU code are between.

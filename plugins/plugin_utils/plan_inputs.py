@@ -43,6 +43,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.sp
     parse_fabric_spec,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.network import is_address
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan, PlanResult
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_files import read_certificate
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.data_files import read
@@ -354,9 +355,7 @@ def _addresses(hosts: tuple[str, ...], variable: Callable[[str, str], Any]) -> d
     found = {}
     for host in hosts:
         for given in (variable(host, "ansible_host"), host):
-            try:
+            if is_address(str(given)):
                 found[host] = str(ipaddress.ip_address(str(given)))
-            except ValueError:
-                continue
-            break
+                break
     return found

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 USING = re.compile(r"NCCL INFO Using network (\S+)")
-DEVICES = re.compile(r"NCCL INFO NET/(IB|Socket) : Using (.*)$")
+DEVICES = re.compile(r"NCCL INFO NET/(IB|Socket) : Using (.*)\Z")
 NAMED = re.compile(r"\[\d+\](\S+?):")
 CHANNEL = re.compile(r"NCCL INFO Channel \S+ : .* via NET/(\w+)")
 

@@ -12,7 +12,7 @@ from .host import HostIo
 
 ROOT = "/opt/sglang"
 UNITS = "/etc/systemd/system"
-_UNIT = re.compile(r"sglang-(.+)\.service$")
+_UNIT = re.compile(r"sglang-(.+)\.service\Z")
 
 
 def parse_properties(text: str) -> dict[str, str]:

@@ -55,7 +55,7 @@ def parse_modinfo(text: str) -> tuple[str, str]:
 def library_version(names: Iterable[str]) -> str:
     """The version in names such as `libcuda.so.550.54.15`."""
     for name in names:
-        found = re.search(r"lib(?:cuda|nvidia-ml)\.so\.(\d+(?:\.\d+)+)$", name)
+        found = re.search(r"lib(?:cuda|nvidia-ml)\.so\.(\d+(?:\.\d+)+)\Z", name)
         if found:
             return found.group(1)
     return ""

@@ -56,7 +56,7 @@ def _rows(output: str) -> list[list[str]]:
 
 
 def _column(cell: str) -> str:
-    return re.sub(r"\s*\[.*\]$", "", cell).strip()
+    return re.sub(r"\s*\[.*\]\Z", "", cell).strip()
 
 
 def _csv_record(columns: list[str], row: list[str], place: int) -> GpuRecord:
@@ -123,7 +123,7 @@ def parse_compute_apps(output: str) -> list[dict[str, str]]:
     return found
 
 
-_GPU_ROW = re.compile(r"\s*(\d{1,4})\s+(\S.*?)\s+(On|Off|N/A|ERR!)\s*$")
+_GPU_ROW = re.compile(r"\s*(\d{1,4})\s+(\S.*?)\s+(On|Off|N/A|ERR!)\s*\Z")
 _PROCESS_ROW = re.compile(r"\|\s+(\d{1,4})\s+(?:\S+\s+\S+\s+)?(\d+)\s+[CGM+]+\s")
 
 

@@ -183,7 +183,7 @@ def parse_xml(output: str) -> Listing:
     return _listing("xml", header, gpus, faults)
 
 
-_LINE = re.compile(r"(\s*)(\S.*?)\s*:(?:\s(.*))?$")
+_LINE = re.compile(r"(\s*)(\S.*?)\s*:(?:\s(.*))?\n?\Z")
 
 
 def _indented(lines: list[str]) -> list[Leaf]:
@@ -213,7 +213,7 @@ def parse_text(output: str) -> Listing:
     if cut:
         lines.pop()  # a part of a value would pass for a whole one
     for line in lines:
-        start = re.match(r"GPU ([0-9A-Fa-f:.]+)\s*$", line)
+        start = re.match(r"GPU ([0-9A-Fa-f:.]+)\s*\Z", line)
         if start:
             blocks.append((start.group(1), []))
         elif line[:1].isspace() and blocks:

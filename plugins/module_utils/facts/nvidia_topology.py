@@ -11,7 +11,7 @@ from typing import Any
 
 from .values import plain
 
-_DEVICE = re.compile(r"(?:GPU|NIC)\d+$|mlx\d+_\w+$|mlx5_bond_\d+$")
+_DEVICE = re.compile(r"(?:GPU|NIC)\d+\Z|mlx\d+_\w+\Z|mlx5_bond_\d+\Z")
 _CELL = re.compile(r"X|SYS|NODE|PHB|PXB|PIX|NV\d+|N/A")
 
 

@@ -21,7 +21,7 @@ def parse_rdma_link(output: str) -> list[dict[str, Any]]:
     """The text of `rdma link`, keyed as `rdma -j link` does."""
     found = []
     for line in plain(output).splitlines():
-        head = re.match(r"(?:\d+: )?link (\S+)/(\d+)\s+(.*)$", line.strip())
+        head = re.match(r"(?:\d+: )?link (\S+)/(\d+)\s+(.*)\Z", line.strip())
         if head:
             words = head.group(3).split()
             labels = dict(zip(words[::2], words[1::2]))

@@ -13,6 +13,7 @@ from typing import Any
 from ..catalogue.entries import Hardware
 from ..core.decode import Problem, decode
 from ..core.refusals import Refusal, RefusedError
+from ..text_checks import one_line
 from .declared import expand, interface_problems
 from .products import model_of
 
@@ -218,6 +219,8 @@ class HostFacts:
             problem = Problem("", data, "is no mapping", "write {gpus: {model, count}, driver, arch, os}")
             raise RefusedError([_refusal(problem, host, where)])
         problems: list[Problem] = []
+        # A host says this of itself, and parts of it end in files of other hosts.
+        data = one_line(data)
         if "schema" in data:
             long = {key: value for key, value in data.items() if key != "schema"}
             if data["schema"] != SCHEMA:

@@ -18,7 +18,7 @@ LIMITS = {
     "Max stack size": "stack",
     "Max core file size": "core",
 }
-_PYTHON = re.compile(r"python3\.\d{1,2}$")
+_PYTHON = re.compile(r"python3\.\d{1,2}\Z")
 _PYTHON_SECONDS = 5.0
 
 

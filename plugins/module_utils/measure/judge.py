@@ -129,6 +129,6 @@ def answer_right(text: str, accepted: Sequence[str]) -> bool:
     if not lines:
         return False
     return any(
-        lines[-1] == wanted or re.search(rf"(^|[\s=:]){re.escape(wanted)}$", lines[-1])
+        lines[-1] == wanted or re.search(rf"(^|[\s=:]){re.escape(wanted)}\Z", lines[-1])
         for wanted in (" ".join(re.sub(r"[.,]", " ", item.casefold()).split()) for item in accepted)
     )

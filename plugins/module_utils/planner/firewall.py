@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from ..core.refusals import Advice, Refusal
 from ..facts.schema import HostFacts
 from ..firewall.table import address_of
 from .case import Inputs
+from .network import is_address
 from .plan import InstancePlan
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -72,13 +72,7 @@ def _swarm(inputs: Inputs, host: str) -> list[dict[str, Any]]:
 
 def unknown_peers(inputs: Inputs) -> list[str]:
     """Hosts of the swarm whose address is a name: no rule can be written for them."""
-    found = []
-    for host, address in inputs.swarm.items():
-        try:
-            ipaddress.ip_address(address)
-        except ValueError:
-            found.append(host)
-    return found
+    return [host for host, address in inputs.swarm.items() if not is_address(address)]
 
 
 def missing_nft(inputs: Inputs, host: HostFacts, wanted: Mapping[str, Any]) -> list[Refusal]:

@@ -25,6 +25,7 @@ from .network import links, slowest
 from .plan import InstancePlan, PlanResult
 from .release_choice import Candidate, Choice, Rejection, choose, matches_pin, newest_first
 from .serve_spec import Instance, parse_serve
+from .serve_text import host_problems, text_problems
 from .settings import dist_port
 from .standby import standbys
 from .topology import allocate, spread
@@ -46,7 +47,9 @@ def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
     inputs = fabric.inputs
     refusals += fabric.refusals
     advice: list[Advice] = []
+    refusals += host_problems(inventory)
     for instance in instances:
+        refusals += text_problems(instance, inputs.policy["directories"])
         refusals += _words(inputs, instance)
     usable = [item for item in instances if not _unplannable(inputs, item, refusals)]
     sizes = {item.name: _gpus_a_host(item) for item in usable}

@@ -108,6 +108,9 @@ def links(
 
 
 def is_address(text: str) -> bool:
+    """Without a scope: behind the % of an IPv6 address any text may stand."""
+    if "%" in text:
+        return False
     try:
         ipaddress.ip_address(text)
     except ValueError:

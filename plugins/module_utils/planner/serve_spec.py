@@ -13,7 +13,7 @@ from typing import Any, Callable
 
 from ..core.refusals import Refusal, did_you_mean
 
-UNIT_NAME = re.compile(r"^[a-z0-9][a-z0-9.-]*$")
+UNIT_NAME = re.compile(r"^[a-z0-9][a-z0-9.-]*\Z")
 HIGHEST_PORT = 65535
 REQUIRED = ("model", "hosts")
 
@@ -56,6 +56,8 @@ class Instance:
     options: dict[str, Any] = field(default_factory=dict)
     """Any further server flag without its leading dashes."""
     environment: dict[str, str] = field(default_factory=dict)
+    environment_files: tuple[str, ...] = ()
+    """Files on the host, of root alone, that systemd reads further variables from: keys and passwords."""
     accept: tuple[str, ...] = ()
     """Risks taken by name."""
 
@@ -149,6 +151,7 @@ _KINDS: dict[str, _Kind] = {
         _environment_fits,
         lambda value: {key: str(item) for key, item in value.items()},
     ),
+    "environment_files": _Kind("a path on the host or a list of paths", _is_names, _names),
     "accept": _Kind("a name or a list of names", lambda value: value == [] or _is_names(value), _names),
 }
 

@@ -45,6 +45,7 @@ def service(
         "watch": {**plain(policy["watch"]), "memory_floor_percent": _floor(case)},
         "oom_score_adjust": case.inputs.policy["memory"]["oom_score_adjust_unified"] if _shares(case) else 0,
         "drain_seconds": policy["stop"]["drain_seconds"],
+        "environment_files": list(case.instance.environment_files),
         "restart": plain(policy["restart"]),
         "checks": {
             **plain(policy["checks"]),

@@ -16,7 +16,7 @@ import re
 import shutil
 
 NAME = "cuda"
-LIBRARY = re.compile(r"(lib.+?)\.so\.(\d[\d.]*)$")
+LIBRARY = re.compile(r"(lib.+?)\.so\.(\d[\d.]*)\Z")
 # The driver's library belongs to the host. A linker script names it, so that -lcuda links against
 # the driver that is there and needs no development package.
 DRIVER_SCRIPT = "INPUT(libcuda.so.1)\n"

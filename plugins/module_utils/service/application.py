@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..firewall.table import table_text
+from ..text_checks import one_line
 from .launch import api_port, confinement, launch
 
 Planned = Mapping[str, Any]
@@ -178,6 +179,11 @@ def unit_word(text: Any) -> str:
     return f'"{escaped}"' if escaped == "" or any(letter in escaped for letter in " \t\"'\\;#") else escaped
 
 
+def unit_line(text: Any) -> str:
+    """The rest of a line of a unit file: no specifier, no continuation, no second line."""
+    return str(one_line(str(text))).replace("\\", "/").replace("%", "%%").strip()
+
+
 def units(plan: Planned) -> list[dict[str, Any]]:
     """What the template of a unit prints, one entry an instance."""
     settings = plan["host_settings"]
@@ -198,9 +204,10 @@ def units(plan: Planned) -> list[dict[str, Any]]:
                 "unit": instance["unit"],
                 "unit_path": f"units/{instance['unit']}",
                 "launch_path": f"{name}/launch.json",
-                "model": instance["model"],
-                "version": instance["release"]["version"],
-                "serves": instance["served_model_name"],
+                "model": unit_line(instance["model"]),
+                "version": unit_line(instance["release"]["version"]),
+                "serves": unit_line(instance["served_model_name"]),
+                "environment_files": [unit_line(path) for path in instance["service"]["environment_files"]],
                 "documentation": f"{current}/plan.json",
                 "user": settings["user"],
                 "group": settings["group"],

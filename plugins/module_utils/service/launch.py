@@ -25,6 +25,8 @@ def launch(plan: Planned, name: str, python: str) -> dict[str, Any]:
         "serves": instance["served_model_name"],
         "argv": [python, "-m", instance["module"], *instance["argv"]],
         "environment": {item["name"]: item["value"] for item in instance["environment_variables"]},
+        # What systemd read from files of root is passed on; the files themselves are not for this user.
+        "environment_from_files": bool(service["environment_files"]),
         "address": port["address"],
         "port": port["port"],
         "head": instance["parallel"]["node_rank"] == 0,

@@ -20,7 +20,7 @@ from .safetensors_header import Header, HeaderError, unique_keys
 
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
-SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d+)-of-(?P<count>\d+)\.safetensors$")
+SHARD = re.compile(r"^(?P<stem>.*)-(?P<number>\d+)-of-(?P<count>\d+)\.safetensors\Z")
 TOKENIZERS = (
     ("tokenizer.json",),
     ("tokenizer.model",),

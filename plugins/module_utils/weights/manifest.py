@@ -14,7 +14,7 @@ MANIFEST = ".weights.json"
 STAMP = ".published.json"
 SCHEMA = 1
 PIECE_BYTES = 16 << 20
-HEXADECIMAL = re.compile(r"^[0-9a-f]{64}$")
+HEXADECIMAL = re.compile(r"^[0-9a-f]{64}\Z")
 
 
 class ManifestError(Exception):

@@ -26,7 +26,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.o
     retry_after,
 )
 
-COMMIT = re.compile(r"^[0-9a-f]{40}$")
+COMMIT = re.compile(r"^[0-9a-f]{40}\Z")
 
 
 def _translated(error: Exception, revision: str) -> Exception:

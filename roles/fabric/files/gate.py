@@ -112,7 +112,7 @@ def listens(port: int) -> bool:
 
 def figure(output: str, column: int) -> float:
     """A column of the last row of numbers that a program of perftest prints."""
-    rows = [line.split() for line in output.splitlines() if re.match(r"^\s*\d+\s+\d+(\s+[\d.]+)+\s*$", line)]
+    rows = [line.split() for line in output.splitlines() if re.match(r"^\s*\d+\s+\d+(\s+[\d.]+)+\s*\Z", line)]
     if not rows or len(rows[-1]) <= column or not float(rows[-1][column]):
         raise MatchError(reason(output))
     return float(rows[-1][column])

@@ -14,7 +14,7 @@ from typing import Any
 
 from .contract import Contract, Flag
 
-_ASSIGNMENT = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)=(.*)$", re.DOTALL)
+_ASSIGNMENT = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)=(.*)\Z", re.DOTALL)
 _LAUNCHERS = ("sglang.launch_server", "sglang.srt.launch_server")
 _CONTROL = ("&", "&&", "||", "|", ";")
 

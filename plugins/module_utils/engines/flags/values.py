@@ -13,7 +13,7 @@ from typing import Any
 from ...core.refusals import closest
 from .contract import Contract, Flag
 
-_COUNT = re.compile(r"^(\d+|\d+(\.\d+)?[kMGT]|\d+[KMGT]i)$")
+_COUNT = re.compile(r"^(\d+|\d+(\.\d+)?[kMGT]|\d+[KMGT]i)\Z")
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ from typing import Any
 
 from ...core.refusals import Refusal, did_you_mean
 from ...facts.schema import HostFacts, RdmaDevice
+from ...text_checks import NETDEV
 from ..case import Inputs
 from ..network import Link
 from .spec import FabricSpec
 
 # Of a netdev or RDMA device on another PCI domain: enP2p1s0f1np1 and enp1s0f1np1 are one port of a Spark.
-DOMAIN = re.compile(r"^(en|roce|ib)(?:P(\d+))?(p\d+s\d+.*)$")
+DOMAIN = re.compile(r"^(en|roce|ib)(?:P(\d+))?(p\d+s\d+.*)\Z")
 # nvidia-smi topo, near to far.
 DISTANCES = ("X", "PIX", "PXB", "PHB", "NODE", "SYS")
 
@@ -127,7 +128,17 @@ def wanted_ports(
             Refusal("fabric-addresses-count", host.host, said, "one netdev twice", "name each of them once")
         )
     for netdev, _item in pairs:
-        if netdev not in known:
+        if not NETDEV.match(netdev):
+            refusals.append(
+                Refusal(
+                    "fabric-netdev-name",
+                    host.host,
+                    f"fabric_addresses.{netdev}",
+                    "the name of this interface cannot be written into the host's network configuration",
+                    "rename the interface on the host with letters, digits, dots, dashes and underscores: eth1",
+                )
+            )
+        elif netdev not in known:
             refusals.append(
                 Refusal(
                     "fabric-netdev-unknown",

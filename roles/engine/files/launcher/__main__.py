@@ -140,7 +140,9 @@ class Launcher:
     # --- starting ---
 
     def _start(self) -> None:
-        environment = dict(self.launch["environment"])
+        # What the plan says wins over files that it cannot know.
+        secret = decisions.of_files(os.environ) if self.launch.get("environment_from_files") else {}
+        environment = {**secret, **self.launch["environment"]}
         for name in ("USER", "LOGNAME"):
             environment.setdefault(name, os.environ.get(name, ""))
         environment.setdefault("LANG", "C.UTF-8")

@@ -681,6 +681,8 @@ def _json(path: str) -> dict[str, Any]:
 
 def torchrun(agent: Agent) -> None:
     """In the main thread, because torchrun wants signals and its end is the worker's end."""
+    if agent.launch.get("environment_from_files"):
+        os.environ[decisions.PASSED_ON] = ",".join(decisions.of_files(os.environ))
     os.environ.update(agent.launch["environment"], TORCHELASTIC_SIGNALS_TO_HANDLE="SIGQUIT")
     from torch.distributed import run
 

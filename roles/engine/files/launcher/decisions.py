@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -329,3 +330,23 @@ def superfluous(folders: list[tuple[str, float]], own: str, keep: int) -> list[s
     """Of (name, time of last use) all but the newest `keep`, and never the own."""
     others = sorted((item for item in folders if item[0] != own), key=lambda item: -item[1])
     return [name for name, _time in others[max(keep - 1, 0) :]]
+
+
+# What systemd itself sets in the environment of a service (systemd.exec, "Environment variables set").
+OF_SYSTEMD = re.compile(
+    r"(PATH|LANG|LC_\w+|USER|LOGNAME|HOME|SHELL|TERM|INVOCATION_ID|MAINPID|MANAGERPID\w*|NOTIFY_SOCKET|JOURNAL_STREAM"
+    r"|(XDG_RUNTIME|RUNTIME|STATE|CACHE|LOGS|CONFIGURATION|CREDENTIALS)_DIR(ECTORY)?|WATCHDOG_\w+|LISTEN_\w+|SYSTEMD_\w+"
+    r"|MEMORY_PRESSURE_\w+|LOG_NAMESPACE|PIDFILE|FDSTORE|DEBUG_INVOCATION|REMOTE_(ADDR|PORT)|SERVICE_RESULT|EXIT_\w+"
+    r"|TRIGGER_\w+)\Z"
+)
+PASSED_ON = "SGLANG_LAUNCHER_PASSES"
+"""Names for the launchers of a group: torchrun adds variables of its own to what systemd gave its agent."""
+
+
+def of_files(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that came from the unit's environment files."""
+    if PASSED_ON in environment:
+        names = [name for name in environment[PASSED_ON].split(",") if name in environment]
+    else:
+        names = [name for name in environment if not OF_SYSTEMD.match(name)]
+    return {name: environment[name] for name in names}

@@ -130,6 +130,7 @@ REFUSALS: dict[str, list[Callable[[Any, Path], list[Refusal]]]] = {
         row(fabric_addresses=["192.168.101.12/24"]),
         row(fabric_addresses=[*BOTH, "192.168.103.12/24"]),
     ],
+    "fabric-netdev-name": [row(fabric_addresses={"eth0 up": "192.168.101.12/24"})],
     "fabric-netdev-unknown": [row(fabric_addresses={"enp1s0f0np0": "192.168.101.12/24"})],
     "fabric-device-unknown": [
         row(fabric_devices=["rocep1s0f3"]),

@@ -95,6 +95,11 @@ def own_files(options: dict[str, Any], accept: Any = (), **change: Any) -> Refus
     return run
 
 
+def strange_host(world: Any, _tmp: Path) -> list[Refusal]:
+    facts = {"gpu-1\nbind :1": world.host("cpu", "gpu-1\nbind :1")}
+    return list(world.plan(facts, {"it": {"model": "glm-4.7-tiny", "hosts": list(facts)}}).refusals)
+
+
 def mixed(world: Any, _tmp: Path) -> list[Refusal]:
     gpus = [{"model": "a800-sxm4-80gb", "count": 1}, {"model": "h200", "count": 1}]
     return list(world.one("a800", host={"gpus": gpus}, model="glm-4.7-flash").refusals)
@@ -530,6 +535,44 @@ ROWS: dict[str, list[Refusals]] = {
         door(port=8443, facts={"listening": ({"port": 8443, "process": "nginx"},)}),
     ],
     "front-package": [without_haproxy],
+    "host-name": [strange_host],
+    "instance-reserved": [
+        serve({name: {"model": "glm-4.7-tiny", "hosts": ["cpu-1"]}})
+        for name in ("gateway", "launcher", "swarm-1", "it-standby")
+    ],
+    "served-name": [
+        one("cpu", model="glm-4.7-tiny", served_model_name=name)
+        for name in ("glm\nExecStartPre=+/bin/true", "glm 4", "100%h", "glm\\", "'", "m" * 129)
+    ],
+    "serve-text": [
+        one("cpu", model="glm-4.7-tiny", options={"log-level": "info\x00"}),
+        one("cpu", model="glm-4.7-tiny", environment={"A": "\x1b[2J"}),
+        one("cpu", model="glm-4.7-tiny", release="0.5.23\n"),
+    ],
+    "variable-name": [
+        one("cpu", model="glm-4.7-tiny", environment={name: "1"}) for name in ("1A", "A-B", "A=B", "", "A\n")
+    ],
+    "variable-secret": [
+        one("cpu", model="glm-4.7-tiny", environment=variables)
+        for variables in (
+            {"HF_TOKEN": "x"},
+            {"OPENAI_API_KEY": "x"},
+            {"DB_PASSWORD": "x"},
+            {"https_proxy": "http://me:word@proxy:3128"},
+            {"A": "hf_0123456789abcdefghij"},
+        )
+    ],
+    "environment-file": [
+        one("cpu", model="glm-4.7-tiny", environment_files=path)
+        for path in (
+            "it.env",
+            "/etc/../x.env",
+            "/etc/a b",
+            "/etc/%h.env",
+            "/etc/*.env",
+            "/var/lib/sglang/it/x.env",
+        )
+    ],
     "remote-code": [
         one("h200", model="glm-4.7-fp8", options={"trust-remote-code": True}),
         with_model({"trust_remote_code": True}, model="glm-4.7-flash"),
