@@ -11,6 +11,7 @@ from functools import wraps
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.baremetal.sglang.plugins.module_utils import group_secret
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import debs as bundle_debs
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
 from ansible_collections.baremetal.sglang.plugins.module_utils.doctor import diagnosis as doctor
@@ -98,6 +99,8 @@ class FilterModule:
             "prometheus_config": _filter(scrape_config.prometheus),
             "prometheus_fragment": _filter(scrape_config.fragment),
             "firewall_table": _filter(plan_application.firewall_table),
+            "group_secrets": _filter(group_secret.given),
+            "group_secrets_kept": _filter(group_secret.kept_by),
             "group_preflight_errors": _filter(members.trouble),
             "planned_checks": _filter(derive.checks),
             "planned_checksums": _filter(plan_application.checksums),

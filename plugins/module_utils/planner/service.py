@@ -81,6 +81,7 @@ def group(case: Case, host: HostFacts, links: Mapping[str, Link]) -> dict[str, A
         "rank": rank,
         "channel_port": case.instance.port + int(ports["members_offset"]),
         "ports": [meet, dist_port(case)],
+        "secret": f"{case.inputs.policy['directories']['configuration']}/groups/{case.instance.name}.key",
         "torchrun": _torchrun(case, policy, rank, head, members[rank]["address"], meet),
         **{
             key: policy[key]

@@ -17,7 +17,6 @@ import glob
 import hashlib
 import json
 import os
-import re
 import selectors
 import signal
 import socket
@@ -28,11 +27,13 @@ from typing import Any
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, HERE)
+import channel
 import checks
 import decisions
 import group
 import notify
 import processes
+from channel import Channel, ChannelError
 from group import DOWN, GATHER, RUN, Cause, Head
 
 sys.path.remove(HERE)
@@ -47,47 +48,11 @@ EXTEND_SECONDS = 10.0
 GATHER_PATIENCE = 4.0
 # A launcher that was killed is told of by torchrun, with the signal, before that.
 GONE_SECONDS = 2.0
-LONGEST_MESSAGE = 1 << 16
-WORD = re.compile(r"^[A-Z_]+=")
-
-
-class Peer:
-    """A connection that carries one JSON value a line."""
-
-    def __init__(self, link: socket.socket, address: str) -> None:
-        self.link, self.address, self.rest, self.host = link, address, b"", ""
-        self.since = time.monotonic()
-        link.setblocking(False)
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def send(self, message: dict[str, Any]) -> bool:
-        """A line is far smaller than the socket's buffer: one that does not fit is of a peer that is gone."""
-        line = json.dumps(message).encode() + b"\n"
-        try:
-            return self.link.send(line) == len(line)
-        except OSError:
-            return False
-
-    def receive(self) -> list[dict[str, Any]] | None:
-        """What has come; None when the peer has hung up or talks nonsense."""
-        try:
-            block = self.link.recv(LONGEST_MESSAGE)
-        except (BlockingIOError, InterruptedError):
-            return []
-        except OSError:
-            return None
-        *lines, self.rest = (self.rest + block).split(b"\n")
-        if not block or len(self.rest) > LONGEST_MESSAGE:
-            return None
-        try:
-            found = [json.loads(line) for line in lines]
-        except (ValueError, RecursionError):
-            return None
-        return found if all(isinstance(item, dict) for item in found) else None
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self.link.close()
+# Connections that have not proven the secret yet; the oldest goes when there are more.
+MOST_UNPROVEN = 32
+# A stranger that calls again and again has one line in the journal in so long.
+TOLD_SECONDS = 60.0
+MOST_TOLD = 256
 
 
 class Agent:
@@ -101,6 +66,7 @@ class Agent:
         self.rank = self.plan["rank"]
         self.host, self.first = self.hosts[self.rank], self.hosts[0]
         self.endpoint = (self.plan["members"][0]["address"], self.plan["channel_port"])
+        self.secret = channel.read_secret(self.plan["secret"])
         self.truth: dict[str, str] = {}
         self.looked = float("-inf")
         self.go = threading.Event()
@@ -305,7 +271,8 @@ class First(Agent):
         since = self.record.get("missing") or {}
         for host in self.hosts[1:]:
             self.head.seats[host].missing_since = float(since.get(host) or time.time())
-        self.peers: dict[socket.socket, Peer] = {}
+        self.peers: dict[socket.socket, Channel] = {}
+        self.told: dict[str, float] = {}
         self.door: socket.socket | None = None
         self.served = 0.0
         self.good = False
@@ -332,38 +299,54 @@ class First(Agent):
 
     def hear(self, key: Any) -> None:
         if key.fileobj is self.door:
-            with contextlib.suppress(OSError):
-                link, address = self.door.accept()
-                peer = Peer(link, str(address[0]))
-                self.peers[link] = peer
-                self.select.register(link, selectors.EVENT_READ)
+            self._accept()
             return
-        peer = self.peers[key.fileobj]
-        messages = peer.receive()
-        if messages is None:
-            self.hang_up(peer, "its agent is gone")
+        peer = self.peers.get(key.fileobj)
+        if peer is None:
+            # Ended by a message that came at the same moment over another connection.
             return
+        proven = peer.proven
         try:
-            for message in messages:
-                self._message(peer, message)
-        except (TypeError, ValueError, OverflowError):
-            self.hang_up(peer, "it talks nonsense")
-
-    def _message(self, peer: Peer, message: dict[str, Any]) -> None:
-        host = str(message.get("host") or "")
-        now, wall = time.monotonic(), time.time()
-        if self.addresses.get(peer.address) != host or host == self.host:
-            refused = f"{peer.address} is not the planned address of {host}: run site.yml for all hosts of the group"
-        else:
-            for other in [item for item in self.peers.values() if item.host == host and item is not peer]:
+            messages = peer.receive(self.addresses, channel.FROM_MEMBER)
+            if peer.host == self.host:
+                raise ChannelError("it is not at its planned address")
+        except ChannelError as error:
+            if not proven:
+                self._turn_away(peer.address, str(error))
+                peer.host = ""
+            self.hang_up(peer, str(error))
+            return
+        if peer.proven and not proven:
+            for other in [
+                item for item in self.peers.values() if item.host == peer.host and item is not peer
+            ]:
                 self.hang_up(other, "its agent started anew")
-            peer.host = host
-            refused = self.head.hears(host, message, now, wall)
-        if refused:
-            peer.host = ""
-            peer.send({"refused": refused})
+        for message in messages:
+            refused = self.head.hears(peer.host, message, time.monotonic(), time.time())
+            if refused:
+                peer.send({"refused": refused})
 
-    def hang_up(self, peer: Peer, why: str) -> None:
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            link, address = self.door.accept()
+            peer = Channel(link, str(address[0]), self.secret, server=True)
+            self.peers[link] = peer
+            self.select.register(link, selectors.EVENT_READ)
+        unproven = [item for item in self.peers.values() if not item.proven]
+        for peer in sorted(unproven, key=lambda item: item.since)[: max(len(unproven) - MOST_UNPROVEN, 0)]:
+            self.hang_up(peer, "too many connections")
+
+    def _turn_away(self, address: str, why: str) -> None:
+        """In the journal only, and not each time: the status is for the members."""
+        now = time.monotonic()
+        if now - self.told.get(address, float("-inf")) < TOLD_SECONDS:
+            return
+        if len(self.told) >= MOST_TOLD:
+            self.told.clear()
+        self.told[address] = now
+        notify.log(f"a connection from {address} was ended: {why}")
+
+    def hang_up(self, peer: Channel, why: str) -> None:
         if self.peers.pop(peer.link, None) is None:
             return
         with contextlib.suppress(KeyError, ValueError):
@@ -389,7 +372,7 @@ class First(Agent):
             quiet = now - head.seats[host].heard
             for peer in [item for item in self.peers.values() if item.host == host]:
                 self.hang_up(peer, f"no word from it for {quiet:.0f} s: link, power or a frozen host")
-        for peer in [item for item in self.peers.values() if not item.host]:
+        for peer in [item for item in self.peers.values() if not item.proven]:
             if now - peer.since > self.plan["lost_seconds"] * GATHER_PATIENCE:
                 self.hang_up(peer, "it never said who it is")
         if head.phase == GATHER:
@@ -502,7 +485,7 @@ class First(Agent):
     def beat(self, now: float) -> None:
         self.beaten = now
         said = self.head.beat(now, self._words(), bool(self.served))
-        for peer in [item for item in self.peers.values() if item.host]:
+        for peer in [item for item in self.peers.values() if item.proven]:
             if not peer.send(said):
                 self.hang_up(peer, "nothing can be sent to it")
 
@@ -511,7 +494,7 @@ class Other(Agent):
     """Any other member: it does what the first host says, and tells what happens here."""
 
     def open(self) -> None:
-        self.peer: Peer | None = None
+        self.peer: Channel | None = None
         self.tried = float("-inf")
         self.trouble = ""
         self.heard = time.monotonic()
@@ -522,13 +505,14 @@ class Other(Agent):
         self.left_at = 0.0
 
     def hear(self, _key: Any) -> None:
-        messages = self.peer.receive() if self.peer else []
-        if messages is None:
-            self.hang_up("it hung up")
+        try:
+            messages = self.peer.receive({}, channel.FROM_HEAD) if self.peer else []
+        except ChannelError as error:
+            self.hang_up(str(error))
             return
         for message in messages:
             if "refused" in message:
-                self.refused = str(message["refused"])
+                self.refused = message["refused"]
                 self.hang_up("refused")
                 return
             self.refused = ""
@@ -536,7 +520,7 @@ class Other(Agent):
             if "why" in message:
                 self._over(message)
             elif message.get("phase") == RUN and not self.go.is_set():
-                self.start(int(message["generation"]))
+                self.start(message["generation"])
             if self.missing_since:
                 self.missing_since = 0.0
                 self.remember(head_missing=0.0)
@@ -545,7 +529,7 @@ class Other(Agent):
         if self.stopping:
             self.end("stopped", 0)
         if message.get("gave_up"):
-            self.end(str(message["why"]), GAVE_UP)
+            self.end(message["why"], GAVE_UP)
         if self.go.is_set():
             self.end(f"generation {message['generation']} ended: {message['why']}", FAILED)
 
@@ -574,7 +558,7 @@ class Other(Agent):
         except OSError as error:
             self.trouble = error.strerror or "no answer"
             return
-        self.peer = Peer(link, self.endpoint[0])
+        self.peer = Channel(link, self.endpoint[0], self.secret, server=False, host=self.host)
         self.heard = time.monotonic()
         self.select.register(link, selectors.EVENT_READ)
 
@@ -718,7 +702,8 @@ def main(arguments: list[str]) -> int:
         agent = (Other if launch["group"]["rank"] else First)(launch, path, systemd)
     except (IndexError, OSError, ValueError, KeyError) as error:
         systemd.status(
-            f"launch.json is not usable ({type(error).__name__}: {error}): run site.yml --tags engine"
+            f"launch.json or the secret of the group is not usable ({type(error).__name__}: {error}): "
+            "run site.yml --tags engine"
         )
         return GAVE_UP
     threading.Thread(target=agent.live, daemon=True).start()

@@ -27,7 +27,10 @@ ECHO = re.compile(
 
 
 def one_line(text: str, limit: int = STATUS_LIMIT) -> str:
-    flat = " ".join(text.split())
+    """Without what a terminal or the journal would act on, or could not print: controls, lone surrogates, directions."""
+    flat = " ".join(text[: 4 * limit].split())
+    if not flat.isprintable():
+        flat = "".join(letter if letter.isprintable() else "\ufffd" for letter in flat)
     return flat if len(flat) <= limit else flat[: limit - 3] + "..."
 
 

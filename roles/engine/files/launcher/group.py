@@ -126,15 +126,15 @@ class Head:
                 f"({', '.join(self.hosts)}): run site.yml for all hosts of the group"
             )
         seat.present, seat.heard = True, now
-        seat.truth = {str(key): str(value) for key, value in dict(message.get("truth") or {}).items()}
-        seat.offset = float(message.get("time") or wall) - wall
+        seat.truth = dict(message.get("truth") or {})
+        seat.offset = (message.get("time") or wall) - wall
         seat.loaded = bool(message.get("loaded"))
-        seat.generation = int(message.get("generation") or 0)
-        seat.ready, seat.status = bool(message.get("ready")), str(message.get("status") or "")
+        seat.generation = message.get("generation") or 0
+        seat.ready, seat.status = bool(message.get("ready")), message.get("status") or ""
         if self.phase == GATHER:
             return ""
         if message.get("down"):
-            self.breaks(Cause(host, str(message["down"])), now)
+            self.breaks(Cause(host, message["down"]), now)
         elif message.get("leave") and not self.leaving:
             self.leaving = host
         return ""

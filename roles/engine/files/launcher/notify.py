@@ -8,13 +8,22 @@ Written out, because `http.client` brings OpenSSL along and with it half of the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
+import sys
 import time
 from typing import Any
 
 from decisions import one_line
+
+
+def log(text: str) -> None:
+    """One line of the journal, whatever is in it: what cannot be printed must not end the launcher."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.buffer.write(f"launcher: {one_line(text)}\n".encode("utf-8", "replace"))
+        sys.stdout.flush()
 
 
 class Systemd:
@@ -32,14 +41,14 @@ class Systemd:
             try:
                 self.socket.sendto("\n".join(lines).encode("utf-8", "replace"), self.address)
             except OSError as error:
-                print(f"launcher: systemd does not listen: {error}", flush=True)
+                log(f"systemd does not listen: {error}")
 
     def status(self, text: str, *more: str) -> None:
         """Every new status is in the journal too."""
         flat = one_line(text)
         if flat != self.status_said:
             self.status_said = flat
-            print(f"launcher: {flat}", flush=True)
+            log(flat)
             self.say(f"STATUS={flat}", *more)
         elif more:
             self.say(*more)
