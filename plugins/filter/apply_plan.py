@@ -99,6 +99,7 @@ class FilterModule:
             "prometheus_config": _filter(scrape_config.prometheus),
             "prometheus_fragment": _filter(scrape_config.fragment),
             "firewall_table": _filter(plan_application.firewall_table),
+            "firewall_users": _filter(plan_application.firewall_users),
             "group_secrets": _filter(group_secret.given),
             "group_secrets_kept": _filter(group_secret.kept_by),
             "group_preflight_errors": _filter(members.trouble),

@@ -10,6 +10,7 @@ import os
 import select
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -291,6 +292,118 @@ def test_a_secret_that_is_none_is_refused(tmp_path: Path) -> None:
             channel.read_secret(str(path))
     path.write_text("0" * 64 + "\n")
     assert channel.read_secret(str(path)) == bytes(32)
+
+
+# --- who may use the ports, as the kernel has it ---
+
+ENGINE, LOCAL = 61990, 61991
+HERE, AWAY, OTHER_ADDRESS = "10.11.0.1", "10.11.0.2", "10.12.0.1"
+TRIAL = """
+import json, os, socket, sys
+asked = json.loads(sys.argv[1])
+# Loaded while the interpreter's own folder can still be read.
+"x".encode("idna")
+
+def answer(uid, work):
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+        try:
+            work()
+            said = b"yes"
+        except OSError:
+            said = b"no"
+        os.write(writer, said)
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(pid, 0)
+    return os.read(reader, 9).decode()
+
+found = []
+for listener, caller, target, source, port in asked:
+    kept = {}
+    def listen():
+        kept["ear"] = socket.create_server(("0.0.0.0", port))
+        kept["ear"].listen(8)
+    # The owner of a socket is who opened it: the listener stays in this process, opened with that user's rights.
+    os.seteuid(listener)
+    listen()
+    os.seteuid(0)
+    def call():
+        socket.create_connection((target, port), 0.5, source_address=(source, 0) if source else None).close()
+    found.append(answer(caller, call))
+    kept["ear"].close()
+print(json.dumps(found))
+"""
+
+
+def owner(**changes: Any) -> dict[str, Any]:
+    return {
+        "ports": [32000], "what": "it: group", "user": "sglang", "addresses": [HERE], "own": HERE, "here": True, **changes,
+    }  # fmt: skip
+
+
+def allowed(owners: list[dict[str, Any]], trials: list[tuple[int, int, str, str, int]]) -> list[str]:
+    """In a network namespace of its own: listener, caller, target, source and port of each trial."""
+    from ansible_collections.baremetal.sglang.plugins.module_utils.firewall.table import table_text
+
+    rule = {"port": 32000, "what": "it", "sources": [HERE, AWAY]}
+    table = table_text([rule], owners, {"sglang": ENGINE})
+    setup = f"ip link set lo up; ip address add {HERE}/24 dev lo; ip address add {OTHER_ADDRESS}/24 dev lo; nft -f -"
+    words = ["unshare", "--net", "sh", "-c", f'{setup} && exec "$@"', "-", sys.executable, "-c", TRIAL]
+    done = subprocess.run(
+        [*words, json.dumps(trials)], input=table, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    found: list[str] = json.loads(done.stdout)
+    return found
+
+
+needs_nft = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("nft") is None, reason="a table of nftables needs root and nft"
+)
+
+
+@needs_nft
+def test_on_the_first_host_only_root_and_the_engine_use_the_ports_of_the_group() -> None:
+    """A listener on all addresses, as torch.distributed opens one, by each of the addresses that it has."""
+    for target in (HERE, "127.0.0.1", OTHER_ADDRESS):
+        trials = [
+            (ENGINE, 0, target, "", 32000),
+            (ENGINE, ENGINE, target, "", 32000),
+            (ENGINE, LOCAL, target, "", 32000),
+        ]
+        assert allowed([owner()], trials) == ["yes", "yes", "no"], target
+
+
+@needs_nft
+def test_who_takes_a_port_of_the_group_first_is_not_heard() -> None:
+    """Else the members would unpickle what a local user's rendezvous sends."""
+    trials = [(LOCAL, ENGINE, HERE, "", 32000), (LOCAL, 0, HERE, "", 32000), (0, ENGINE, HERE, "", 32000)]
+    assert allowed([owner()], trials) == ["no", "no", "yes"]
+
+
+@needs_nft
+def test_on_another_member_a_local_user_reaches_no_address_of_the_first_host() -> None:
+    """By its planned address, or by another one with the member's address as the source."""
+    member = owner(addresses=[OTHER_ADDRESS], here=False)
+    trials = [
+        (0, ENGINE, OTHER_ADDRESS, "", 32000),
+        (0, LOCAL, OTHER_ADDRESS, "", 32000),
+        (0, LOCAL, "127.0.0.1", HERE, 32000),
+        (0, LOCAL, "127.0.0.1", "", 32000),
+        (0, LOCAL, OTHER_ADDRESS, "", 32001),
+    ]
+    # Its own services on the same number, and other ports, are left alone.
+    assert allowed([member], trials) == ["yes", "no", "no", "yes", "yes"]
+
+
+@needs_nft
+def test_a_user_that_the_host_does_not_know_leaves_the_ports_to_root() -> None:
+    trials = [(0, 0, HERE, "", 32000), (0, ENGINE, HERE, "", 32000)]
+    assert allowed([owner(user="nobody-here")], trials) == ["yes", "no"]
 
 
 # --- real agents ---

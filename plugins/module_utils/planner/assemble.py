@@ -214,7 +214,7 @@ def _host_settings(
                 {"path": directories[key], "owner": "root", "mode": "0755"}
                 for key in policy["host"]["root_directories"]
             ),
-            {"path": directories["configuration"], "owner": "root", "mode": "0750"},
+            {"path": directories["configuration"], "owner": "root", "mode": "0755"},
             # Root's, so that the service user cannot put a link in place of an instance's folder.
             *({"path": path, "owner": "root", "mode": "0755"} for path in parents),
             *({"path": path, "owner": policy["account"]["user"], "mode": "0750"} for path in per_instance),

@@ -38,7 +38,9 @@ def firewall(inputs: Inputs, host: str, instances: Mapping[str, InstancePlan]) -
     rules += _swarm(inputs, host)
     if not any(rule["sources"] for rule in rules):
         return {}
-    return {"rules": sorted(rules, key=lambda rule: (rule["port"], rule["what"]))}
+    owners = [item for name, plan in sorted(instances.items()) for item in _owners(inputs, host, name, plan)]
+    owners += _swarm_owners(inputs, host)
+    return {"rules": sorted(rules, key=lambda rule: (rule["port"], rule["what"])), "owners": owners}
 
 
 def _of_instance(host: str, name: str, plan: InstancePlan) -> list[dict[str, Any]]:
@@ -54,6 +56,40 @@ def _of_instance(host: str, name: str, plan: InstancePlan) -> list[dict[str, Any
         }
         for port in plan.ports
         if port.address in here
+    ]
+
+
+def _owners(inputs: Inputs, host: str, name: str, plan: InstancePlan) -> list[dict[str, Any]]:
+    """torchrun and torch.distributed unpickle what comes at their ports: local users stay away from them."""
+    group = plan.service.get("group")
+    if not group:
+        return []
+    rendezvous = int(group["ports"][-1])
+    span = int(inputs.policy["ports"]["dp_attention"]) if plan.argument("enable-dp-attention") else 0
+    head = group["members"][0]
+    return [
+        {
+            "ports": [*group["ports"], group["channel_port"], *range(rendezvous + 1, rendezvous + 1 + span)],
+            "what": f"{name}: group",
+            "user": str(inputs.policy["account"]["user"]),
+            "addresses": [head["address"]],
+            "own": plan.parallel["addresses"][host],
+            "here": head["host"] == host,
+        }
+    ]
+
+
+def _swarm_owners(inputs: Inputs, host: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "ports": [rule["port"]],
+            "what": rule["what"],
+            "user": str(inputs.policy["account"]["swarm_user"]),
+            "addresses": rule["sources"],
+            "own": inputs.swarm[host],
+            "here": True,
+        }
+        for rule in _swarm(inputs, host)
     ]
 
 

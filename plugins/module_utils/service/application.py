@@ -167,9 +167,15 @@ def checksums(plan: Planned, files: Mapping[str, str] | None = None) -> list[dic
     ]
 
 
-def firewall_table(plan: Planned) -> str:
+def firewall_table(plan: Planned, uids: Mapping[str, int] | None = None) -> str:
     """The nftables script of the host; empty where nothing of it must be closed."""
-    return table_text(plan.get("firewall", {}).get("rules", ()))
+    wanted = plan.get("firewall", {})
+    return table_text(wanted.get("rules", ()), wanted.get("owners", ()), uids)
+
+
+def firewall_users(plan: Planned) -> list[str]:
+    """Users that the script knows by number."""
+    return sorted({str(owner["user"]) for owner in plan.get("firewall", {}).get("owners", ())})
 
 
 def unit_word(text: Any) -> str:

@@ -60,6 +60,42 @@ def test_the_table(rules: list[dict[str, Any]], lines: list[str]) -> None:
     assert table_text(rules) == HEAD + "".join(f"\t\t{line}\n" for line in lines) + "\t}\n}\n"
 
 
+OWNER = {
+    "ports": [31000, 32000], "what": "glm: group", "user": "sglang", "addresses": ["10.0.0.11"], "own": "10.0.0.12",
+    "here": False,
+}  # fmt: skip
+PORTS = "{ 31000, 32000 }"
+
+
+def test_the_owner_of_a_port() -> None:
+    text = table_text(ROWS[0][0], [OWNER], {"sglang": 990})
+    assert text.startswith(HEAD)
+    assert text[text.index("\tchain output") :] == "".join(
+        f"{line}\n"
+        for line in (
+            "\tchain output {",
+            "\t\ttype filter hook output priority -5; policy accept;",
+            "\t\t# glm: group: root and sglang only",
+            f"\t\ttcp dport {PORTS} {OPENING} ip daddr {{ 10.0.0.11 }} meta skuid {{ 0, 990 }} accept",
+            f"\t\ttcp dport {PORTS} {OPENING} ip daddr {{ 10.0.0.11 }} drop",
+            f"\t\ttcp dport {PORTS} {OPENING} ip saddr 10.0.0.12 meta skuid {{ 0, 990 }} accept",
+            f"\t\ttcp dport {PORTS} {OPENING} ip saddr 10.0.0.12 drop",
+            "\t}",
+            "}",
+        )
+    )
+    here = table_text(ROWS[0][0], [{**OWNER, "here": True, "own": "fd00::1", "addresses": ["fd00::1"]}])
+    assert 'oif "lo" meta skuid { 0 } accept' in here
+    assert "tcp flags & (syn | ack) == (syn | ack) drop" in here
+    assert "ip6 saddr fd00::1 drop" in here
+
+
+@pytest.mark.parametrize("own", ["gpu-01", "10.0.0.1; flush ruleset"])
+def test_only_addresses_of_owners_get_into_it(own: str) -> None:
+    with pytest.raises(ValueError, match="does not appear to be an IPv4 or IPv6 address"):
+        table_text(ROWS[0][0], [{**OWNER, "own": own}])
+
+
 def test_no_rule_no_table() -> None:
     assert table_text([]) == ""
 

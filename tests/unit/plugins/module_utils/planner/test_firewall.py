@@ -37,6 +37,14 @@ def test_a_group_is_closed_to_strangers(world: Any) -> None:
         assert "AF_NETLINK" in network["families"] and "AF_PACKET" not in network["families"]
 
 
+def test_the_ports_of_a_group_belong_to_the_engine_on_every_member(world: Any) -> None:
+    plans = world.one("spark", 4, **SERVE).plans
+    for number, host in enumerate(plans):
+        (found,) = plans[host].firewall["owners"]
+        assert (found["ports"], found["user"]) == ([32000, 31000, 33000], "sglang")
+        assert (found["addresses"], found["own"], found["here"]) == (GROUP[:1], GROUP[number], not number)
+
+
 def test_every_port_of_the_plan_has_a_rule(world: Any) -> None:
     """The unauthenticated sockets of data-parallel attention among them."""
     wanted = {**SERVE, "options": {"enable-dp-attention": True, "dp-size": 4},
@@ -44,6 +52,7 @@ def test_every_port_of_the_plan_has_a_rule(world: Any) -> None:
     plan = world.one("spark", 4, **wanted).plans["spark-1"]
     assert set(range(31000, 31007)) <= set(rules(plan))
     assert set(rules(plan)) == {port.port for port in plan.instances["it"].ports}
+    assert set(range(31000, 31007)) <= set(plan.firewall["owners"][0]["ports"])
 
 
 def test_an_instance_beside_a_group_is_for_its_host_alone(world: Any) -> None:
@@ -73,6 +82,8 @@ def test_the_port_of_the_swarm(world: Any, swarm: dict[str, str], expected: Any)
     serve = {name: {"model": "glm-4.7-fp8", "hosts": [name]} for name in facts}
     result = world.plan(facts, serve, swarm=swarm)
     assert rules(result.plans["h200-1"]).get(29310) == expected
+    owners = result.plans["h200-1"].firewall.get("owners", [])
+    assert [item["user"] for item in owners] == (["sglang-swarm"] if expected else [])
     named = [item for item in result.advice if item.code == "swarm-port-open"]
     assert bool(named) == any(not item.replace(".", "").isdigit() for item in swarm.values())
 
