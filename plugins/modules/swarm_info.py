@@ -125,6 +125,7 @@ import os
 import sys
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.baremetal.sglang.plugins.module_utils.host_address import why_unusable
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import host
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.arguments import COMMON
 
@@ -151,6 +152,11 @@ def main() -> None:
     address = asked["address"]
     try:
         address = host.numeric_address(address)
+        unusable = why_unusable(address)
+        if unusable:
+            problems.append(
+                f"swarm_address = {asked['address']}: other hosts do not reach this one there, {address} {unusable}"
+            )
     except OSError as error:
         problems.append(f"swarm_address = {address} is not an address of this host: {error.strerror}")
     home = host.home_of(asked["state_directory"], asked["name"], files)

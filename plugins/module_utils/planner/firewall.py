@@ -11,6 +11,7 @@ from typing import Any
 from ..core.refusals import Advice, Refusal
 from ..facts.schema import HostFacts
 from ..firewall.table import address_of
+from ..host_address import why_unusable
 from .case import Inputs
 from .network import is_address
 from .plan import InstancePlan
@@ -109,6 +110,23 @@ def _swarm(inputs: Inputs, host: str) -> list[dict[str, Any]]:
 def unknown_peers(inputs: Inputs) -> list[str]:
     """Hosts of the swarm whose address is a name: no rule can be written for them."""
     return [host for host, address in inputs.swarm.items() if not is_address(address)]
+
+
+def swarm_addresses(inputs: Inputs) -> list[Refusal]:
+    """Where other hosts could never fetch from, said before anything is fetched."""
+    if len(inputs.swarm) < 2:
+        return []
+    return [
+        Refusal(
+            "swarm-address",
+            host,
+            f"swarm_address = {address}",
+            f"other hosts cannot reach {host} there: {address} {why}",
+            f"give an address of {host} that the others reach as swarm_address, or as ansible_host",
+        )
+        for host, address in inputs.swarm.items()
+        if (why := why_unusable(address))
+    ]
 
 
 def missing_nft(inputs: Inputs, host: HostFacts, wanted: Mapping[str, Any]) -> list[Refusal]:

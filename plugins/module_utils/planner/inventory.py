@@ -19,7 +19,7 @@ from .attempt import Attempt, Setting, attempt
 from .case import Inputs
 from .fabric.checks import problems as fabric_problems
 from .fabric.plan import prepare
-from .firewall import firewall, missing_nft, open_swarm
+from .firewall import firewall, missing_nft, open_swarm, swarm_addresses
 from .gateway import doors
 from .network import links, slowest
 from .plan import InstancePlan, PlanResult
@@ -80,6 +80,7 @@ def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
     refusals += [found for host in made for found in host_checks.elsewhere(inputs, host)]
     for host, found in made.items():
         refusals += missing_nft(inputs, inputs.facts[host], firewall(inputs, host, found))
+    refusals += swarm_addresses(inputs)
     gateways, monitoring, said = doors(inputs, made, spare)
     refusals = _once([*refusals, *said])
     if refusals:

@@ -12,6 +12,7 @@ from typing import Union
 
 from ..core.refusals import Refusal
 from ..facts.schema import HostFacts
+from ..host_address import why_unusable
 from .fabric.spec import FabricSpec
 from .serve_spec import Instance
 
@@ -54,7 +55,7 @@ def _ends(host: HostFacts) -> list[_End]:
                 parsed = ipaddress.ip_interface(str(written))
             except ValueError:
                 continue
-            if parsed.version == 4 and not parsed.is_loopback and not parsed.is_link_local:
+            if parsed.version == 4 and not why_unusable(str(parsed.ip)):
                 ends.append(_End(name, str(parsed.ip), parsed.network, name in fast))
     return ends
 
@@ -80,16 +81,22 @@ def links(
                 -first.index(end),
             ),
         )
-        return {
+        made = {
             host.host: _link(
                 host, found[host.host], best.network, wishes.get(host.host, FabricSpec()).devices
             )
             for host in hosts
-        }, []
+        }
+        twice = _twice(instance, {host: link.address for host, link in made.items()})
+        return ({} if twice else made), twice
     if all(host.host in addresses for host in hosts) and not all(found.values()):
         names = {host.host: addresses[host.host] for host in hosts if not is_address(addresses[host.host])}
         if names:
             return {}, [_name_refusal(instance, host, name) for host, name in names.items()]
+        given = {host.host: addresses[host.host] for host in hosts}
+        problems = [*_unusable(instance, given), *_twice(instance, given)]
+        if problems:
+            return {}, problems
         return {host.host: Link(addresses[host.host], "", (), "from the inventory") for host in hosts}, []
     shown = "; ".join(
         f"{name}: {', '.join(str(end.network) for end in ends) or 'no address known'}"
@@ -116,6 +123,38 @@ def is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _unusable(instance: Instance, addresses: Mapping[str, str]) -> list[Refusal]:
+    return [
+        Refusal(
+            "address-unusable",
+            host,
+            f"ansible_host = {address}",
+            f"the members of serve.{instance.name} cannot reach {host} there: {address} {why}",
+            f"give the address of {host} in the network of the members as ansible_host, or declare its interfaces",
+        )
+        for host, address in addresses.items()
+        if (why := why_unusable(address))
+    ]
+
+
+def _twice(instance: Instance, addresses: Mapping[str, str]) -> list[Refusal]:
+    """Hosts that were copied from one image, say: each would take the other's messages for its own."""
+    holders: dict[str, list[str]] = {}
+    for host, address in addresses.items():
+        holders.setdefault(str(ipaddress.ip_address(address)), []).append(host)
+    return [
+        Refusal(
+            "address-twice",
+            hosts[1],
+            instance.where("hosts", list(instance.hosts)),
+            f"{' and '.join(hosts)} have the same address {address}",
+            "give each host an address of its own, then read the facts again",
+        )
+        for address, hosts in holders.items()
+        if len(hosts) > 1
+    ]
 
 
 def _name_refusal(instance: Instance, host: str, name: str) -> Refusal:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 from ...core.refusals import Refusal
+from ...host_address import why_unusable
 
 Check = Callable[[Any], bool]
 
@@ -65,7 +66,12 @@ def _address(value: Any) -> bool:
         found = ipaddress.ip_interface(str(value))
     except ValueError:
         return False
-    return "/" in str(value) and found.version == 4 and found.ip != found.network.network_address
+    return (
+        "/" in str(value)
+        and found.version == 4
+        and found.ip != found.network.network_address
+        and not why_unusable(str(found.ip))
+    )
 
 
 def _addresses(value: Any) -> bool:

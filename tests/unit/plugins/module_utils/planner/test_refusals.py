@@ -141,6 +141,34 @@ def only_names(world: Any, _tmp: Path) -> list[Refusal]:
     return list(world.plan(facts, wanted, addresses=addresses).refusals)
 
 
+def addressed(*given: str) -> Refusals:
+    """Two Sparks of which nothing but what the inventory says is known."""
+
+    def plan(world: Any, _tmp: Path) -> list[Refusal]:
+        facts = {name: replace(host, interfaces=()) for name, host in world.hosts("spark", 2).items()}
+        wanted = {"it": {"hosts": list(facts), "model": "glm-4.7-flash-fp8"}}
+        return list(world.plan(facts, wanted, addresses=dict(zip(facts, given))).refusals)
+
+    return plan
+
+
+def same_address(world: Any, _tmp: Path) -> list[Refusal]:
+    """Two hosts of one image."""
+    facts = world.hosts("spark", 2)
+    facts["spark-2"] = replace(facts["spark-2"], interfaces=facts["spark-1"].interfaces)
+    return list(world.plan(facts, {"it": {"hosts": list(facts), "model": "glm-4.7-flash-fp8"}}).refusals)
+
+
+def swarmed(address: str) -> Refusals:
+    def plan(world: Any, _tmp: Path) -> list[Refusal]:
+        facts = world.hosts("h200", 2)
+        wanted = {name: {"model": "glm-4.7-fp8", "hosts": [name]} for name in facts}
+        swarm = dict(zip(facts, ("10.9.0.1", address)))
+        return list(world.plan(facts, wanted, swarm=swarm).refusals)
+
+    return plan
+
+
 def member_elsewhere(world: Any, _tmp: Path) -> list[Refusal]:
     facts = world.hosts("spark", 2)
     other = {"instances": {"old": {"parallel": {"nnodes": 2, "hosts": ["shelf-9", "spark-2"]}}}}
@@ -410,6 +438,26 @@ ROWS: dict[str, list[Refusals]] = {
     "preserved-thinking-template": [one("h200", model="glm-4.6-fp8", preserved_thinking=True)],
     "no-common-network": [no_network],
     "address-is-name": [only_names],
+    "address-twice": [addressed("10.0.0.1", "10.0.0.1"), same_address],
+    "address-unusable": [
+        addressed("10.0.0.1", address)
+        for address in (
+            "0.0.0.0",
+            "127.0.0.1",
+            "127.9.9.9",
+            "224.0.0.1",
+            "255.255.255.255",
+            "240.0.0.1",
+            "0.1.2.3",
+            "169.254.1.1",
+            "::",
+            "::1",
+            "ff02::1",
+            "fe80::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.2",
+        )
+    ],
     "member-elsewhere": [member_elsewhere],
     "no-compiler": [one("a800-without-toolkit", model="glm-4.7-int8")],
     "no-facts": [
@@ -425,6 +473,7 @@ ROWS: dict[str, list[Refusals]] = {
     ],
     "no-such-directory": [no_directory],
     "nvfp4-capability": [one("a800", model="glm-4.7-nvfp4")],
+    "swarm-address": [swarmed(address) for address in ("0.0.0.0", "127.0.0.1", "224.0.0.9", "::1")],
     "parallel-indivisible": [one("a800", model="glm-4.7-flash", tensor_parallel=8)],
     "port-taken": [
         one(
