@@ -64,7 +64,7 @@ def tournament(room: Room, count: int, seconds: dict[str, float]) -> tuple[float
     begun = time.monotonic()
     running = {}
     for index, name in enumerate(planned):
-        spec = specification(planned, name, 30)
+        spec = specification(planned, name, 30, "5a" * 32)
         spec["measures"] = ["tcp"]
         spec["settings"]["tcp_seconds"] = spec["settings"]["seconds"]
         command = room.command(index, sys.executable, "-I", "-S", GATE)

@@ -73,7 +73,7 @@ class Guests:
         """The program of the gates on both guests at once, as the role starts it."""
         running = {}
         for name in NAMES:
-            spec = specification(plans, name, 60)
+            spec = specification(plans, name, 60, "5a" * 32)
             spec["measures"] = ["bandwidth"]
             spec["settings"]["seconds"] = 2
             (self.folder / f"{name}.json").write_text(json.dumps(spec))

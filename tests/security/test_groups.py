@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import select
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -507,3 +509,101 @@ def test_a_member_with_another_secret_is_waited_for_by_name(cluster: Cluster) ->
     cluster.until(lambda: "the secrets of the group differ" in cluster["g3"].status)
     cluster.until(lambda: "2 of 3 members, waiting for g3" in cluster["g1"].status)
     assert os.path.exists(other)
+
+
+# --- the measurements between hosts ---
+
+GATE_HOSTS = {"a": "127.0.0.2", "b": "127.0.0.3"}
+
+
+def gate_spec(port: int, me: str, token: str = SECRET.hex()) -> dict[str, Any]:
+    return {
+        "me": me, "token": token,
+        "hosts": {host: {"address": address, "devices": []} for host, address in GATE_HOSTS.items()},
+        "rounds": [[["a", "b"]]], "measures": ["tcp"],
+        "settings": {"port": port, "seconds": 1, "tcp_seconds": 0.1, "tcp_streams": 1, "patience": 3},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def gate() -> Any:
+    spec = importlib.util.spec_from_file_location("gate", ROOT / "roles/fabric/files/gate.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def gate_port() -> int:
+    with socket.create_server((GATE_HOSTS["b"], 0)) as found:
+        return int(found.getsockname()[1]) % 40000 + 2000
+
+
+def reached(address: tuple[str, int], source: str) -> socket.socket:
+    for _try in range(100):
+        try:
+            return socket.create_connection(address, 2, source_address=(source, 0))
+        except ConnectionRefusedError:
+            threading.Event().wait(0.05)
+    raise AssertionError("nothing listens")
+
+
+def test_who_does_not_know_the_token_is_not_taken_for_a_member(gate: Any, gate_port: int) -> None:
+    """It comes from the member's address, says the member's name, and first."""
+    rows: dict[str, Any] = {}
+    follower = threading.Thread(
+        target=lambda: rows.update(b=gate.Tournament(gate_spec(gate_port, "b")).run()), daemon=True
+    )
+    follower.start()
+    address = (GATE_HOSTS["b"], gate_port)
+    silent = [reached(address, GATE_HOSTS["a"]) for _number in range(5)]
+    claims = [
+        {"host": "a", "round": 0},
+        {"host": "a", "round": 0, "nonce": "0" * 64, "proof": "0" * 64},
+        {"host": "a", "round": 0, "nonce": "", "proof": "\ud800"},
+        {"host": "a", "round": "0", "nonce": [], "proof": None},
+    ]
+    for claim in claims:
+        with reached(address, GATE_HOSTS["a"]) as stranger:
+            stranger.sendall(json.dumps(claim).encode() + b"\n" + json.dumps({"do": "end"}).encode() + b"\n")
+            heard = b""
+            try:
+                while block := stranger.recv(4096):
+                    heard += block
+            except ConnectionResetError:
+                pass
+            assert b"proof" not in heard
+    with reached(address, GATE_HOSTS["a"]) as stranger:
+        stranger.sendall(b"[" * 100_000)
+    leader = gate.Tournament(gate_spec(gate_port, "a")).run()
+    follower.join(30)
+    assert [row["kind"] for row in leader] == ["tcp", "tcp"]
+    assert all("error" not in row for row in leader), leader
+    for one in silent:
+        one.close()
+
+
+def test_a_program_in_the_place_of_a_member_is_named(gate: Any, gate_port: int) -> None:
+    """Its port is taken by somebody who does not know the token: no figure of its own is believed."""
+    squatter = threading.Thread(
+        target=lambda: gate.Tournament(gate_spec(gate_port, "b", "00" * 32)).run(), daemon=True
+    )
+    squatter.start()
+    (row,) = gate.Tournament(gate_spec(gate_port, "a")).run()
+    assert row["kind"] == "" and row["error"]
+
+
+def test_the_bytes_of_a_stranger_are_not_counted(gate: Any, gate_port: int) -> None:
+    measure = gate.Tcp(gate_spec(gate_port, "b"))
+    measure.receive()
+    address = (GATE_HOSTS["b"], gate_port + 100)
+    for source, said in (("127.0.0.9", b"x" * 100), (GATE_HOSTS["a"], b"x" * 100), (GATE_HOSTS["a"], b"")):
+        with socket.create_connection(address, 2, source_address=(source, 0)) as stranger:
+            stranger.sendall(said)
+    measure.settings["tcp_seconds"] = 0.1
+    sender = gate.Tcp(gate_spec(gate_port, "a"))
+    sender.send(gate_spec(gate_port, "a")["hosts"]["b"])
+    measure.received()
+    # What the real sender sent is whole blocks, but for the last one.
+    assert measure.counted >= gate.BLOCK

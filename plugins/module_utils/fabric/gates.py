@@ -63,8 +63,8 @@ def groups(plans: Plans) -> list[list[str]]:
     return sorted(sorted(group) for group in found if len(group) > 1)
 
 
-def specification(plans: Plans, host: str, patience: float) -> dict[str, Any]:
-    """What gate.py of one host is given; {} where it has nobody to measure with."""
+def specification(plans: Plans, host: str, patience: float, token: str) -> dict[str, Any]:
+    """What gate.py of one host is given; {} where it has nobody to measure with. `token`: hex digits, new in each run."""
     group = next((group for group in groups(plans) if host in group), [])
     if not group:
         return {}
@@ -72,6 +72,7 @@ def specification(plans: Plans, host: str, patience: float) -> dict[str, Any]:
     gates = plans[group[0]]["fabric"]["gates"]
     return {
         "me": host,
+        "token": token,
         "hosts": {
             name: {
                 "address": plans[name]["fabric"]["rendezvous"]["address"],

@@ -6,12 +6,14 @@
     python3 gate.py <specification.json >report.json
 
 Each round pairs hosts; the first of a pair leads, and both directions are measured. Partners find each other over
-TCP, so nobody has to start at the same time.
+TCP, so nobody has to start at the same time. Both prove that they know the token of this run, which never travels.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import ipaddress
 import json
 import os
@@ -36,6 +38,11 @@ ATTEMPTS = 5
 # Where packets are lost at first, a slow link may carry no whole message within the time: it is given more, up to this.
 NO_MESSAGE = "not one message came through in its time"
 LONGEST_STRETCH = 4
+LONGEST_LINE = 1 << 16
+HELLO_SECONDS = 5.0
+MOST_CALLERS = 32
+NONCE_BYTES = 32
+TAG_LETTERS = 64
 
 
 class MatchError(Exception):
@@ -48,7 +55,7 @@ class Line:
     def __init__(self, connection: socket.socket, seconds: float) -> None:
         connection.settimeout(seconds)
         self.connection = connection
-        self.stream = connection.makefile("r", encoding="utf-8")
+        self.stream = connection.makefile("rb")
 
     def say(self, **value: Any) -> None:
         try:
@@ -58,15 +65,49 @@ class Line:
 
     def hear(self) -> dict[str, Any]:
         try:
-            said = self.stream.readline()
+            said = self.stream.readline(LONGEST_LINE)
         except (OSError, ValueError):
-            said = ""
+            said = b""
         if not said:
             raise MatchError("the other host went away, or said nothing in time")
         try:
             return dict(json.loads(said))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             raise MatchError("somebody else called who does not speak as a gate does") from None
+
+
+def proof(token: str, *words: str) -> str:
+    """JSON, so that no two lists of words have one text."""
+    return hmac.new(bytes.fromhex(token), json.dumps(words).encode(), hashlib.sha256).hexdigest()
+
+
+def same(one: Any, other: str) -> bool:
+    """In a time that tells nothing of where they differ."""
+    return isinstance(one, str) and hmac.compare_digest(one.encode("utf-8", "replace"), other.encode())
+
+
+def introduce(line: Line, token: str, me: str, other: str, number: int) -> None:
+    """The caller's half: each proves that it knows the token, for this match and this connection."""
+    nonce, theirs = os.urandom(NONCE_BYTES).hex(), str(line.hear().get("nonce", ""))
+    words = (me, other, str(number), theirs, nonce)
+    line.say(host=me, round=number, nonce=nonce, proof=proof(token, "caller", *words))
+    if not same(line.hear().get("proof"), proof(token, "called", *words)):
+        raise MatchError(f"somebody else answers in the place of {other}")
+
+
+def recognise(line: Line, token: str, me: str) -> tuple[str, int]:
+    """The half of who is called: the host and the round that the caller comes for."""
+    nonce = os.urandom(NONCE_BYTES).hex()
+    line.say(nonce=nonce)
+    hello = line.hear()
+    host, number, theirs = hello.get("host"), hello.get("round"), hello.get("nonce")
+    if not isinstance(host, str) or not isinstance(number, int) or not isinstance(theirs, str):
+        raise MatchError("somebody else called who does not speak as a gate does")
+    words = (host, me, str(number), nonce, theirs)
+    if not same(hello.get("proof"), proof(token, "caller", *words)):
+        raise MatchError("somebody called who does not know the token of this run")
+    line.say(proof=proof(token, "called", *words))
+    return host, number
 
 
 def gid_index(device: dict[str, Any]) -> str:
@@ -209,6 +250,8 @@ class Tcp:
     def __init__(self, spec: dict[str, Any]) -> None:
         self.settings = spec["settings"]
         self.address = spec["hosts"][spec["me"]]["address"]
+        self.token = spec["token"]
+        self.known = {host["address"] for host in spec["hosts"].values()}
         self.port = self.settings["port"] + 100
         self.counted = 0
         self.begun = self.ended = 0.0
@@ -220,9 +263,14 @@ class Tcp:
         self.thread.start()
 
     def _take(self) -> None:
-        open_ = []
+        open_: list[socket.socket] = []
         with contextlib.suppress(OSError):
-            open_ += [self.listener.accept()[0] for _stream in range(self.settings["tcp_streams"])]
+            while len(open_) < self.settings["tcp_streams"]:
+                connection, (address, *_unused) = self.listener.accept()
+                if address in self.known and self._is_stream(connection):
+                    open_.append(connection)
+                else:
+                    connection.close()
         self.begun = self.ended = time.monotonic()
         while open_:
             ready, _unused, _unused = select.select(open_, [], [], 10)
@@ -236,6 +284,19 @@ class Tcp:
                 self.counted += len(block)
                 self.ended = time.monotonic()
 
+    def _is_stream(self, connection: socket.socket) -> bool:
+        """Bytes of a stranger are not counted."""
+        connection.settimeout(1)
+        said = b""
+        with contextlib.suppress(OSError):
+            while len(said) < TAG_LETTERS:
+                block = connection.recv(TAG_LETTERS - len(said))
+                if not block:
+                    break
+                said += block
+        connection.settimeout(None)
+        return same(said.decode("ascii", "replace"), proof(self.token, "stream", self.address))
+
     def received(self) -> dict[str, Any]:
         self.thread.join(15)
         self.listener.close()
@@ -248,7 +309,8 @@ class Tcp:
         end = time.monotonic() + self.settings["tcp_seconds"]
         threads = []
         for _stream in range(self.settings["tcp_streams"]):
-            connection = socket.create_connection((other["address"], self.port), timeout=5)
+            connection = socket.create_connection((other["address"], self.port), 5, (self.address, 0))
+            connection.sendall(proof(self.token, "stream", other["address"]).encode())
             threads.append(threading.Thread(target=pour, args=(connection, end), daemon=True))
         for thread in threads:
             thread.start()
@@ -291,13 +353,17 @@ class Tournament:
         self.patience = float(spec["settings"]["patience"])
         # A match whose other side hangs must not stop the rounds behind it.
         self.limit = 60 + 3 * LONGEST_STRETCH * spec["settings"]["seconds"]
+        self.token = str(spec["token"])
         self.early: dict[tuple[str, int], Line] = {}
+        self.arrived = threading.Condition()
+        self.callers = threading.Semaphore(MOST_CALLERS)
         self.gone: dict[str, str] = {}
         self.rows: list[dict[str, Any]] = []
 
     def run(self) -> list[dict[str, Any]]:
         address = (self.mine["address"], self.spec["settings"]["port"])
         with socket.create_server(address, backlog=64) as self.listener:
+            threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
             for number, matches in enumerate(self.spec["rounds"]):
                 for first, second in matches:
                     if first == self.me:
@@ -363,7 +429,7 @@ class Tournament:
         with line.connection, contextlib.suppress(MatchError):
             while True:
                 said = line.hear()
-                if said["do"] == "end":
+                if said.get("do") not in ("receive", "received", "send"):
                     return
                 try:
                     if said["do"] == "receive":
@@ -388,8 +454,9 @@ class Tournament:
         while True:
             try:
                 connection = socket.create_connection(place, CONNECT_SECONDS, (self.mine["address"], 0))
-                line = Line(connection, self.limit)
-                line.say(host=self.me, round=number)
+                line = Line(connection, HELLO_SECONDS)
+                introduce(line, self.token, self.me, other, number)
+                connection.settimeout(self.limit)
                 return line
             except ConnectionRefusedError:
                 why = "refuses the connection: its part of the measurement does not run"
@@ -401,17 +468,37 @@ class Tournament:
 
     def called(self, other: str, number: int) -> Line:
         end = time.monotonic() + (CONNECT_SECONDS if other in self.gone else self.patience)
-        while (other, number) not in self.early:
-            left = end - time.monotonic()
-            if left <= 0:
-                raise MatchError(f"{other} did not call on TCP port {self.spec['settings']['port']}")
-            self.listener.settimeout(left)
-            with contextlib.suppress(OSError, MatchError):
-                line = Line(self.listener.accept()[0], 10)
-                hello = line.hear()
-                line.connection.settimeout(self.limit)
-                self.early[str(hello.get("host")), int(hello.get("round", -1))] = line
-        return self.early.pop((other, number))
+        with self.arrived:
+            while (other, number) not in self.early:
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise MatchError(f"{other} did not call on TCP port {self.spec['settings']['port']}")
+                self.arrived.wait(left)
+            return self.early.pop((other, number))
+
+    def accept(self, listener: socket.socket) -> None:
+        """Beside the matches, each caller for itself: one that says nothing holds up nobody."""
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _address = listener.accept()
+                if not self.callers.acquire(blocking=False):
+                    connection.close()
+                    continue
+                threading.Thread(target=self.welcome, args=(connection,), daemon=True).start()
+
+    def welcome(self, connection: socket.socket) -> None:
+        try:
+            line = Line(connection, HELLO_SECONDS)
+            place = recognise(line, self.token, self.me)
+            connection.settimeout(self.limit)
+        except (MatchError, OSError):
+            connection.close()
+            return
+        finally:
+            self.callers.release()
+        with self.arrived:
+            self.early[place] = line
+            self.arrived.notify_all()
 
     def row(self, sender: str, receiver: str, number: int, kind: str, **found: Any) -> None:
         self.rows.append({"from": sender, "to": receiver, "round": number, "kind": kind, **found})

@@ -219,6 +219,7 @@ def tournament(
     def play(name: str) -> None:
         spec = {
             "me": name,
+            "token": TOKEN,
             "hosts": {host: {"address": address, "devices": []} for host, address in hosts.items()},
             "rounds": rounds,
             "measures": ["tcp"],
@@ -234,6 +235,7 @@ def tournament(
     return found
 
 
+TOKEN = "5a" * 32
 HOSTS = {"a": "127.0.0.2", "b": "127.0.0.3", "c": "127.0.0.4", "d": "127.0.0.5"}
 ROUNDS = [[["a", "d"], ["b", "c"]], [["a", "c"], ["d", "b"]], [["a", "b"], ["c", "d"]]]
 
@@ -259,6 +261,7 @@ def test_a_stranger_does_not_end_the_tournament(gate: Any) -> None:
     hosts = {"a": "127.0.0.2", "b": "127.0.0.3"}
     port = free_port()
     spec = {
+        "token": TOKEN,
         "hosts": {host: {"address": address, "devices": []} for host, address in hosts.items()},
         "rounds": [[["a", "b"]]],
         "measures": ["tcp"],

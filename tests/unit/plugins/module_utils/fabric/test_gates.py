@@ -115,7 +115,7 @@ def test_eight_hosts_take_no_more_than_twice_the_time_of_two() -> None:
 
 
 def test_the_same_rounds_for_every_host() -> None:
-    found = [specification(plans(), host, 60) for host in HOSTS]
+    found = [specification(plans(), host, 60, "5a") for host in HOSTS]
     assert [item["me"] for item in found] == list(HOSTS)
     assert all({**item, "me": ""} == {**found[0], "me": ""} for item in found)
     assert found[0]["hosts"]["s3"]["address"] == "10.0.1.3"
@@ -129,7 +129,7 @@ def test_hosts_that_serve_nothing_together_are_left_apart() -> None:
         "d1": {"fabric": {}},
     }
     assert groups(mixed) == [["a1", "a2"], ["b1", "b2"]]
-    assert specification(mixed, "c1", 60) == specification(mixed, "d1", 60) == {}
+    assert specification(mixed, "c1", 60, "5a") == specification(mixed, "d1", 60, "5a") == {}
     # A host that is in two instances joins them.
     mixed["a1"]["fabric"]["members"] = ["a1", "a2", "b1"]
     assert groups(mixed) == [["a1", "a2", "b1", "b2"]]
