@@ -1,9 +1,10 @@
 # The commands of this project; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help controller demo demo-clean check test format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-groups bench-fabric bench-measure bench-client bench-gateway bench-flood
+.PHONY: help controller demo demo-clean check test test-all format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-groups bench-fabric bench-measure bench-client bench-gateway bench-flood
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+TIER_WORDS = $(if $(LIST),--list) $(if $(ONLY),--only $(ONLY))
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -20,11 +21,14 @@ demo: ## Fresh clone to a served token: a host is booted here and site.yml runs 
 demo-clean: ## Takes away what the demo made: hosts, mounts, namespaces, files (KEEP_CACHE=1 keeps downloads)
 	@tools/demo clean
 
-check: controller ## Every edit: format, lint, types, sanity subset, unit tests (under 3 minutes)
-	@tools/check
+check: controller ## Every edit: format, lint, types, fast unit tests (ONLY=STEP,STEP; LIST=1 shows the steps)
+	@python3 -B tools/tiers.py check $(TIER_WORDS)
 
-test: ## Everything: check, all sanity tests, unit tests, real hosts, the demo's path (needs root)
-	@tools/test
+test: ## Each capability once, on real hosts too: under 30 minutes (needs root; ONLY=STEP,STEP; LIST=1)
+	@python3 -B tools/tiers.py test $(TIER_WORDS)
+
+test-all: ## Everything, with faults, emulated guests and real-engine groups (needs root; ONLY=STEP,STEP; LIST=1)
+	@python3 -B tools/tiers.py all $(TIER_WORDS)
 
 format: controller ## Rewrites the Python files in the project's format
 	@ruff format . && ruff check --fix .

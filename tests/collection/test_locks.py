@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 UV = ROOT / ".venv/bin/uv"
 # The oldest and the newest of each machine; the others differ by less.

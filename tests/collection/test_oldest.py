@@ -43,6 +43,7 @@ def test_it_shows_the_documentation(oldest: Path, kind: str) -> None:
     assert set(json.loads(shown[shown.index("{\n") :])) == set(names)
 
 
+@pytest.mark.long
 def test_its_own_plugin_tests_pass(oldest: Path) -> None:
     """What touches Ansible's own classes: modules, and plays with their actions and filters."""
     succeed(

@@ -51,7 +51,7 @@ def stopped(done: subprocess.CompletedProcess[str], *said: str) -> None:
 
 
 @needs_root
-@pytest.mark.parametrize("target", ["demo", "demo-clean", "test"])
+@pytest.mark.parametrize("target", ["demo", "demo-clean", "test", "test-all"])
 def test_what_boots_hosts_asks_for_root(copy: Path, home: Path, target: str) -> None:
     before = listing(copy)
     done = command(*NOBODY, "make", target, cwd=copy, HOME=str(home), PATH=":".join(SYSTEM))
@@ -170,6 +170,19 @@ def test_a_disk_that_is_too_small_is_named_before_any_download(
     stopped(done, str(small_disk), "0 GiB free", f"about {gib} GiB are needed", "Nothing was downloaded")
     assert listing(copy) == before
     assert listing(home) == set()
+    assert listing(small_disk) == set()
+
+
+@needs_root
+@pytest.mark.parametrize("target", ["test", "test-all"])
+def test_tests_ask_for_their_disk_before_they_begin(
+    copy: Path, home: Path, small_disk: Path, target: str
+) -> None:
+    before = listing(copy)
+    given = {"TMPDIR": str(small_disk), "BAREMETAL_CACHE": str(home / "cache")}
+    done = command("make", target, cwd=copy, HOME=str(home), **given)
+    stopped(done, f"on the disk of {small_disk}, which has 0 GiB free", "set TMPDIR")
+    assert listing(copy) == before
     assert listing(small_disk) == set()
 
 

@@ -144,6 +144,7 @@ def test_everything_compiled_is_kept_by_environment_and_architecture(served: Eng
     assert elsewhere == "/var/lib/sglang/tiny/starts.json"
 
 
+@pytest.mark.long
 def test_the_launcher_is_small(served: EngineHost) -> None:
     pid = served.show("tiny", "MainPID")["MainPID"]
     before = served.ssh(f"cut -d' ' -f14,15 /proc/{pid}/stat").split()
@@ -156,6 +157,7 @@ def test_the_launcher_is_small(served: EngineHost) -> None:
     assert share <= 1
 
 
+@pytest.mark.long
 def test_a_stopped_scheduler_is_found_and_tokens_come_again(served: EngineHost) -> None:
     main = served.show("tiny", "MainPID")["MainPID"]
     before = set(served.processes("tiny"))
@@ -170,6 +172,7 @@ def test_a_stopped_scheduler_is_found_and_tokens_come_again(served: EngineHost) 
     assert not before & set(served.processes("tiny"))
 
 
+@pytest.mark.long
 def test_a_killed_scheduler_takes_all_down_and_tokens_come_again(served: EngineHost) -> None:
     main = served.show("tiny", "MainPID")["MainPID"]
     before = set(served.processes("tiny"))
@@ -181,6 +184,7 @@ def test_a_killed_scheduler_takes_all_down_and_tokens_come_again(served: EngineH
     assert not before & set(served.processes("tiny"))
 
 
+@pytest.mark.long
 def test_an_option_that_the_server_rejects_is_said_in_its_own_words(served: EngineHost) -> None:
     plan = make_plan("e1", tiny={"options": {"max-total-tokens": 1}})
     done = served.play("engine verify", plan=plan)
@@ -201,7 +205,14 @@ def start(host: EngineHost) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["sglang::scheduler", "sglang::detokenizer", "sglang.launch_server", "launcher"]
+    "part",
+    [
+        "sglang::scheduler",
+        *(
+            pytest.param(part, marks=pytest.mark.long)
+            for part in ("sglang::detokenizer", "sglang.launch_server", "launcher")
+        ),
+    ],
 )
 def test_kill_9_of_each_kind_leaves_nothing_and_it_serves_again(toy: EngineHost, part: str) -> None:
     start(toy)
@@ -214,6 +225,7 @@ def test_kill_9_of_each_kind_leaves_nothing_and_it_serves_again(toy: EngineHost,
     assert toy.ssh("ls /dev/shm | grep fake-", check=False) == ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("part", ["sglang::detokenizer", "sglang.launch_server", "launcher"])
 def test_sigstop_of_each_kind_is_found(toy: EngineHost, part: str) -> None:
     start(toy)
@@ -317,6 +329,7 @@ def test_the_percentage_is_seen_and_compiled_code_is_carried(toy: EngineHost) ->
     assert toy.ssh(f"stat -c '%U %a' {compiled}-other/triton/kernel") == "sglang 600"
 
 
+@pytest.mark.long
 def test_an_engine_that_never_becomes_ready_is_given_up_in_time(toy: EngineHost) -> None:
     toy.amend(start={"seconds": 4, "stall_seconds": 3, "most_seconds": 30})
     toy.behave(never_ready=True)

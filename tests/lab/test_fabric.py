@@ -25,7 +25,7 @@ NAMES = ("f1", "f2")
 GATE_GBPS = 0.02
 FIRST, SECOND = "rxe1", "rxe2"
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.long
 
 
 class Guests:

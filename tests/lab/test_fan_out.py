@@ -131,6 +131,7 @@ def test_all_hosts_get_all_and_a_second_run_does_nothing(play: Play) -> None:
     assert "What will be moved" not in again.stdout
 
 
+@pytest.mark.long
 def test_an_agent_that_is_killed_goes_on_and_the_run_does_not_notice(play: Play) -> None:
     play.wipe("h1", "h2", "h3")
     with ThreadPoolExecutor(1) as pool:
@@ -146,6 +147,7 @@ def test_an_agent_that_is_killed_goes_on_and_the_run_does_not_notice(play: Play)
     assert all(play.holds(name) and play.nothing_remains(name) for name in ("h1", "h2", "h3"))
 
 
+@pytest.mark.long
 def test_a_host_added_later_is_served_by_those_that_published_it(play: Play) -> None:
     """No source on the controller; h2 has moved it to its final place meanwhile."""
     play.wipe("h3")
@@ -157,6 +159,7 @@ def test_a_host_added_later_is_served_by_those_that_published_it(play: Play) -> 
     play.lab.host("h2").ssh(f"mv /srv/published {STAGING}")
 
 
+@pytest.mark.long
 def test_a_full_disk_fails_the_run_with_its_name_and_the_others_are_served(play: Play) -> None:
     play.wipe("h1", "h2", "h3")
     play.lab.host("h3").ssh(f"mkdir -p {STAGING} && mount -t tmpfs -o size=5m none {STAGING}")

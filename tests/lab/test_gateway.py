@@ -298,6 +298,7 @@ def test_closed_paths_stay_closed(room: Room) -> None:
     assert before == {name: len(room.seen(name)) for name in ENGINES}, "not one of them reached an engine"
 
 
+@pytest.mark.long
 def test_smuggled_slow_and_oversized_requests(room: Room) -> None:
     alice = room.keys["alice-0"]
     before = {name: len(room.seen(name)) for name in ENGINES}
@@ -313,6 +314,7 @@ def test_smuggled_slow_and_oversized_requests(room: Room) -> None:
     assert room.ask("/v1/models", alice, headers={"X-Long": "a" * 60000})["status"] == 431
 
 
+@pytest.mark.long
 def test_an_engine_in_trouble_gets_no_new_requests(room: Room) -> None:
     alice = room.keys["alice-0"]
     for how in ("draining", "wedged"):
@@ -345,6 +347,7 @@ def test_an_engine_in_trouble_gets_no_new_requests(room: Room) -> None:
     assert said["failed"] == [] and said["done"] > 100 and set(said["engines"]) == {"a", "b"}, said
 
 
+@pytest.mark.long
 def test_a_killed_gateway_comes_back_and_a_bad_configuration_does_not_come_in(room: Room) -> None:
     alice = room.keys["alice-0"]
     room.ssh("systemctl kill --signal=KILL sglang-gateway")
@@ -368,6 +371,7 @@ def made_certificate(folder: Path, name: str, days: int) -> dict[str, str]:
     return {"certificate": str(crt), "key": str(key)}
 
 
+@pytest.mark.long
 def test_certificates_that_are_given(room: Room) -> None:
     room.play("gateway", gateway={**GATEWAY, **made_certificate(room.folder, "given", 90)})
     shown = "echo | openssl s_client -connect 127.0.0.1:443 2>/dev/null | openssl x509 -noout -issuer"
@@ -446,6 +450,7 @@ def test_a_live_prometheus_answers_every_query_of_the_dashboard(room: Room) -> N
     ).split() == ["root", "sglang-metrics"]
 
 
+@pytest.mark.long
 def test_rules_do_what_they_say(room: Room) -> None:
     rules = (REPOSITORY / "roles/monitoring/files/rules.yml").read_text()
     room.ssh("mkdir -p /srv/rules && cat >/srv/rules/rules.yml", "g2", text_input=rules)

@@ -18,7 +18,7 @@ from .group_hosts import Group
 
 ADDRESSES = {"s1": "10.96.0.11", "s2": "10.96.0.12"}
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

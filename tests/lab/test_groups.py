@@ -199,13 +199,17 @@ def test_an_upgrade_and_a_rollback_are_one_step_for_all(room: Room) -> None:
     assert room.answer() == 200
 
 
-def test_faults_of_either_host_end_in_a_new_generation(room: Room) -> None:
+def test_a_killed_engine_ends_in_a_new_generation(room: Room) -> None:
     generation = room.generation()
     room.ssh("g2", "kill -9 $(pgrep -f sglang.launch_server | head -1)")
     room.until("g1", rf"generation {generation} ended: g2: the server was killed by signal 9", 15)
     room.serving_again(generation)
 
+
+@pytest.mark.long
+def test_faults_of_either_host_end_in_a_new_generation(room: Room) -> None:
     # The main process of the unit, which can tell nobody.
+    generation = room.generation() - 1
     room.ssh("g2", "systemctl kill -s KILL --kill-who=main sglang-it")
     room.serving_again(generation + 1)
 
@@ -233,6 +237,7 @@ def test_faults_of_either_host_end_in_a_new_generation(room: Room) -> None:
     room.serving_again(generation + 4, 90)
 
 
+@pytest.mark.long
 def test_a_member_of_another_release_is_not_let_in(room: Room) -> None:
     path = f"/opt/sglang/releases/{room.current('g2')}/it/launch.json"
     text = (room.lab.host("g2").mounted_root() / path.lstrip("/")).read_text()
@@ -258,6 +263,7 @@ def test_a_stop_leaves_nothing_behind(room: Room) -> None:
         assert room.status(host)[0] == "inactive"
 
 
+@pytest.mark.long
 def test_a_host_is_replaced_and_the_old_one_is_turned_away_until_it_is_removed(room: Room) -> None:
     members = ("g1", "g3")
     room.works("site", hosts=members)

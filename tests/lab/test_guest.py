@@ -17,6 +17,8 @@ import pytest
 from .conftest import lab_name, tool, write_inventory
 from .engine_host import FAKE, EngineHost, fake_environment, make_plan, publish_weights
 
+pytestmark = pytest.mark.long
+
 WEIGHTS = "opt/sglang/weights/glm-4.7-tiny/local"
 
 

@@ -77,6 +77,7 @@ def test_both_run_systemd_without_a_failed_unit(pair: Any) -> None:
         assert host.ssh("cat /proc/1/comm").stdout == "systemd\n"
 
 
+@pytest.mark.long
 def test_up_again_does_nothing(pair: Any) -> None:
     before = [(host.boots, host.leader) for host in pair.hosts.values()]
     pair.up()
@@ -138,6 +139,7 @@ def test_ansible_reaches_them_from_outside_and_inside(pair: Any, inventory: Path
     assert inside.stdout.count('"pong"') == 2, inside.stdout
 
 
+@pytest.mark.long
 def test_a_changed_host_key_is_refused(pair: Any, inventory: Path, tmp_path: Path) -> None:
     known = tmp_path / "known_hosts"
     lines = pair.paths.known_hosts.read_text().splitlines()
@@ -180,6 +182,7 @@ def test_an_attempt_fails_and_is_counted(pair: Any, attempt: str, seen: str) -> 
     assert tool("--name", pair.spec.name, "egress", "--expect-none", check=False).returncode == 1
 
 
+@pytest.mark.long
 def test_a_route_that_a_host_made_up_leads_nowhere_and_is_seen(pair: Any) -> None:
     host = pair.host("h1")
     pair.mark_egress()
@@ -196,6 +199,7 @@ def test_a_route_that_a_host_made_up_leads_nowhere_and_is_seen(pair: Any) -> Non
     assert left["tried"][f"10.77.0.11 -> {ELSEWHERE} tcp port 443"] >= 1
 
 
+@pytest.mark.long
 def test_the_controller_inside_the_lab_cannot_leave_either(pair: Any) -> None:
     pair.mark_egress()
     code = f"import socket; socket.create_connection(('{ELSEWHERE}', 443), 2)"
@@ -204,6 +208,7 @@ def test_the_controller_inside_the_lab_cannot_leave_either(pair: Any) -> None:
     assert pair.egress()["attempts"]["controller"] >= 1
 
 
+@pytest.mark.long
 def test_the_self_check_leaves_the_counts_as_they_were(pair: Any) -> None:
     before = pair.egress()
     tool("--name", pair.spec.name, "egress", "--self-check")
@@ -223,6 +228,7 @@ def test_reset_to_fresh(pair: Any) -> None:
     assert host.ssh("cat /etc/ssh/ssh_host_ed25519_key.pub").stdout == key
 
 
+@pytest.mark.long
 def test_snapshots_stack_and_are_returned_to(pair: Any) -> None:
     host = pair.host("h1")
     host.ssh("mkdir -p /srv/a && echo one > /srv/a/file")
@@ -242,6 +248,7 @@ def test_snapshots_stack_and_are_returned_to(pair: Any) -> None:
     assert "h1 has no snapshot 'three'; there are: fresh, one, two" in refused.stderr
 
 
+@pytest.mark.long
 def test_cut_and_join(pair: Any) -> None:
     ping = "ping -c 1 -W 1 h1"
     pair.host("h1").cut()
@@ -253,6 +260,7 @@ def test_cut_and_join(pair: Any) -> None:
     assert pair.host("h1").ssh("true").returncode == 0
 
 
+@pytest.mark.long
 def test_pulling_the_plug_keeps_the_disk(pair: Any) -> None:
     host = pair.host("h1")
     host.ssh("echo kept > /var/kept; touch /run/gone; systemd-run --unit=sleeper sleep 1000")
@@ -279,6 +287,7 @@ def test_reboot_goes_through_systemd(pair: Any) -> None:
     assert host.ssh("ls /var/stopped; cat /sys/class/net/eth0/mtu").stdout == "/var/stopped\n9000\n"
 
 
+@pytest.mark.long
 def test_a_reboot_asked_for_by_the_host_itself_keeps_its_count_of_attempts(pair: Any) -> None:
     pair.mark_egress()
     python(pair, "h1", f"import socket; socket.create_connection(('{ELSEWHERE}', 443), 1)")

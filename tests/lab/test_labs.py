@@ -48,6 +48,7 @@ def traces(name: str) -> list[str]:
     return found
 
 
+@pytest.mark.long
 def test_down_needs_nothing_but_the_name(images: None, tmp_path: Path) -> None:
     """What a host was booted with may be gone by then."""
     layer = tmp_path / "layer"
@@ -71,6 +72,7 @@ def test_down_leaves_nothing(make_lab: Callable[..., Any]) -> None:
     assert {path.name for path in Path("/sys/class/net").iterdir()} == links
 
 
+@pytest.mark.long
 def test_two_labs_have_the_same_address_and_do_not_meet(make_lab: Callable[..., Any]) -> None:
     first, second = make_lab("left", ONE), make_lab("right", ONE)
     for lab in (first, second):
@@ -84,6 +86,7 @@ def test_two_labs_have_the_same_address_and_do_not_meet(make_lab: Callable[..., 
     assert second.host("h1").ssh("systemctl is-system-running").stdout == "running\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tenths", [8, 11, 13, 15, 18, 22])
 def test_an_interrupted_up_is_completed_by_the_next(images: None, tmp_path: Path, tenths: int) -> None:
     name = lab_name(f"cut{tenths}")
@@ -102,6 +105,7 @@ def test_an_interrupted_up_is_completed_by_the_next(images: None, tmp_path: Path
     assert traces(name) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("tenths", [9, 14, 19])
 def test_an_interrupted_up_is_taken_away_by_down(images: None, tmp_path: Path, tenths: int) -> None:
     name = lab_name(f"end{tenths}")
@@ -117,6 +121,7 @@ def test_an_interrupted_up_is_taken_away_by_down(images: None, tmp_path: Path, t
     assert traces(name) == []
 
 
+@pytest.mark.long
 def test_a_lab_whose_files_were_deleted_is_still_taken_away(make_lab: Callable[..., Any]) -> None:
     lab = make_lab("lost", ONE)
     lab.up()
@@ -142,6 +147,7 @@ def test_removal_stops_at_what_is_mounted(tmp_path: Path) -> None:
     assert (tmp_path / "machine/file").read_text() == "not yours"
 
 
+@pytest.mark.long
 def test_a_killed_build_leaves_no_mount_and_no_process(tmp_path: Path) -> None:
     from lab.processes import mounts_below
 
@@ -170,6 +176,7 @@ def test_down_spares_what_is_no_lab(labs_directory: Path) -> None:
     assert "parts" not in tool("list").stdout
 
 
+@pytest.mark.long
 def test_what_changed_in_the_inventory(make_lab: Callable[..., Any]) -> None:
     two = ONE | {"h2": {"ansible_host": "10.77.0.12", "lab": {"kind": "nspawn"}}}
     lab = make_lab("change", two)
@@ -188,6 +195,7 @@ def test_what_changed_in_the_inventory(make_lab: Callable[..., Any]) -> None:
         make_lab("change", other).up()
 
 
+@pytest.mark.long
 def test_debian_13_and_a_gateway_to_nowhere(make_lab: Callable[..., Any]) -> None:
     hosts = {"h1": {"ansible_host": "10.77.0.11", "lab": {"kind": "nspawn", "image": "debian-13"}}}
     lab = make_lab("trixie", hosts, lab_route="dead-end")
@@ -208,6 +216,7 @@ def test_debian_13_and_a_gateway_to_nowhere(make_lab: Callable[..., Any]) -> Non
     assert host.ssh("systemctl is-system-running").stdout == "running\n"
 
 
+@pytest.mark.long
 def test_one_host_of_a_lab_is_ended_alone(make_lab: Callable[..., Any]) -> None:
     lab = make_lab("single", ONE | {"h2": {"ansible_host": "10.77.0.12", "lab": {"kind": "nspawn"}}})
     lab.up()

@@ -288,6 +288,7 @@ def test_a_disk_that_the_host_reads(room: Room) -> None:
     assert room.on_host(f"test -e {STORE} || echo gone", "h2") == "gone\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "status"), [("zz-preinst", "half-installed"), ("zz-postinst", "half-configured")]
 )
@@ -314,6 +315,7 @@ def test_an_installation_that_was_killed_is_finished_by_the_next_run(
     room.on_host(f"dpkg --purge {name} tree")
 
 
+@pytest.mark.long
 def test_an_apt_that_outlives_its_run_is_waited_for(room: Room) -> None:
     room.on_host("rm -f /srv/pass")
     with ThreadPoolExecutor(2) as pool:

@@ -183,6 +183,7 @@ def test_over_ssh_then_nothing_to_do_then_old_ones_go(room: Room) -> None:
     assert room.ssh(f"find {ROOT} -perm /0022 ! -type l").stdout == ""
 
 
+@pytest.mark.long
 def test_a_cut_off_transfer_goes_on_where_it_stopped(room: Room) -> None:
     whole, damaged = room.file("bulk0"), room.file("bulk1")
     content = (room.folder / whole["path"]).read_bytes()
@@ -312,6 +313,7 @@ def test_an_archive_that_is_no_fitting_python(newer: Room) -> None:
     assert newer.ssh(f"ls {ROOT}/python").stdout == ""
 
 
+@pytest.mark.long
 def test_hosts_bring_content_to_each_other_and_a_late_one_takes_it_from_them(
     room: Room, swarm_wheels: Path
 ) -> None:

@@ -94,6 +94,7 @@ def test_an_upgrade_loses_no_request(room: Room) -> None:
     assert room.ssh("ls /run/systemd/system | grep standby; ls /opt/sglang | grep standby", check=False) == ""
 
 
+@pytest.mark.long
 def test_so_do_a_restart_and_a_rollback(room: Room) -> None:
     for words, answers in ((("restart",), {"hello with 4000"}), (("rollback",), None)):
         first = room.started("tiny")
@@ -104,6 +105,7 @@ def test_so_do_a_restart_and_a_rollback(room: Room) -> None:
     assert room.says("tiny") == "hello with 4096"
 
 
+@pytest.mark.long
 def test_a_release_that_does_not_serve_stops_nothing(room: Room) -> None:
     first = room.started("tiny")
     said, found = under_load(room, *ENGINE, fails=True, tiny=REJECTED)

@@ -184,6 +184,7 @@ def test_rot_is_found_by_reading_and_repaired_by_its_piece(room: Room) -> None:
     assert "whole" in done.stdout
 
 
+@pytest.mark.long
 def test_damage_that_a_quick_look_sees_is_mended_by_the_next_run(room: Room) -> None:
     """Truncated, overlong, missing, renamed to what an engine would load, replaced by a link."""
     room.on_host(
@@ -198,6 +199,7 @@ def test_damage_that_a_quick_look_sees_is_mended_by_the_next_run(room: Room) -> 
     assert re.search("^h1 .*changed=0 ", room.brought(weights_check="full"), re.MULTILINE)
 
 
+@pytest.mark.long
 def test_a_cut_off_transfer_is_taken_up_and_two_revisions_share_files(room: Room) -> None:
     """Another model under the same name: files that are equal are linked, half a shard is kept."""
     second = str(room.folder.parent / "second")
@@ -225,6 +227,7 @@ def test_a_full_disk_is_said_with_its_numbers_and_nothing_is_lost(room: Room) ->
     assert room.on_host(f"sha256sum {DEST}/{SHARD}") == before
 
 
+@pytest.mark.long
 def test_a_full_disk_on_one_host_lets_the_other_finish(room: Room) -> None:
     """The one that is whole goes no further either: an instance of both would not start."""
     room.on_host(f"rm -rf {DEST}")

@@ -39,7 +39,11 @@ def test_a_look_at_a_finished_host_finds_no_difference(clone: Path) -> None:
     assert re.search(r"lab-1 .* changed=0 .* failed=0", output), output[-3000:]
 
 
-@pytest.mark.parametrize("tag", ["plan", "host", "runtime", "weights", "engine", "verify"])
+@pytest.mark.parametrize(
+    "tag",
+    [pytest.param(tag, marks=pytest.mark.long) for tag in ("plan", "host", "runtime", "weights", "engine")]
+    + ["verify"],
+)
 def test_each_stage_can_be_run_alone(clone: Path, tag: str) -> None:
     output = inside(clone, *PLAY, "--tags", tag)
     assert re.search(r"lab-1 .* changed=0 .* failed=0", output), output[-3000:]
@@ -51,6 +55,7 @@ def test_the_oldest_supported_ansible_agrees(clone: Path) -> None:
     assert re.search(r"lab-1 .* changed=0 .* failed=0", output), output[-3000:]
 
 
+@pytest.mark.long
 def test_a_user_s_shell_outside_the_lab_reaches_it_too(clone: Path) -> None:
     output = succeed(*PLAY, "--tags", "verify", cwd=clone)
     assert "answer   " in output

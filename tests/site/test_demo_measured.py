@@ -75,6 +75,7 @@ def test_a_tag_asks_for_its_checks_only(clone: Path, folder: Path) -> None:
     assert {row["tag"] for row in rows} == {"security"}
 
 
+@pytest.mark.long
 def test_numbers_agree_with_the_server_and_a_second_run_is_compared(clone: Path, folder: Path) -> None:
     asked = (*BENCH, "-e", "bench_scenarios=context,accuracy", "-e", json.dumps(CONTEXT))
     inside(clone, *asked, "-e", f"report_dir={folder / 'one'}")
@@ -99,6 +100,7 @@ def test_numbers_agree_with_the_server_and_a_second_run_is_compared(clone: Path,
     assert "What changed?" in (folder / "two" / "report.html").read_text()
 
 
+@pytest.mark.long
 def test_a_baseline_of_another_model_is_refused_before_anything_is_asked(clone: Path, folder: Path) -> None:
     other = results(folder / "one")
     other["instances"]["tiny"]["model"] = "another"
@@ -112,6 +114,7 @@ def test_a_baseline_of_another_model_is_refused_before_anything_is_asked(clone: 
     assert not (folder / "no").exists()
 
 
+@pytest.mark.long
 def test_smoke_leaves_nothing(clone: Path) -> None:
     before = remains(clone)
     output = inside(
@@ -123,6 +126,7 @@ def test_smoke_leaves_nothing(clone: Path) -> None:
     assert remains(clone) == before
 
 
+@pytest.mark.long
 def test_a_sweep_prints_lines_for_the_inventory_and_a_killed_server_keeps_what_was_measured(
     clone: Path, folder: Path
 ) -> None:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from .conftest import ROOT, succeed
@@ -13,5 +15,7 @@ SCENARIOS = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/mole
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_scenario(scenario: str) -> None:
-    succeed("molecule", "test", "--scenario-name", scenario, timeout=1500)
+def test_scenario(scenario: str, tmp_path: Path) -> None:
+    succeed(
+        "molecule", "test", "--scenario-name", scenario, timeout=3600, BAREMETAL_LAB_DIR=str(tmp_path / "lab")
+    )

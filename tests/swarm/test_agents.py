@@ -155,6 +155,7 @@ def test_a_damaged_source_is_named_and_nothing_damaged_arrives(swarm: Swarm) -> 
     assert target.read_bytes() == content
 
 
+@pytest.mark.long
 def test_a_peer_killed_again_and_again_goes_on_where_it_was(swarm: Swarm) -> None:
     members = swarm.members(2, rate_limit=SLOW)
     total = sum(size for _unused, size in SIZES)
@@ -173,6 +174,7 @@ def test_a_peer_killed_again_and_again_goes_on_where_it_was(swarm: Swarm) -> Non
     assert fetched < total - held + 4_200_000 + 1.5 * SLOW
 
 
+@pytest.mark.long
 def test_the_source_may_go_once_the_pieces_are_out(swarm: Swarm) -> None:
     """One host is fast and soon has them all; the others are still at it when the source goes."""
     members = [swarm.member(0, 3), swarm.member(1, 3)]
@@ -185,6 +187,7 @@ def test_the_source_may_go_once_the_pieces_are_out(swarm: Swarm) -> None:
     swarm.complete(*members[1:])
 
 
+@pytest.mark.long
 def test_without_a_source_the_missing_pieces_are_told(swarm: Swarm) -> None:
     members = swarm.members(1, rate_limit=SLOW, patience=4)
     start(members)
@@ -194,6 +197,7 @@ def test_without_a_source_the_missing_pieces_are_told(swarm: Swarm) -> None:
     assert "pieces lack; connected: nobody" in members[1].status()["problem"]
 
 
+@pytest.mark.long
 def test_a_late_host_gets_it_from_the_others(swarm: Swarm) -> None:
     """The source is away; one host has it all and another has what an earlier run left."""
     shutil.copytree(swarm.source, swarm.work / "staging-1")
@@ -211,6 +215,7 @@ def test_a_late_host_gets_it_from_the_others(swarm: Swarm) -> None:
     assert sum(members[1].status()["from"].values()) < 11_000_000
 
 
+@pytest.mark.long
 def test_a_full_disk_is_named_and_the_others_finish(swarm: Swarm) -> None:
     small = swarm.work / "staging-3"
     small.mkdir()
@@ -226,6 +231,7 @@ def test_a_full_disk_is_named_and_the_others_finish(swarm: Swarm) -> None:
         run("umount", "-l", small)
 
 
+@pytest.mark.long
 def test_two_swarms_at_once(swarm: Swarm, tmp_path: Path) -> None:
     other = Swarm(swarm.room, tmp_path / "other", [("other.safetensors", 8_000_000)])
     first, second = swarm.members(2), other.members(2, port=PORT + 1)
@@ -266,6 +272,7 @@ def test_it_listens_on_the_planned_address_only(swarm: Swarm) -> None:
     run("ip", "-n", swarm.room.namespace(0), "address", "del", "10.99.0.1/24", "dev", "eth0")
 
 
+@pytest.mark.long
 def test_an_agent_whose_play_was_killed_ends_by_itself(swarm: Swarm) -> None:
     alone = swarm.member(1, 1, lifetime=2)
     alone.start()
@@ -273,6 +280,7 @@ def test_an_agent_whose_play_was_killed_ends_by_itself(swarm: Swarm) -> None:
     assert "lifetime of 2 s is over" in alone.status()["problem"]
 
 
+@pytest.mark.long
 def test_a_rate_limit_holds(room: Room, tmp_path: Path) -> None:
     swarm = Swarm(room, tmp_path, [("model.safetensors", 2 * SLOW)])
     members = swarm.members(1, rate_limit=SLOW)
@@ -284,6 +292,7 @@ def test_a_rate_limit_holds(room: Room, tmp_path: Path) -> None:
         member.kill()
 
 
+@pytest.mark.long
 def test_four_hundred_files_in_little_memory(room: Room, tmp_path: Path) -> None:
     swarm = Swarm(room, tmp_path, [(f"part/{number:03}.safetensors", 300_000) for number in range(400)])
     members = swarm.members(1)

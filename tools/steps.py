@@ -1,0 +1,137 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The steps of the three test tiers, the longest first: what each runs and in which tiers.
+
+Within a step, pytest markers choose the tests of a tier: `slow` ones start with `make test`, `long` ones with
+`make test-all`. A new test file belongs to a step; tests/unit/tools/test_tiers.py finds one that has none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TIERS = ("check", "test", "all")
+MARKERS = {"check": "not slow and not long", "test": "not long", "all": ""}
+SHELL_SCRIPTS = "$(grep --directories=skip --files-with-matches '^#!/usr/bin/env bash' tools/* .ci/run)"
+
+
+@dataclass(frozen=True)
+class Step:
+    """`first` is the shortest tier that runs it; `pytest` holds paths, `command` anything else."""
+
+    name: str
+    about: str
+    first: str
+    command: tuple[str, ...] = ()
+    pytest: tuple[str, ...] = ()
+    workers: int = 0
+    """pytest-xdist processes; the step counts as that many."""
+    needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    """Not beside these: together they would fill the disk."""
+    alone: bool = False
+    """Keeps the whole machine busy: nothing runs beside it."""
+    changed_files: tuple[str, ...] = ()
+    """In `make check` the command gets only files below these that changed since it last passed."""
+
+    def runs_in(self, tier: str) -> bool:
+        return TIERS.index(self.first) <= TIERS.index(tier)
+
+
+def lab(name: str, about: str, *modules: str, first: str = "test", **how: object) -> Step:
+    """A step of booted hosts: modules of tests/lab."""
+    return Step(name, about, first, pytest=tuple(f"tests/lab/test_{module}.py" for module in modules), **how)  # type: ignore[arg-type]
+
+
+STEPS = (
+    Step(
+        "environment",
+        "the engine's environment, installed once and shared read-only by the hosts of other steps",
+        "test",
+        command=("python", "-m", "tests.lab.whole_environment", "{scratch}/engine"),
+    ),
+    Step(
+        "unit",
+        "unit and security tests",
+        "check",
+        pytest=("tests/unit", "tests/security"),
+        workers=2,
+    ),
+    Step("types", "mypy, strict, over module_utils", "check", command=("mypy", "plugins/module_utils")),
+    Step(
+        "ansible-lint",
+        "ansible-lint; in `make check` only over files that changed since they last passed",
+        "check",
+        command=("ansible-lint", "--offline", "--strict"),
+        changed_files=("roles", "playbooks", "site.yml", "inventories", "molecule", "meta"),
+    ),
+    Step("yaml", "yamllint", "check", command=("yamllint", "--strict", ".")),
+    Step("format", "ruff format", "check", command=("ruff", "format", "--check", ".")),
+    Step("lint", "ruff check", "check", command=("ruff", "check", ".")),
+    Step("shell", "shellcheck over all shell scripts", "check", command=(
+        "bash", "-c", "shellcheck --external-sources --source-path=tools tools/lib.sh roles/bundle/files/setup "
+        + SHELL_SCRIPTS,
+    )),
+    Step("changelog", "changelog fragments", "check", command=("antsibull-changelog", "lint")),
+    Step(
+        "demo",
+        "`make demo` in a fresh clone: bundle, bare host, token with the real engine, second run, check mode, "
+        "oldest ansible-core, `make demo-clean`",
+        "test",
+        pytest=(
+            "tests/site/test_demo.py",
+            "tests/site/test_demo_flags.py",
+            "tests/site/test_demo_measured.py",
+            "tests/site/test_demo_taken_away.py",
+        ),
+    ),
+    lab("engine", "the unit with the real engine and with a stand-in: states, confinement, faults", "engine",
+        needs=("environment",)),
+    lab("releases", "releases: upgrade, failing upgrade, rollback, doctor, removal", "releases"),
+    lab("groups", "a group of two hosts with the stand-in engine: switch, kill, rollback", "groups"),
+    lab("gateway", "the gateway with keys, and monitoring", "gateway"),
+    Step(
+        "collection",
+        "the archive, an installed collection, the air-gapped controller, the tools' refusals",
+        "test",
+        pytest=(
+            "tests/collection/test_bundle_offline.py",
+            "tests/collection/test_engine_checksums.py",
+            "tests/collection/test_installed.py",
+            "tests/collection/test_kernel_lookup.py",
+            "tests/collection/test_locks.py",
+            "tests/collection/test_tools.py",
+        ),
+    ),
+    Step("oldest", "the oldest ansible-core that is supported", "test", pytest=("tests/collection/test_oldest.py",)),
+    Step("refusals", "site.yml refuses bad input on a bare host", "test", pytest=("tests/site/test_refusals.py",)),
+    lab("weights", "weights: published, repaired, replaced, pruned", "weights"),
+    lab("runtime", "environments on hosts from wheels", "runtime"),
+    lab("packages", "Debian packages from a bundle", "packages"),
+    lab("fan-out", "weights between hosts", "fan_out"),
+    Step("swarm", "swarm agents in network namespaces", "test", pytest=("tests/swarm",)),
+    lab("standby", "an upgrade behind the gateway without a lost request", "standby"),
+    lab("hosts", "the lab: hosts, isolation, snapshots, power", "hosts", "labs", "refusals"),
+    lab("kernels", "kernel files, firewall, conda packages", "kernels", "firewall", "pixi"),
+    lab("network", "fabric addresses through three network managers", "fabric_network"),
+    lab("toolchain", "the compiler wheels on a real host", "toolchain", needs=("environment",)),
+    Step(
+        "molecule",
+        "every molecule scenario, from destroy to destroy",
+        "test",
+        pytest=("tests/site/test_scenarios.py",),
+        after=("demo",),
+    ),
+    Step("sanity", "ansible-test sanity, newest ansible-core", "test", command=("tools/sanity",)),
+    Step(
+        "sanity-oldest",
+        "ansible-test sanity, oldest ansible-core",
+        "test",
+        command=("tools/sanity", "--venv", "{root}/.venv-oldest"),
+    ),
+    lab("group-engine", "two hosts with the real engine and the real torchrun", "group_engine", first="all",
+        needs=("environment",), alone=True),
+    lab("fabric", "two emulated guests with RDMA", "fabric", first="all", alone=True),
+    lab("guest", "an emulated guest: clock jumps, memory that runs out, RDMA", "guest", first="all", alone=True),
+)  # fmt: skip
