@@ -133,8 +133,8 @@ class Run:
         self.order_of_failures: list[str] = []
         self.linted: dict[str, dict[str, str]] = {}
         cores = os.cpu_count() or 1
-        # Steps wait for processes and hosts a third of their time.
-        self.slots = 64 if tier == "check" else cores + max(1, cores // 2)
+        # Steps wait for processes and hosts half of their time.
+        self.slots = 64 if tier == "check" else 2 * cores
         self.environment = {
             **os.environ,
             "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",

@@ -24,7 +24,9 @@ from .problems import LabError, say
 from .processes import ProcessId, read_json, remove_tree, run, write_json
 from .spec import HostSpec, LabSpec
 
-BOOT_SECONDS = {"nspawn": 90, "qemu": 300}
+# Generous, for busy machines: what is waited for is a state.
+BOOT_SECONDS = {"nspawn": 600, "qemu": 900}
+PATIENCE_SECONDS = 300
 NSPAWN = [
     "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--resolv-conf=off", "--timezone=off",
     "--link-journal=no", "--settings=no", "--console=read-only",
@@ -156,7 +158,7 @@ class Host:
                     supervisor, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
                     cwd="/", env=os.environ | {"PYTHONPATH": package},
                 )  # fmt: skip
-        self._await(lambda: self.running, 20, "its supervisor does not start")
+        self._await(lambda: self.running, PATIENCE_SECONDS, "its supervisor does not start")
 
     def _await(self, true: Any, seconds: float, complaint: str) -> None:
         deadline = time.monotonic() + seconds
@@ -231,7 +233,7 @@ class Host:
         mine = self._groups()
         groups.kill(mine)
         if supervisor:
-            self._await(lambda: not supervisor[0].alive, 10, "its supervisor does not end")
+            self._await(lambda: not supervisor[0].alive, PATIENCE_SECONDS, "its supervisor does not end")
         groups.remove(mine)
         clear_nspawn(self.paths.machine)
         egress.keep_attempts(self.paths)
@@ -239,10 +241,10 @@ class Host:
         drop_connections(self.paths.lab, self.spec.address)
 
     def shut_down(self) -> None:
-        """As `systemctl poweroff` on the host; pulled after half a minute."""
+        """As `systemctl poweroff` on the host; pulled after some minutes."""
         if self.running:
-            self.ssh("systemctl poweroff", check=False, timeout=20)
-            deadline = time.monotonic() + 30
+            self.ssh("systemctl poweroff", check=False, timeout=60)
+            deadline = time.monotonic() + PATIENCE_SECONDS
             while self.running and time.monotonic() < deadline:
                 time.sleep(0.05)
             if self.running:
@@ -254,12 +256,18 @@ class Host:
         if not self.running:
             raise LabError(f"{self.name} is off; start it with: power-on {self.name}")
         before, identity = self.boots, self._boot_id()
-        self.ssh("systemctl reboot", check=False, timeout=20)
+        self.ssh("systemctl reboot", check=False, timeout=60)
         if self.spec.kind == "nspawn":
-            self._await(lambda: self.boots > before or not self.running, 60, "does not go down to reboot")
+            self._await(
+                lambda: self.boots > before or not self.running,
+                PATIENCE_SECONDS,
+                "does not go down to reboot",
+            )
         else:
             self._await(
-                lambda: self._boot_id() not in (identity, ""), 300, "does not come back from its reboot"
+                lambda: self._boot_id() not in (identity, ""),
+                BOOT_SECONDS["qemu"],
+                "does not come back from its reboot",
             )
         drop_connections(self.paths.lab, self.spec.address)
         return self.wait()
@@ -284,7 +292,7 @@ class Host:
     # --- commands ---
 
     def ssh(
-        self, command: str, *, check: bool = True, timeout: float | None = 120, text_input: str | None = None
+        self, command: str, *, check: bool = True, timeout: float | None = 600, text_input: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command on the host as root."""
         try:

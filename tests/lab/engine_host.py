@@ -33,6 +33,8 @@ from .whole_environment import whole_environment
 
 REAL, FAKE = "/opt/sglang/envs/real", "/opt/sglang/envs/fake"
 STAND_IN = "/opt/sglang/stand-in"
+# How long a state is waited for, in seconds: a busy machine is no failure.
+PATIENCE = 900
 PLAY = [
     {
         "hosts": "all",
@@ -141,7 +143,7 @@ class EngineHost:
     plan: dict[str, Any]
     launch: str = ""
 
-    def ssh(self, command: str, check: bool = True, timeout: float = 300) -> str:
+    def ssh(self, command: str, check: bool = True, timeout: float = 900) -> str:
         return str(self.lab.host("e1").ssh(command, check=check, timeout=timeout).stdout).strip()
 
     def root(self) -> Path:
@@ -168,7 +170,7 @@ class EngineHost:
         playbook.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
         done = subprocess.run(
             [Path(sys.prefix) / "bin/ansible-playbook", "-i", self.inventory, playbook],
-            cwd=REPOSITORY, env={**os.environ, "ANSIBLE_NOCOLOR": "1"}, capture_output=True, text=True, timeout=120, check=False,
+            cwd=REPOSITORY, env={**os.environ, "ANSIBLE_NOCOLOR": "1"}, capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
         return done.stdout + done.stderr
 
@@ -179,22 +181,25 @@ class EngineHost:
     def status(self, name: str) -> str:
         return self.show(name, "StatusText")["StatusText"]
 
-    def until(self, name: str, state: str, seconds: float = 120, main_not: str = "") -> float:
+    def until(self, name: str, state: str, seconds: float = PATIENCE, main_not: str = "") -> float:
         """Seconds until the unit is in that state, with another main process than that one."""
         begun = time.monotonic()
         while True:
             found = self.show(name, "ActiveState", "MainPID")
             if found["ActiveState"] == state and found["MainPID"] != (main_not or "none"):
                 return time.monotonic() - begun
-            assert time.monotonic() - begun < seconds, self.ssh(
-                f"systemctl status -n 40 sglang-{name}", False
+            assert time.monotonic() - begun < seconds, (
+                f"sglang-{name} is not {state} but {found}\n"
+                + self.ssh(f"systemctl status -n 40 sglang-{name}", False)
             )
             time.sleep(0.3)
 
-    def until_status(self, name: str, part: str, seconds: float = 60) -> str:
+    def until_status(self, name: str, part: str, seconds: float = PATIENCE) -> str:
         end = time.monotonic() + seconds
         while part not in (said := self.status(name)):
-            assert time.monotonic() < end, f"{said}\n" + self.ssh(f"journalctl -u sglang-{name} -n 40", False)
+            assert time.monotonic() < end, f"the status is not {part!r} but {said!r}\n" + self.ssh(
+                f"journalctl -u sglang-{name} -n 40", False
+            )
             time.sleep(0.2)
         return said
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import socket
 import ssl
 import struct
@@ -101,10 +102,18 @@ def ask(path: str, key: str = "", body: Any = None, headers: Any = None) -> dict
 
 
 def stream(
-    key: str, tokens: int, pause: float = 0.0, before: float = 0.0, model: str = "tiny", padding: int = 0
+    key: str,
+    tokens: int,
+    pause: float = 0.0,
+    before: float = 0.0,
+    model: str = "tiny",
+    padding: int = 0,
+    held: bool = False,
+    begun: threading.Event | None = None,
 ) -> dict[str, Any]:
+    """One that is held gets its last token when /srv/enough is there."""
     body = {"messages": ["x" * padding], "model": model, "stream": True}
-    body.update(max_tokens=tokens, pause=pause, before=before)
+    body.update(max_tokens=tokens, pause=pause, before=before, held=held)
     link = connection()
     link.request("POST", CHAT, json.dumps(body).encode(), bearer(key))
     answer = link.getresponse()
@@ -115,16 +124,19 @@ def stream(
                 event = json.loads(line[6:])
                 late.append(round((time.monotonic() - event["at"]) * 1000, 2))
                 engine, count = event["engine"], count + 1
+                if begun:
+                    begun.set()
     link.close()
     return {"status": answer.status, "tokens": count, "engine": engine, "late_ms": late}
 
 
-def around(key: str, tokens: int, pause: float, during: float) -> dict[str, Any]:
+def around(key: str, tokens: int, pause: float) -> dict[str, Any]:
     """One stream, and another request of the same key while it runs."""
     found: dict[str, Any] = {}
-    thread = threading.Thread(target=lambda: found.update(stream(key, tokens, pause)))
+    begun = threading.Event()
+    thread = threading.Thread(target=lambda: found.update(stream(key, tokens, pause, begun=begun)))
     thread.start()
-    time.sleep(during)
+    begun.wait(300)
     second = request(CHAT, key, {"model": "tiny", "max_tokens": 1})[0]
     thread.join()
     return {**found, "second": second}
@@ -234,14 +246,14 @@ def large(key: str, mib: int, chunked: bool = False) -> dict[str, Any]:
     return {"status": (statuses(said) or [0])[0]}
 
 
-def load(key: str, seconds: float, workers: int) -> dict[str, Any]:
-    """Streams and plain requests, as fast as they are answered."""
+def load(key: str, workers: int) -> dict[str, Any]:
+    """Streams and plain requests, as fast as they are answered, until /srv/enough is there."""
     failed: list[str] = []
     engines: dict[str, int] = {}
-    end, lock = time.monotonic() + seconds, threading.Lock()
+    lock = threading.Lock()
 
     def work(number: int) -> None:
-        while time.monotonic() < end:
+        while not os.path.exists("/srv/enough"):
             try:
                 if number % 2:
                     said = stream(key, 10, 0.02)

@@ -23,7 +23,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
 
 from .conftest import REPOSITORY, write_inventory
-from .engine_host import REAL, publish_weights, real_environment
+from .engine_host import PATIENCE, REAL, publish_weights, real_environment
 
 WEIGHTS = "opt/sglang/weights/glm-4.7-tiny/local"
 PLAY = [
@@ -42,7 +42,7 @@ PLAY = [
 CLIENT = r"""
 import json, sys, time
 import openai
-client = openai.OpenAI(base_url="http://127.0.0.1:30000/v1", api_key="none", timeout=30)
+client = openai.OpenAI(base_url="http://127.0.0.1:30000/v1", api_key="none", timeout=300)
 while True:
     begun = time.time()
     try:
@@ -177,7 +177,7 @@ class Group:
         return done.stdout
 
     def ssh(self, host: str, command: str, check: bool = False) -> str:
-        return str(self.lab.host(host).ssh(command, check=check, timeout=60).stdout).strip()
+        return str(self.lab.host(host).ssh(command, check=check, timeout=900).stdout).strip()
 
     def status(self, host: str) -> tuple[str, str]:
         text = self.ssh(host, "systemctl show sglang-it -p ActiveState -p StatusText")
@@ -187,16 +187,18 @@ class Group:
     def generation(self) -> int:
         return int(json.loads(self.ssh(self.first, "cat /var/lib/sglang/it/group.json"))["generation"])
 
-    def until(self, host: str, pattern: str, seconds: float, state: str = "") -> float:
+    def until(self, host: str, pattern: str, seconds: float = PATIENCE, state: str = "") -> float:
         begun = time.monotonic()
         while True:
             found = self.status(host)
             if re.search(pattern, found[1]) and (not state or found[0] == state):
                 return time.monotonic() - begun
-            assert time.monotonic() - begun < seconds, f"{found}\n{self.story()}"
+            assert time.monotonic() - begun < seconds, (
+                f"{host} is not {pattern!r} but {found}\n{self.story()}"
+            )
             time.sleep(0.3)
 
-    def serving(self, generation: int, seconds: float) -> float:
+    def serving(self, generation: int, seconds: float = PATIENCE) -> float:
         begun = time.monotonic()
         for host in self.addresses:
             pattern = rf"generation {generation}, {len(self.addresses)} of {len(self.addresses)} members"

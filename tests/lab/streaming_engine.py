@@ -121,6 +121,8 @@ class Engine:
                 await asyncio.sleep(3600)
             await asyncio.sleep(float(asked.get("before", 0.0)))
             for number in range(count):
+                while number == count - 1 and asked.get("held") and not os.path.exists("/srv/enough"):
+                    await asyncio.sleep(0.1)
                 event = {"engine": self.name, "n": number, "at": time.monotonic()}
                 chunk(writer, b"data: " + json.dumps(event).encode() + b"\n\n")
                 self.tokens += 1

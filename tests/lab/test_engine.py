@@ -52,7 +52,7 @@ def host(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Eng
 def served(host: EngineHost) -> EngineHost:
     done = host.play("host engine verify")
     assert done.returncode == 0, done.stdout[-6000:]
-    host.until("tiny", "active", 300)
+    host.until("tiny", "active")
     return host
 
 
@@ -83,7 +83,7 @@ def tokens(host: EngineHost) -> int:
     body = json.dumps({"text": "Hello", "sampling_params": {"max_new_tokens": 4}})
     code = (
         "import urllib.request as u;r=u.Request('http://127.0.0.1:30000/generate',"
-        f"{body.encode()!r},{{'Content-Type':'application/json'}});print(u.urlopen(r,timeout=60).read().decode())"
+        f"{body.encode()!r},{{'Content-Type':'application/json'}});print(u.urlopen(r,timeout=900).read().decode())"
     )
     return int(json.loads(host.ssh(f"python3 -c {shlex.quote(code)}"))["meta_info"]["completion_tokens"])
 
@@ -148,9 +148,10 @@ def test_everything_compiled_is_kept_by_environment_and_architecture(served: Eng
 def test_the_launcher_is_small(served: EngineHost) -> None:
     pid = served.show("tiny", "MainPID")["MainPID"]
     before = served.ssh(f"cut -d' ' -f14,15 /proc/{pid}/stat").split()
+    begun = time.monotonic()
     time.sleep(10)
     after = served.ssh(f"cut -d' ' -f14,15 /proc/{pid}/stat").split()
-    share = (sum(map(int, after)) - sum(map(int, before))) / 10
+    share = (sum(map(int, after)) - sum(map(int, before))) / (time.monotonic() - begun)
     resident = int(served.ssh(f"awk '/^VmRSS/ {{print $2}}' /proc/{pid}/status")) / 1024
     print(f"launcher: {resident:.1f} MB resident, {share:.2f} % CPU")
     assert resident <= 40
@@ -163,11 +164,11 @@ def test_a_stopped_scheduler_is_found_and_tokens_come_again(served: EngineHost) 
     before = set(served.processes("tiny"))
     served.ssh(f"kill -STOP {served.process('tiny', 'sglang::scheduler')}")
     begun = time.monotonic()
-    served.until("tiny", "activating", 60)
+    served.until("tiny", "activating")
     print(f"wedge found and down after {time.monotonic() - begun:.1f} s")
     words = served.ssh("journalctl -u sglang-tiny -o cat | grep '^launcher:' | tail -5")
     assert re.search(r"sglang::scheduler\S* \(process \d+\) has been stopped", words)
-    served.until("tiny", "active", 300, main_not=main)
+    served.until("tiny", "active", main_not=main)
     assert tokens(served) == 4
     assert not before & set(served.processes("tiny"))
 
@@ -177,8 +178,8 @@ def test_a_killed_scheduler_takes_all_down_and_tokens_come_again(served: EngineH
     main = served.show("tiny", "MainPID")["MainPID"]
     before = set(served.processes("tiny"))
     served.ssh(f"kill -KILL {served.process('tiny', 'sglang::scheduler')}")
-    served.until("tiny", "activating", 30)
-    seconds = served.until("tiny", "active", 300, main_not=main)
+    served.until("tiny", "activating")
+    seconds = served.until("tiny", "active", main_not=main)
     print(f"kill -9 of the scheduler: serving again after {seconds:.0f} s; {served.status('tiny')}")
     assert tokens(served) == 4
     assert not before & set(served.processes("tiny"))
@@ -220,7 +221,7 @@ def test_kill_9_of_each_kind_leaves_nothing_and_it_serves_again(toy: EngineHost,
     before = set(toy.processes("toy"))
     assert len(before) == 4
     toy.ssh(f"kill -KILL {toy.process('toy', part)}")
-    toy.until("toy", "active", 30, main_not=main)
+    toy.until("toy", "active", main_not=main)
     assert not before & set(toy.processes("toy"))
     assert toy.ssh("ls /dev/shm | grep fake-", check=False) == ""
 
@@ -231,7 +232,7 @@ def test_sigstop_of_each_kind_is_found(toy: EngineHost, part: str) -> None:
     start(toy)
     main = toy.show("toy", "MainPID")["MainPID"]
     toy.ssh(f"kill -STOP {toy.process('toy', part)}")
-    print(f"{part} stopped: serving again after {toy.until('toy', 'active', 70, main_not=main):.1f} s")
+    print(f"{part} stopped: serving again after {toy.until('toy', 'active', main_not=main):.1f} s")
 
 
 def test_a_stop_lets_running_requests_finish_and_takes_no_new_ones(toy: EngineHost) -> None:
@@ -241,17 +242,19 @@ def test_a_stop_lets_running_requests_finish_and_takes_no_new_ones(toy: EngineHo
         'b\'{\\"sampling_params\\":{\\"max_new_tokens\\":%d}}\');print(len(u.urlopen(r,timeout=%d).read()))"'
     )
     got: list[str] = []
-    running = threading.Thread(target=lambda: got.append(toy.ssh(ask % (300, 60), check=False)))
+    running = threading.Thread(target=lambda: got.append(toy.ssh(ask % (600, 900), check=False)))
     running.start()
-    time.sleep(1.5)
+    # The launcher's own questions do not wait for an answer of 600 tokens.
+    toy.ssh("until (for i in 1 2 3; do ss -Htn state established dport = :30100 | grep -q . || exit 1; sleep 0.3; done); "
+            "do sleep 0.1; done")  # fmt: skip
     stopping = threading.Thread(target=lambda: toy.ssh("systemctl stop sglang-toy"))
     stopping.start()
-    said = toy.until_status("toy", "draining", 10)
+    said = toy.until_status("toy", "draining")
     # systemd-nspawn itself forbids what closes the door; the unit test of the launcher has it.
     lent = toy.ssh(f"python3 -c '{LEND}'", check=False) == "True"
     assert ("no new ones are taken" if lent else "the gateway must send no new ones") in said
     if lent:
-        assert toy.ssh(ask % (1, 2), check=False) == ""
+        assert toy.ssh(ask % (1, 20), check=False) == ""
     running.join()
     stopping.join()
     assert got[0] > "1500"
@@ -270,7 +273,7 @@ def test_a_stranger_on_the_port_and_damaged_weights_are_said_at_once(toy: Engine
         assert "model-00001-of-00002.safetensors is missing" in said
     finally:
         toy.ssh(f"mv {shard}.away {shard}; systemctl stop stranger")
-    toy.until("toy", "active", 30)
+    toy.until("toy", "active")
 
 
 def test_a_full_disk_in_the_cache_is_said(toy: EngineHost) -> None:
@@ -297,7 +300,7 @@ def test_after_the_bound_it_stays_down_and_says_why(toy: EngineHost) -> None:
     said = "error: argument --kv-cache-dtype: invalid choice: 'int3'"
     toy.behave(reject="argument --kv-cache-dtype: invalid choice: 'int3'")
     toy.ssh("systemctl start --no-block sglang-toy")
-    toy.until("toy", "failed", 60)
+    toy.until("toy", "failed")
     shown = toy.ssh("systemctl status --no-pager -n 0 sglang-toy", check=False)
     print(shown)
     assert re.search(r"Status: .gave up after 3 failed starts: the server ended with exit status 2", shown)
@@ -309,10 +312,10 @@ def test_after_the_bound_it_stays_down_and_says_why(toy: EngineHost) -> None:
 
 
 def test_the_percentage_is_seen_and_compiled_code_is_carried(toy: EngineHost) -> None:
-    toy.behave(load_seconds=3)
+    toy.behave(load_seconds=20)
     toy.ssh("systemctl start --no-block sglang-toy")
-    toy.until_status("toy", "loading 37 %", 20)
-    toy.until("toy", "active", 30)
+    toy.until_status("toy", "loading 37 %")
+    toy.until("toy", "active")
     # From the one instance's folder into an empty one, as playbooks/jit_cache.yml does it between hosts.
     compiled = toy.plan["instances"]["toy"]["service"]["compiled"]
     toy.ssh(f"runuser -u sglang -- sh -c 'mkdir -p {compiled}/triton; echo cubin >{compiled}/triton/kernel'")
@@ -334,7 +337,7 @@ def test_an_engine_that_never_becomes_ready_is_given_up_in_time(toy: EngineHost)
     toy.amend(start={"seconds": 4, "stall_seconds": 3, "most_seconds": 30})
     toy.behave(never_ready=True)
     toy.ssh("systemctl start --no-block sglang-toy")
-    said = toy.until_status("toy", "not ready after", 40)
+    said = toy.until_status("toy", "not ready after")
     assert re.search(
         r"not ready after \d+ s \(planned: 4\) and no progress for \d+ s, warming up: /health answers 503",
         said,

@@ -32,7 +32,7 @@ class Room:
     def ssh(self, host: str, command: str, check: bool = True) -> str:
         return str(self.lab.host(host).ssh(command, check=check).stdout).strip()
 
-    def fabric(self, host: str, address: str, guard: int = 60, **changes: Any) -> dict[str, Any]:
+    def fabric(self, host: str, address: str, guard: int = 900, **changes: Any) -> dict[str, Any]:
         ports = [{"netdev": "eth1", "device": "", "address": address, "mtu": 1400, **changes}]
         return {
             **{

@@ -93,7 +93,7 @@ def changed(output: str, host: str) -> int:
 
 def reached(lab: Any, host: str, ports: tuple[int, ...]) -> list[int]:
     words = "; ".join(
-        f"(timeout 2 bash -c '</dev/tcp/{ADDRESSES['h1']}/{port}' 2>&- && echo {port}) &" for port in ports
+        f"(timeout 15 bash -c '</dev/tcp/{ADDRESSES['h1']}/{port}' 2>&- && echo {port}) &" for port in ports
     )
     return sorted(map(int, lab.host(host).ssh(words.replace("&;", "&") + " wait").stdout.split()))
 
@@ -104,7 +104,7 @@ def seen(lab: Any) -> dict[str, list[int]]:
     first = lab.host("h1")
     first.ssh(
         f"cat >/run/listen.py; systemd-run --quiet --unit listen python3 /run/listen.py {' '.join(map(str, ports))}; "
-        f"timeout 10 sh -c \"until ss -Htln 'sport = :{ports[-1]}' | grep -q .; do sleep 0.1; done\"",
+        f"timeout 600 sh -c \"until ss -Htln 'sport = :{ports[-1]}' | grep -q .; do sleep 0.1; done\"",
         text_input=LISTEN,
     )
     try:

@@ -35,25 +35,29 @@ def test_two_hosts_serve_as_one_and_come_back_together(group: Group) -> None:
     begun = time.monotonic()
     group.apply()
     print(f"from bare hosts to a token: {time.monotonic() - begun:.0f} s")
-    group.serving(1, 30)
+    group.serving(1)
     assert "s1: serving it on 127.0.0.1:30000" in group.status("s2")[1]
     group.talk()
-    end = time.monotonic() + 90
+    end = time.monotonic() + 900
     while not group.heard():
         assert time.monotonic() < end, group.ssh("s1", "journalctl -u client -n 20")
         time.sleep(0.5)
 
     begun = time.monotonic()
     group.ssh("s2", f"kill -9 {group.process('s2', 'sglang::scheduler')}")
-    group.until("s1", "generation 1 ended: s2: ", 15)
+    group.until("s1", "generation 1 ended: s2: ")
     print(f"noticed after {time.monotonic() - begun:.1f} s: {group.status('s1')[1]}")
-    group.serving(2, 240)
+    group.serving(2)
     print(f"whole again after {time.monotonic() - begun:.0f} s")
-    time.sleep(4)
+    count, end = len(group.heard()), time.monotonic() + 900
+    while len(group.heard()) < count + 2 or "text" not in group.heard()[-1]:
+        assert time.monotonic() < end, group.ssh("s1", "journalctl -u client -n 20")
+        time.sleep(0.5)
 
     answers = group.heard()
     assert {tuple(sorted(set(item) - {"begun", "seconds"})) for item in answers} == {("error",), ("text",)}
-    assert max(item["seconds"] for item in answers) < 30
+    # Nobody was left waiting: a request that failed did so by itself, and not at the client's patience.
+    assert "APITimeoutError" not in {item.get("error") for item in answers}
     assert len({item["text"] for item in answers if "text" in item}) == 1
     assert "text" in answers[-1]
     group.stop()

@@ -29,6 +29,8 @@ TORCH = REPOSITORY / "tests/unit/roles/group_world/torch"
 HOSTS = {"g1": "10.95.0.11", "g2": "10.95.0.12"}
 SPARE = {"g3": "10.95.0.13"}
 REJECTED = 1
+# How long a state is waited for, in seconds: a busy machine is no failure.
+PATIENCE = 900
 
 
 class Room:
@@ -49,7 +51,7 @@ class Room:
         said = {
             "serve": serve,
             "weights_dir": str(self.folder / "weights"),
-            "engine_timeout": 60,
+            "engine_timeout": 300,
             # The stand-in has no more of the API than a token.
             "verify_tags": ["weights", "parity"],
         }
@@ -83,13 +85,13 @@ class Room:
         found = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
         return found.get("ActiveState", ""), found.get("StatusText", "")
 
-    def until(self, host: str, pattern: str, seconds: float = 40, state: str = "") -> float:
+    def until(self, host: str, pattern: str, seconds: float = PATIENCE, state: str = "") -> float:
         begun = time.monotonic()
         while True:
             found = self.status(host)
             if re.search(pattern, found[1]) and (not state or found[0] == state):
                 return time.monotonic() - begun
-            assert time.monotonic() - begun < seconds, f"{found}\n" + self.ssh(
+            assert time.monotonic() - begun < seconds, f"{host} is not {pattern!r} but {found}\n" + self.ssh(
                 host, "journalctl -u sglang-it -n 40 -o cat", check=False
             )
             time.sleep(0.2)
@@ -97,15 +99,15 @@ class Room:
     def generation(self) -> int:
         return int(json.loads(self.ssh("g1", "cat /var/lib/sglang/it/group.json"))["generation"])
 
-    def serving_again(self, before: int, seconds: float = 60) -> None:
+    def serving_again(self, before: int) -> None:
         for host in HOSTS:
-            self.until(host, rf"generation {before + 1}, 2 of 2 members", seconds, "active")
+            self.until(host, rf"generation {before + 1}, 2 of 2 members", state="active")
         assert self.answer() == 200
 
     def answer(self) -> int:
         code = (
             "import urllib.request as r;print(r.urlopen(r.Request("
-            "'http://127.0.0.1:30000/v1/chat/completions', b'{}'), timeout=20).status)"
+            "'http://127.0.0.1:30000/v1/chat/completions', b'{}'), timeout=300).status)"
         )
         return int(self.ssh("g1", f'python3 -c "{code}" 2>/dev/null || echo 0', check=False) or 0)
 
@@ -202,7 +204,7 @@ def test_an_upgrade_and_a_rollback_are_one_step_for_all(room: Room) -> None:
 def test_a_killed_engine_ends_in_a_new_generation(room: Room) -> None:
     generation = room.generation()
     room.ssh("g2", "kill -9 $(pgrep -f sglang.launch_server | head -1)")
-    room.until("g1", rf"generation {generation} ended: g2: the server was killed by signal 9", 15)
+    room.until("g1", rf"generation {generation} ended: g2: the server was killed by signal 9")
     room.serving_again(generation)
 
 
@@ -222,19 +224,19 @@ def test_faults_of_either_host_end_in_a_new_generation(room: Room) -> None:
 
     # The link is cut: both notice, neither answers, and both come back with it.
     room.lab.host("g2").cut()
-    spent = room.until("g1", "ended: g2: no word from it for", 20)
+    spent = room.until("g1", "ended: g2: no word from it for")
     print(f"cut link noticed after {spent:.1f} s")
     assert room.answer() == 0
-    room.until("g1", "1 of 2 members, waiting for g2", 10)
+    room.until("g1", "1 of 2 members, waiting for g2")
     assert room.ssh("g1", "pgrep -f sglang.launch_server", check=False) == ""
     room.lab.host("g2").join()
     room.serving_again(generation + 3)
 
     # Power.
     room.lab.host("g2").power_off()
-    room.until("g1", "1 of 2 members, waiting for g2", 20)
+    room.until("g1", "1 of 2 members, waiting for g2")
     room.lab.power_on("g2")
-    room.serving_again(generation + 4, 90)
+    room.serving_again(generation + 4)
 
 
 @pytest.mark.long

@@ -64,7 +64,7 @@ def proof(lab: Any, tmp_path: Path, *words: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=900,
     )
     return f"{done.returncode} {done.stdout}"
 

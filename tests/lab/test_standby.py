@@ -25,7 +25,7 @@ found, body = collections.Counter(), json.dumps({"model": "tiny", "messages": []
 def work():
     while not os.path.exists("/srv/stop"):
         try:
-            link = http.client.HTTPSConnection("127.0.0.1", 443, timeout=30, context=made)
+            link = http.client.HTTPSConnection("127.0.0.1", 443, timeout=600, context=made)
             link.request("POST", "/v1/chat/completions", body, {"Authorization": "Bearer " + key})
             answer = link.getresponse()
             said = json.loads(answer.read())
@@ -78,7 +78,7 @@ def under_load(room: Room, *words: str, fails: bool = False, **tokens: int) -> t
     run = room.fails if fails else room.works
     said = run(*words, small=0, **tokens)
     room.ssh("sleep 1; touch /srv/stop")
-    wait_for(lambda: room.ssh("cat /srv/found.json", check=False), 60)
+    wait_for(lambda: room.ssh("cat /srv/found.json", check=False))
     return said, json.loads(room.read("/srv/found.json"))
 
 

@@ -154,8 +154,8 @@ class Member:
             "verified": False,
             "share": [0, 0],
             "rate_limit": 0,
-            "lifetime": 600,
-            "patience": 60,
+            "lifetime": 3600,
+            "patience": 600,
             "cache": 1 << 30,
         }
         (self.home / "order.json").write_text(json.dumps(asked | order))
@@ -177,7 +177,7 @@ class Member:
         except (OSError, ValueError):
             return {"state": "none", "complete": False, "bytes": 0, "problem": ""}
 
-    def wait(self, seconds: float, what: str = "complete") -> dict[str, Any]:
+    def wait(self, seconds: float = 600, what: str = "complete") -> dict[str, Any]:
         """Until the status says it; an agent that ends with a failure ends the waiting too."""
         assert self.process
         deadline = time.monotonic() + seconds

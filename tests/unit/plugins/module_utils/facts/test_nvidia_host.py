@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.fake_host import FakeHost, capture, codes
 
@@ -50,10 +48,8 @@ def test_unknown_product_has_no_model(host: FakeHost) -> None:
 
 def test_hanging_nvidia_smi_is_given_up(host: FakeHost) -> None:
     host.driver("580.159.04")
-    host.program("/usr/bin/nvidia-smi", "exec sleep 60")
-    begin = time.monotonic()
+    host.program("/usr/bin/nvidia-smi", "exec sleep 3600")
     facts = host.gather(timeout=0.5)
-    assert time.monotonic() - begin < 5
     assert codes(facts) == {"nvidia-smi-hangs"}
     assert facts.driver is not None
     assert facts.driver.version == "580.159.04"

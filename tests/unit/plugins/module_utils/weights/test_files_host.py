@@ -7,7 +7,6 @@ import ctypes
 import hashlib
 import mmap
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +115,10 @@ def test_pages_that_a_process_has_mapped_stay(tmp_path: Path) -> None:
 def test_a_quick_look_at_360_gb(tmp_path: Path) -> None:
     dest = tmp_path / "m" / "r"
     assert sparse_model(dest) > 360e9
-    started = time.monotonic()
+    before = os.times()
     assert folder.look(str(dest))["state"] == "whole"
-    assert time.monotonic() - started < 3
+    # To read them would take minutes of processor time, on any machine.
+    assert sum(os.times()[:2]) - sum(before[:2]) < 10
     shard = dest / "model-00050-of-00093.safetensors"
     times = (shard.stat().st_atime_ns, shard.stat().st_mtime_ns)
     with shard.open("r+b") as stream:
