@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -95,7 +96,7 @@ def require_disk(tier: str) -> None:
 
 def prepare(tier: str) -> None:
     """Debian packages and both controller environments."""
-    for profile in ("lab", "guests", "browser"):
+    for profile in ("lab", "gateway", "guests", "browser"):
         if profile != "guests" or tier == "all":
             shell(f". tools/lib.sh; need_packages {profile}")
     shell("tools/controller; tools/controller requirements/oldest.txt .venv-oldest")
@@ -147,7 +148,7 @@ class Run:
             self.environment["TMPDIR"] = str(scratch / "tmp")
             (scratch / "tmp").mkdir()
             if "SGLANG_ENVIRONMENT" in os.environ:
-                self.results["environment"] = ("ok", 0)
+                self.waiting = [step for step in self.waiting if step.name != "environment"]
             else:
                 self.environment["SGLANG_ENVIRONMENT"] = str(scratch / "engine")
 
@@ -222,6 +223,7 @@ class Run:
     def collect(self) -> None:
         for step, process, begun in list(self.running.values()):
             seconds = time.monotonic() - begun
+            before = processor_seconds()
             status = process.poll()
             if status is None and seconds < HANGS_AFTER_SECONDS:
                 continue
@@ -229,7 +231,8 @@ class Run:
                 end_group(process)
             del self.running[step.name]
             good = status == 0 or (bool(step.pytest) and status == NOTHING_COLLECTED)
-            self.finish(step, "ok" if good else "FAILED", seconds, last_line(self.logs / f"{step.name}.log"))
+            note = f"{processor_seconds() - before:4.0f} s of processor; {last_line(self.logs / f'{step.name}.log')}"
+            self.finish(step, "ok" if good else "FAILED", seconds, note)
             if self.scratch:
                 remove_leftovers(ROOT, self.scratch / step.name)
 
@@ -245,6 +248,12 @@ class Run:
         """As one step at a time would end: pytest takes its hosts away."""
         for _step, process, _begun in self.running.values():
             end_group(process)
+
+
+def processor_seconds() -> float:
+    """Of all processes below this one that have ended; hosts of the lab are no part of it."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:

@@ -73,7 +73,7 @@ class Play:
             "swarm_staging": STAGING,
             "swarm_wheels": str(wheels),
             "swarm_source": str(source),
-            "swarm_patience": 20,
+            "swarm_patience": 300,
         }
 
     def __call__(self, *words: str, **variables: Any) -> subprocess.CompletedProcess[str]:

@@ -153,14 +153,14 @@ def test_a_killed_build_leaves_no_mount_and_no_process(tmp_path: Path) -> None:
 
     environment = os.environ | {"BAREMETAL_CACHE": str(tmp_path)}
     build = subprocess.Popen([TOOL, "images", "debian-12"], env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 900
     while not list(tmp_path.glob("images/.*.building/root/usr/bin/dpkg")):
         assert build.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
     build.kill()
     build.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while any(trace.startswith("process") for trace in traces(str(tmp_path))):
         assert time.monotonic() < deadline, traces(str(tmp_path))
         time.sleep(0.1)

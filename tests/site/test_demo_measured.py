@@ -31,6 +31,15 @@ def remains(clone: Path) -> str:
     )  # fmt: skip
 
 
+def until_measured(folder: Path) -> None:
+    """A point is kept, and the next one is being measured."""
+    end = time.monotonic() + 900
+    while not (folder / "records.jsonl").exists():
+        assert time.monotonic() < end, f"no records.jsonl in {folder}"
+        time.sleep(0.2)
+    time.sleep(1)
+
+
 def results(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "results.json").read_text()))
 
@@ -151,7 +160,7 @@ def test_a_sweep_prints_lines_for_the_inventory_and_a_killed_server_keeps_what_w
 
     killed = threading.Thread(
         target=lambda: (
-            time.sleep(12),
+            until_measured(folder / "dead"),
             command(
                 "ansible", "lab-1", "-i", "inventories/lab", "-m", "ansible.builtin.command",
                 "-a", "systemctl kill --signal=KILL sglang-tiny", cwd=clone,

@@ -39,7 +39,7 @@ def play(name: str, inventory: Path, **extra: Any) -> subprocess.CompletedProces
         },
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=900,
         check=False,
     )
 
