@@ -139,7 +139,7 @@ class ActionModule(ActionBase):
             other = given["servers"].get(f"{name} {server}") if server else None
             return dict(
                 self._module(
-                    "load",
+                    "load_test",
                     {
                         "url": f"http://127.0.0.1:{other['port']}" if other else url,
                         "model": instance["served_model_name"],
@@ -165,20 +165,20 @@ class ActionModule(ActionBase):
             while running:
                 gone = {key: running[-1][key] for key in ("name", "unit", "writable")}
                 # What it compiled serves its next start.
-                self._module("scratch", {"state": "stopped", "keep_writable": bool(server), **gone})
+                self._module("temporary_instance", {"state": "stopped", "keep_writable": bool(server), **gone})
                 running.pop()
             if not server:
                 if self._given["instead"]:
                     self._display.display(f"{name}: {instance['unit']} starts again")
-                    self._module("scratch", {"state": "resumed", "unit": instance["unit"]})
+                    self._module("temporary_instance", {"state": "resumed", "unit": instance["unit"]})
                 return
             other = self._given["servers"][f"{name} {server}"]
             self._display.display(f"{name}: starting a server with {server}")
             if self._given["instead"]:
-                self._module("scratch", {"state": "paused", "unit": instance["unit"]})
+                self._module("temporary_instance", {"state": "paused", "unit": instance["unit"]})
             # Before it is up: a start that fails leaves something to take away.
             running.append(other)
-            self._module("scratch", {"state": "started", **other})
+            self._module("temporary_instance", {"state": "started", **other})
 
         return switch
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import merge_hash
-from ansible_collections.baremetal.sglang.plugins.module_utils import group_secret
+from ansible_collections.baremetal.sglang.plugins.module_utils.service import group_secret
 
 
 class ActionModule(ActionBase):

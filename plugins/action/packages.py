@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.sglang.plugins.module_utils.packages.host import INDEX
+from ansible_collections.baremetal.sglang.plugins.module_utils.packages.state import INDEX
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import plain
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.sending import bring
 

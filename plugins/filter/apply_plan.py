@@ -11,7 +11,6 @@ from functools import wraps
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.baremetal.sglang.plugins.module_utils import group_secret
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import debs as bundle_debs
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
 from ansible_collections.baremetal.sglang.plugins.module_utils.doctor import diagnosis as doctor
@@ -23,6 +22,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.monitoring import
 from ansible_collections.baremetal.sglang.plugins.module_utils.monitoring import scrape_config
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import together
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import application as plan_application
+from ansible_collections.baremetal.sglang.plugins.module_utils.service import group_secret
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import members_host as members
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import temporary_instance as scratch
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import transfer_batches

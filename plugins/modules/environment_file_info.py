@@ -42,7 +42,9 @@ errors:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.environment_files import file_errors
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.environment_files_host import (
+    file_errors,
+)
 
 
 def main() -> None:

@@ -65,7 +65,7 @@ import pwd
 import stat
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.service_folders_host import make_folder
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.folders_host import make_folder
 
 
 def differs(path: str, uid: int, gid: int, mode: int) -> bool:

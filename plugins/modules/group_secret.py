@@ -72,7 +72,7 @@ import stat
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils import group_secret
+from ansible_collections.baremetal.sglang.plugins.module_utils.service import group_secret
 
 LONGEST = 4096
 FILE_MODE, FOLDER_MODE, TRAVERSE = 0o640, 0o750, 0o011

@@ -73,6 +73,7 @@ import os
 import pwd
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.folders_host import open_trusted
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.jit_cache_host import (
     CompiledCodeError,
     look,
@@ -80,8 +81,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.service.jit_cache
     sha256_of,
     unpack,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.service_folders_host import open_trusted
-from ansible_collections.baremetal.sglang.plugins.module_utils.service_user_host import UserError, as_user
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.user_host import UserError, as_user
 
 NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 THERE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -85,9 +85,9 @@ import shutil
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point, prompts
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure import sampling_host as sampling
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client import Server, ask
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point_host as point
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure import prompts, samples
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client_host import Server, ask
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.serving_host import (
     last_lines,
     unit_state,
@@ -143,7 +143,7 @@ def main() -> None:
     def look_at_gpus() -> str | None:
         if not smi:
             return None
-        status, out, _unused = module.run_command(list(sampling.GPU_QUERY))
+        status, out, _unused = module.run_command(list(samples.GPU_QUERY))
         return None if status else str(out)
 
     thresholds = given["thresholds"]

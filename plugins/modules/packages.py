@@ -109,7 +109,9 @@ import sys
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.packages import host as host_packages
-from ansible_collections.baremetal.sglang.plugins.module_utils.packages.host import INDEX, PrivateArchive
+from ansible_collections.baremetal.sglang.plugins.module_utils.packages import state
+from ansible_collections.baremetal.sglang.plugins.module_utils.packages.host import PrivateArchive
+from ansible_collections.baremetal.sglang.plugins.module_utils.packages.state import INDEX
 from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import lock_host as lock
 from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store_host import (
     RefusedError,
@@ -154,7 +156,7 @@ class Packages:
         archive = PrivateArchive(self.run, self.module.tmpdir, self._index())
         self._must(archive.apt("update"), "the bundle's index of packages cannot be read")
         steps, wanted = self._chosen(archive, looked.missing, bool(ours))
-        refuse_full("/usr", host_packages.unpacked_bytes(self._index(), steps), "the packages")
+        refuse_full("/usr", state.unpacked_bytes(self._index(), steps), "the packages")
         refuse_unfit(self.store, wanted)
         lacking = self.store.lacking(wanted)
         result.update(
@@ -201,15 +203,15 @@ class Packages:
         except (OSError, ValueError):
             return []
 
-    def _refuse_unable(self, looked: host_packages.Looked) -> None:
-        why = host_packages.without_a_bundle(looked)
+    def _refuse_unable(self, looked: state.Looked) -> None:
+        why = state.without_a_bundle(looked)
         if not why and not self.module.get_bin_path("apt-get"):
             why = f"packages missing ({', '.join(looked.missing)}), and the host has dpkg and no apt-get: install apt there"
         if not why and not self.given["files"]:
             why = (
                 f"packages missing ({', '.join(looked.missing)}), and no bundle was given that carries "
                 f"debs/{looked.archive}: -e bundle_dir=FOLDER, or install there: "
-                f"{host_packages.command('deb', looked.missing)}"
+                f"{state.command('deb', looked.missing)}"
             )
         if why:
             raise RefusedError(f"{why}. Nothing was changed.")
@@ -243,10 +245,10 @@ class Packages:
             f"the bundle's packages do not fit this host, which lacks {', '.join(missing)}: build the bundle again where "
             "its release has the host's versions, or install them there"
         )
-        steps = host_packages.steps_of(self._must(archive.install(missing, "--simulate", *more), why))
+        steps = state.steps_of(self._must(archive.install(missing, "--simulate", *more), why))
         uris = self._must(archive.install(missing, "--print-uris", *more), why)
         listed = {os.path.basename(entry["path"]): entry for entry in self.given["files"]}
-        names = host_packages.archive_names(uris)
+        names = state.archive_names(uris)
         unknown = [name for name in names if name not in listed]
         if unknown:
             raise RefusedError(
@@ -277,7 +279,7 @@ class Packages:
         code, out, err = archive.install(missing, *more)
         if code:
             self.module.fail_json(
-                msg=f"apt did not install {', '.join(missing)}: {host_packages.complaint(out, err)}. "
+                msg=f"apt did not install {', '.join(missing)}: {state.complaint(out, err)}. "
                 "What arrived is kept: run again to go on from there."
             )
         shutil.rmtree(self.store.folder)
@@ -286,7 +288,7 @@ class Packages:
     def _must(done: tuple, why: str) -> str:
         code, out, err = done
         if code:
-            raise RefusedError(f"{why}. apt says: {host_packages.complaint(out, err)}. Nothing was changed.")
+            raise RefusedError(f"{why}. apt says: {state.complaint(out, err)}. Nothing was changed.")
         return str(out)
 
 

@@ -170,6 +170,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.release import fo
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import steps_host as steps
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import switching
 from ansible_collections.baremetal.sglang.plugins.module_utils.release.host import Host, SwitchError
+from ansible_collections.baremetal.sglang.plugins.module_utils.release.members import Member
 from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import lock_host as lock
 from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store_host import RefusedError
 
@@ -179,7 +180,7 @@ LOCK_SECONDS = 10.0
 def wanted(given: dict[str, Any], place: str = "") -> folder.Wanted:
     layout = given["layout"]
     plan = json.dumps(given["plan"], indent=4, sort_keys=True) + "\n"
-    members = tuple(folder.Member(**entry) for entry in layout["members"])
+    members = tuple(Member(**entry) for entry in layout["members"])
     files = {**layout["files"], folder.PLAN: plan}
     return folder.Wanted(place or layout["folder"], files, layout["links"], members)
 

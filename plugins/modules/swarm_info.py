@@ -125,7 +125,7 @@ import os
 import sys
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.host_address import why_unusable
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.addresses import why_unusable
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import host
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.arguments import COMMON
 

@@ -139,6 +139,10 @@ import socket
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.folders_host import (
+    make_folder,
+    remove_tree,
+)
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.serving_host import (
     NotServingError,
     Question,
@@ -148,10 +152,6 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.service.serving_h
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.temporary_instance import (
     PLACE,
     gpus_free,
-)
-from ansible_collections.baremetal.sglang.plugins.module_utils.service_folders_host import (
-    make_folder,
-    remove_tree,
 )
 
 UNITS = "/run/systemd/system"

@@ -96,11 +96,11 @@ import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import toolchain
-from ansible_collections.baremetal.sglang.plugins.module_utils.service_folders_host import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.folders_host import (
     make_folder,
     remove_tree,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.service_user_host import UserError, as_user
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.user_host import UserError, as_user
 
 MOST_SAID = 256 * 1024
 

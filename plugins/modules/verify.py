@@ -57,7 +57,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.installed import parse_properties
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client import Server
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client_host import Server
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import folder_host as folder
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.check_context import CheckContext
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.host import unit_processes

@@ -22,9 +22,9 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "collections"), str(REPOSITORY)]
 
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point, prompts
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure import sampling_host as sampling
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client import Server
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point_host as point
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure import prompts, samples
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client_host import Server
 
 from tests.unit.fixtures.truth_server import TruthServer
 
@@ -48,7 +48,7 @@ def serve(pipe: Any, per_chunk: tuple[int, ...]) -> None:
 def look_at_gpus() -> str | None:
     if not shutil.which("nvidia-smi"):
         return None
-    return subprocess.run(sampling.GPU_QUERY, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(samples.GPU_QUERY, capture_output=True, text=True, check=True).stdout
 
 
 def measured(port: int, streams: int, rounds: int, sample_seconds: float = 0) -> dict[str, Any]:

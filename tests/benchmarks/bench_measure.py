@@ -26,8 +26,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "molecule"), str(REPOSITORY / "collections"), str(REPOSITORY)]
 
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point, prompts
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client import Server
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point_host as point
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure import prompts
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client_host import Server
 
 from tests.lab.conftest import tool, write_inventory
 from tests.lab.engine_host import EngineHost, make_plan, publish_weights, real_environment

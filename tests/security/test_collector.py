@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SPEC = importlib.util.spec_from_file_location("collect", ROOT / "roles/monitoring/files/collect.py")
 assert SPEC and SPEC.loader
 collect = importlib.util.module_from_spec(SPEC)
-sys.path.insert(0, str(ROOT / "plugins/module_utils"))
+sys.path.insert(0, str(ROOT / "plugins/module_utils/service"))
 SPEC.loader.exec_module(collect)
-sys.path.remove(str(ROOT / "plugins/module_utils"))
+sys.path.remove(str(ROOT / "plugins/module_utils/service"))
 
 HOSTILE = {
     "fifo": None,

@@ -14,11 +14,13 @@ from typing import Any
 
 import jinja2
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.environment_files import file_errors
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.text_checks import secret_in
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.network import is_address
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import unit_line, units
-from ansible_collections.baremetal.sglang.plugins.module_utils.text_checks import secret_in
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.environment_files_host import (
+    file_errors,
+)
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf, make_inputs
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.conftest import World
 
@@ -63,7 +65,7 @@ def test_a_line_of_a_unit_expands_nothing() -> None:
     assert unit_line("50%h\\\r\nUser=root\\") == "50%%h/  User=root/"
 
 
-@pytest.mark.parametrize("host", ["gpu-1\n", "gpu 1", "gpu'1", "-gpu", "gpu-1;", "ｇpu"])
+@pytest.mark.parametrize("host", ["gpu-1\n", "gpu 1", "gpu'1", "-gpu", "gpu-1;", "\uff47pu"])
 def test_a_host_s_name_is_one_word(world: World, host: str) -> None:
     facts = {host: world.host("cpu", host)}
     result = world.plan(facts, {"it": {"model": "glm-4.7-tiny", "hosts": [host]}})

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.baremetal.sglang.plugins.module_utils.service_folders_host import make_folder
-from ansible_collections.baremetal.sglang.plugins.module_utils.service_user_host import as_user
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.folders_host import make_folder
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.user_host import as_user
 from ansible_collections.baremetal.sglang.plugins.modules import jit_cache
 
 Attacker = Callable[[Callable[[], None]], int]

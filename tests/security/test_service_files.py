@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils import service_files_host as files
-from ansible_collections.baremetal.sglang.plugins.module_utils import service_folders_host as folders
-from ansible_collections.baremetal.sglang.plugins.module_utils import service_user_host as users
+from ansible_collections.baremetal.sglang.plugins.module_utils.service import files_host as files
+from ansible_collections.baremetal.sglang.plugins.module_utils.service import folders_host as folders
+from ansible_collections.baremetal.sglang.plugins.module_utils.service import user_host as users
 
 Attacker = Callable[[Callable[[], None]], int]
 SELF = (os.geteuid(), os.getegid())

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from ..core.refusals import did_you_mean
-from ..packages.host import INDEX, Looked, command, without_a_bundle
+from ..packages.state import INDEX, Looked, command, without_a_bundle
 from ..runtime import pixi_project
 
 SCHEMA = 2

@@ -19,11 +19,11 @@ from ..facts.installed import parse_properties
 from ..facts.nvidia_driver import parse_proc_version
 from ..gateway.certificates_host import end_of
 from ..release import folder_host as folder
-from ..release.folder_host import Release
 from ..release.host import Host
+from ..release.members import Release
 from ..runtime.maker_host import STAMP as ENVIRONMENT_STAMP
+from ..service.files_host import printable, read_object
 from ..service.serving_host import DIRECT, last_lines
-from ..service_files_host import printable, read_object
 from ..weights.folder_host import look, read_manifest
 from ..weights.manifest import ManifestError
 from .status import figures
@@ -185,7 +185,7 @@ def _files(release: Release) -> list[dict[str, str]]:
 def _environments(host: Host, release: Release) -> list[dict[str, str]]:
     found = {}
     for name, instance in release.plan["instances"].items():
-        path = release.target(name, "env")
+        path = folder.target(release, name, "env")
         found[path] = {"path": path, "id": instance["environment"]["id"], "problem": _environment(host, path)}
     return list(found.values())
 

@@ -13,7 +13,7 @@ from typing import Any
 from ..catalogue.entries import Hardware
 from ..core.decode import Problem, decode
 from ..core.refusals import Refusal, RefusedError
-from ..text_checks import one_line
+from ..core.text_checks import one_line
 from .declared import expand, interface_problems
 from .products import model_of
 

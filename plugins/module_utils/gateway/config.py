@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..gateway_model import model_in_body
-from ..gateway_text import BY_HAPROXY, answer, body, quoted
+from .model import model_in_body
+from .text import BY_HAPROXY, answer, body, quoted
 
 Section = Mapping[str, Any]
 INSTANCE = "X-Sglang-Instance"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import prompts
-from .client import chat
+from .client_host import chat
 from .http_response import Reply
 from .judge import call_problem, leaked
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import chart
 from .results import BETTER, NEW, SAME, WORSE
-from .sampling_host import GPU_NAMES
+from .samples import GPU_NAMES
 
 STYLE = """
 :root{color-scheme:light dark;--line:#8884;--soft:#8882;--bad:#b91c1c;--good:#15803d}

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..core.addresses import why_unusable
 from ..core.refusals import Advice, Refusal
 from ..facts.schema import HostFacts
 from ..firewall.table import address_of
-from ..host_address import why_unusable
 from .case import Inputs
 from .network import is_address
 from .plan import InstancePlan

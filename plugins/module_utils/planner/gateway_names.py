@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 
 from ..core.refusals import Refusal
 from ..gateway.config import backend_name
+from ..gateway.model import NAME as MODEL
 from ..gateway.spec import is_address
-from ..gateway_model import NAME as MODEL
 
 HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 SERVER = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Union
 
+from ..core.addresses import why_unusable
 from ..core.refusals import Refusal
 from ..facts.schema import HostFacts
-from ..host_address import why_unusable
 from .fabric.spec import FabricSpec
 from .serve_spec import Instance
 

@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from ..core.refusals import Refusal
-from ..text_checks import HOST, PATH, SERVED_NAME, VARIABLE, control_characters, secret_in
+from ..core.text_checks import HOST, PATH, SERVED_NAME, VARIABLE, control_characters, secret_in
 from .serve_spec import Instance
 
 # Units of the collection are called so, and folders of a release; an instance of that name would replace them.

@@ -10,10 +10,11 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..service import application as plan_application
+from .members import Member, Release
 
 STAMP = ".release.json"
 PLAN = "plan.json"
@@ -21,44 +22,6 @@ UNITS = "units"
 PARTIAL = ".partial"
 # Read by people and by us, by no server: a difference restarts nothing.
 UNSERVED = (PLAN, STAMP, UNITS, plan_application.STANDBY, "__pycache__")
-
-
-@dataclass(frozen=True)
-class Member:
-    """One instance of a release."""
-
-    name: str
-    unit: str
-    port: int
-    serves: str
-    rank: int
-    """Only the first rank answers requests."""
-    standby: str = ""
-    """The server that takes its requests while it is exchanged."""
-    standby_port: int = 0
-
-    @property
-    def standby_unit(self) -> str:
-        return f"sglang-{self.standby}.service" if self.standby else ""
-
-
-@dataclass(frozen=True)
-class Release:
-    id: str
-    folder: str
-    members: dict[str, Member]
-    proofs: dict[str, str] = field(default_factory=dict)
-    """{instance: hash of all that its server reads}; equal in two releases means that nothing changes for it."""
-    plan: dict[str, Any] = field(default_factory=dict)
-    made: float = 0.0
-    texts: dict[str, str] = field(default_factory=dict)
-    """Unit files by name."""
-
-    def text_of(self, unit: str) -> str:
-        return self.texts.get(unit, "")
-
-    def target(self, instance: str, link: str) -> str:
-        return os.path.realpath(os.path.join(self.folder, instance, link))
 
 
 @dataclass(frozen=True)
@@ -77,6 +40,10 @@ class Wanted:
             "links": dict(sorted(self.links.items())),
         }
         return json.dumps(said, indent=2, sort_keys=True) + "\n"
+
+
+def target(release: Release, instance: str, link: str) -> str:
+    return os.path.realpath(os.path.join(release.folder, instance, link))
 
 
 def hashed(text: str) -> str:

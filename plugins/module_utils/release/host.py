@@ -17,13 +17,13 @@ from typing import Any
 
 from ..facts.host import RunCommand
 from ..service.application import STANDBY
+from ..service.folders_host import remove_tree
 from ..service.serving_host import NotServingError, Question, Watch, healthy, unit_state
-from ..service_folders_host import remove_tree
 from ..weights.folder_host import look
 from . import folder_host as folder
 from . import standby_host as standbys
 from . import switching
-from .folder_host import Release
+from .members import Release
 from .switching import Found, Record, Switch, Unfinished, Unit
 
 RECORD = ".switches.json"
@@ -152,12 +152,15 @@ class Host:
         """What the release leads to and is gone: `path: what is wrong`."""
         found = []
         for name, member in sorted(release.members.items()):
-            environment, weights = release.target(name, "env"), release.target(name, "weights")
+            environment, weights = (
+                folder.target(release, name, "env"),
+                folder.target(release, name, "weights"),
+            )
             if not os.access(os.path.join(environment, "bin", "python"), os.X_OK):
                 found.append(f"{environment}: the environment of {name} is gone")
             if not release.text_of(member.unit):
                 found.append(f"{release.folder}/{folder.UNITS}/{member.unit}: the unit of {name} is gone")
-            if live and name in live.members and live.target(name, "weights") == weights:
+            if live and name in live.members and folder.target(live, name, "weights") == weights:
                 continue
             seen = look(weights)
             if seen["state"] in ("absent", "damaged") or not os.path.isdir(weights):

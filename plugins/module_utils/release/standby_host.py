@@ -12,7 +12,7 @@ from ..service.application import STANDBY
 from ..service.serving_host import Question, Watch
 from . import folder_host as folder
 from . import switching
-from .folder_host import Member, Release
+from .members import Member, Release
 from .switching import Found, Switch
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..planner.compare import differences
-from .folder_host import Member, Release
+from .members import Member, Release
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import os
+import posixpath
 import re
 import zipfile
 from collections.abc import Iterable
@@ -28,9 +28,9 @@ def foreign(paths: Iterable[str], machine: str) -> list[str]:
     """Wheels that were built for another kind of machine."""
     found = []
     for path in paths:
-        platforms = os.path.basename(path)[: -len(".whl")].rsplit("-", 1)[-1].split(".")
+        platforms = posixpath.basename(path)[: -len(".whl")].rsplit("-", 1)[-1].split(".")
         if not any(platform == "any" or platform.endswith(f"_{machine}") for platform in platforms):
-            found.append(os.path.basename(path))
+            found.append(posixpath.basename(path))
     return found
 
 

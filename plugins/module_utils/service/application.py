@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..core.text_checks import one_line
 from ..firewall.table import table_text
-from ..text_checks import one_line
 from .launch import api_port, confinement, launch
 
 Planned = Mapping[str, Any]

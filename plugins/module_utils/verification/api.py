@@ -11,7 +11,7 @@ import zlib
 from typing import Any
 
 from ..measure import counters, prompts
-from ..measure.client import CHAT, ask
+from ..measure.client_host import CHAT, ask
 from .check_context import CheckContext, CheckError, NotHereError
 
 OK = 200

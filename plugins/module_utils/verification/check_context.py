@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..measure.client import CHAT, Server, ask, ask_all, chat
+from ..measure.client_host import CHAT, Server, ask, ask_all, chat
 from ..measure.http_response import FINISHED, Reply
 from ..measure.judge import leaked
 

@@ -15,7 +15,7 @@ import struct
 
 from ..engines.sglang.kernel_log import problems, read
 from ..engines.sglang.moe_release import Message
-from ..measure.client import CHAT, Server, ask
+from ..measure.client_host import CHAT, Server, ask
 from ..weights import folder_host as weights_folder
 from .check_context import CheckContext, CheckError, NotHereError
 

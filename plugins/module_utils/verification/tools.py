@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..measure.client import CHAT, ask
+from ..measure.client_host import CHAT, ask
 from ..measure.http_response import Reply
 from ..measure.judge import arguments_of, call_problem, leaked
 from .check_context import CheckContext, CheckError, NotHereError

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, HERE)
-from service_files_host import read_object
+from files_host import read_object
 
 sys.path.remove(HERE)
 

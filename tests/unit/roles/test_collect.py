@@ -21,9 +21,9 @@ SPEC = importlib.util.spec_from_file_location("collect", SOURCE)
 assert SPEC and SPEC.loader
 collect = importlib.util.module_from_spec(SPEC)
 # On a host it lies beside the collector.
-sys.path.insert(0, str(ROOT / "plugins/module_utils"))
+sys.path.insert(0, str(ROOT / "plugins/module_utils/service"))
 SPEC.loader.exec_module(collect)
-sys.path.remove(str(ROOT / "plugins/module_utils"))
+sys.path.remove(str(ROOT / "plugins/module_utils/service"))
 
 UNIT = "ActiveState=active\nSubState=running\nNRestarts=2\nActiveEnterTimestampMonotonic=1000000\nExecMainStatus=0\n"
 GPUS = (

@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from ...core.refusals import Refusal, did_you_mean
+from ...core.text_checks import NETDEV
 from ...facts.schema import HostFacts, RdmaDevice
-from ...text_checks import NETDEV
 from ..case import Inputs
 from ..network import Link
 from .spec import FabricSpec

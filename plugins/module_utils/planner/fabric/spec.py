@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Callable
 
+from ...core.addresses import why_unusable
 from ...core.refusals import Refusal
-from ...host_address import why_unusable
 
 Check = Callable[[Any], bool]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils import group_secret
+from ansible_collections.baremetal.sglang.plugins.module_utils.service import group_secret
 
 COLLECTIONS = Path(__file__).parents[4] / "collections"
 SECRET, OTHER = "a5" * 32, "5a" * 32

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point, prompts, results
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client import Server
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point_host as point
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure import prompts, results
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client_host import Server
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import bench_run
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.truth_server import TruthServer
 

@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import folder_host as folder
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import steps_host as steps
 from ansible_collections.baremetal.sglang.plugins.module_utils.release.host import Host, SwitchError
+from ansible_collections.baremetal.sglang.plugins.module_utils.release.members import Member
 from ansible_collections.baremetal.sglang.plugins.module_utils.release.switching import decide
 
 PORT = 30000
@@ -125,7 +126,7 @@ class World:
             }
             links[f"standby/{key}-standby/env"] = str(self.base / "env")
         members = tuple(
-            folder.Member(
+            Member(
                 key, f"sglang-{key}.service", PORT + number, key, 0,
                 *((f"{key}-standby", PORT + 4000 + number) if instances[key].startswith("+") else ()),
             )

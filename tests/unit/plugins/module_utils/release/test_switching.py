@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.release.folder_host import Member, Release
+from ansible_collections.baremetal.sglang.plugins.module_utils.release.members import Member, Release
 from ansible_collections.baremetal.sglang.plugins.module_utils.release.switching import (
     Found,
     Record,

@@ -17,7 +17,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client import Server
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client_host import Server
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification import derive, report, tools
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification import host as place
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.check_context import CheckContext

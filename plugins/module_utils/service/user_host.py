@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .service_files_host import parse_json, printable
+from .files_host import parse_json, printable
 
 CHILD_SECONDS = 3600.0
 ANSWER_BYTES = 4 << 20

@@ -13,9 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import counters, judge, load, prompts
+from . import counters, judge, prompts
+from . import load_host as load
+from . import samples as sampled
 from . import sampling_host as sampling
-from .client import CHAT, Server, ask, ask_all, chat
+from .client_host import CHAT, Server, ask, ask_all, chat
 from .conversation import Conversation
 from .http_response import Reply
 from .summary import spread
@@ -72,7 +74,7 @@ def run(desk: CheckContext, point: Mapping[str, Any]) -> dict[str, Any]:
         began=round(began, 3),
         scale={"fixed": desk.scale.fixed, "each": desk.scale.each},
         samples={
-            "summary": sampling.summary(samples),
+            "summary": sampled.summary(samples),
             "series": samples[:KEPT_SAMPLES],
             "cpu_seconds": round(sampler.cpu_seconds, 3),
         },

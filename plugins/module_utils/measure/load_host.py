@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
-from .client import Raw, Server, send
+from .client_host import Raw, Server, send
 from .http_response import Reply
 from .summary import quantile
 

@@ -12,8 +12,14 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure import http_response as wire
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point, prompts
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client import CHAT, Server, ask, chat
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point_host as point
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure import prompts
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client_host import (
+    CHAT,
+    Server,
+    ask,
+    chat,
+)
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.truth_server import TruthServer
 
 DATA = yaml.safe_load((Path(__file__).parents[5] / "files/bench.yml").read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from .gateway_text import quoted
+from .text import quoted
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
 """Model names that a gateway can serve: any other would be ambiguous in a path, a log or its configuration."""

@@ -11,16 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.packages import host as host_packages
-from ansible_collections.baremetal.sglang.plugins.module_utils.packages.host import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.packages.host import PrivateArchive, look
+from ansible_collections.baremetal.sglang.plugins.module_utils.packages.state import (
+    INDEX,
     Looked,
-    PrivateArchive,
     State,
     Step,
     archive_names,
     complaint,
     interrupted,
-    look,
     missing_of,
     states_of,
     steps_of,
@@ -185,4 +184,4 @@ def test_a_private_archive_asks_nothing_but_its_own_index(tmp_path: Path) -> Non
     assert code and "zz-misfit : Depends: dpkg (= 0.1)" in complaint(out, err)
     code, out, err = archive.install(["adduser-ng-that-is-nowhere"], "--simulate")
     assert code and "Unable to locate package" in complaint(out, err)
-    assert host_packages.INDEX in {path.name for path in (tmp_path / "repo").iterdir()}
+    assert INDEX in {path.name for path in (tmp_path / "repo").iterdir()}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure import counters, judge
-from ansible_collections.baremetal.sglang.plugins.module_utils.measure import sampling_host as sampling
+from ansible_collections.baremetal.sglang.plugins.module_utils.measure import samples as sampling
 
 
 @pytest.mark.parametrize(
