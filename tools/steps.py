@@ -60,6 +60,12 @@ STEPS = (
     ),
     Step("types", "mypy, strict, over module_utils", "check", command=("mypy", "plugins/module_utils")),
     Step(
+        "imports",
+        "import contracts: pure packages import nothing that touches the machine",
+        "check",
+        command=("env", "PYTHONPATH=collections:tools", "lint-imports", "--no-logo", "--cache-dir", ".work/imports"),
+    ),
+    Step(
         "ansible-lint",
         "ansible-lint; in `make check` only over files that changed since they last passed",
         "check",
