@@ -26,7 +26,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.keys impo
 ROOT = Path(__file__).resolve().parents[2]
 POLICY = yaml.safe_load((ROOT / "files/policy.yml").read_text(encoding="utf-8"))["gateway"]
 CHAT = "/v1/chat/completions"
-PATIENCE = 20.0
+PATIENCE = 40.0
 
 
 def haproxy() -> str:
@@ -153,6 +153,11 @@ class Gateway:
             while piece := link.recv(65536):
                 said += piece
         return said.decode()
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            return "Uptime" in self.admin("show info")
+        return False
 
     def settle(self) -> None:
         """Until the gateway has found every engine up."""
@@ -327,6 +332,7 @@ def gateway(folder: Path, told: dict[str, Any], *keys: Key) -> Iterator[Gateway]
     known = [Key("alice", digest_of("sk-alice")), *keys]
     (folder / "keys.map").write_text(map_text(known), encoding="ascii")
     (folder / "haproxy.cfg").write_text(config_text(told), encoding="utf-8")
+    (folder / "admin.sock").unlink(missing_ok=True)
     if not (folder / "inner.crt").exists():
         make_certificates(folder)
     with (folder / "haproxy.log").open("wb") as log:
@@ -335,19 +341,13 @@ def gateway(folder: Path, told: dict[str, Any], *keys: Key) -> Iterator[Gateway]
         )
     made = Gateway(folder, told["front"]["port"], process, {key.name: f"sk-{key.name}" for key in known})
     try:
-        wait_for(lambda: process.poll() is not None or listens(made.port))
+        wait_for(lambda: process.poll() is not None or made.answers())
         assert process.poll() is None, made.log()
         made.settle()
         yield made
     finally:
         process.kill()
         process.wait()
-
-
-def listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
 
 
 def wait_for(condition: Any) -> None:
