@@ -57,7 +57,7 @@ class Request:
 
 @dataclass(eq=False)
 class Engine:
-    """Answers 200 with its name; how it treats completions is `behaviour`: serve, die, refuse, 503 or hold."""
+    """Answers 200 with its name; how it treats completions is `behaviour`: serve, die, hold, twice or 503."""
 
     name: str
     behaviour: str = "serve"
@@ -134,7 +134,10 @@ class Engine:
             with self.lock:
                 self.held -= 1
         text = self.name.encode()
-        link.sendall(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(text), text))
+        said = b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(text), text)
+        if behaviour == "twice":
+            said += b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret"
+        link.sendall(said)
         return True
 
 

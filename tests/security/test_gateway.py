@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.keys import Key, digest_of
 
 from .gateway_world import (
     CHAT,
@@ -28,6 +31,7 @@ from .gateway_world import (
     gateway,
     haproxy,
     headers,
+    literal,
     request_of,
     section,
     wait_for,
@@ -455,3 +459,219 @@ def test_who_only_tries_is_neither_answered_nor_logged_for_long(
         # A key opens the way again, and other addresses never noticed.
         assert asked(made, "127.0.0.2") == 200
         assert asked(made, "127.0.0.1", "sk-wrong") == 401
+
+
+HEAD = "Host: localhost\r\nAuthorization: Bearer sk-alice\r\n"
+LENGTH = ("content-length", str(len(BODY)))
+
+
+@pytest.fixture(scope="module")
+def opened(folder: Path, engines: dict[str, Engine]) -> Iterator[Gateway]:
+    """One engine, a GET endpoint that the inventory opened, and a key for one request at once."""
+    place = folder / "opened"
+    place.mkdir()
+    told = section(place, free_port(), {"tiny": [engines["a"]]})
+    told["front"]["endpoints"] = [*told["front"]["endpoints"], "GET /v1/files"]
+    with gateway(place, told, Key("bob", digest_of("sk-bob"), concurrency=1)) as made:
+        yield made
+
+
+def test_no_trailer_reaches_an_engine(opened: Gateway, fresh: dict[str, Engine]) -> None:
+    """A server with httptools adds them to the headers, after those that the gateway looked at."""
+    chunks = (
+        f"Transfer-Encoding: chunked\r\n\r\n{len(BODY):x}\r\n{BODY}\r\n0\r\nX-Data-Parallel-Rank: 7\r\n\r\n"
+    )
+    for line, status in ((f"POST {CHAT}", 411), ("GET /v1/files", 411)):
+        assert first_status(opened.exchange(f"{line} HTTP/1.1\r\n{HEAD}{chunks}".encode())) == status
+    data, trailers = frame(0, 0, 1, BODY.encode()), frame(1, 5, 1, literal("x-data-parallel-rank", "7"))
+    assert opened.second(headers(*request_of("POST", CHAT), end=False), data, trailers) == 411
+    assert opened.second(headers(*request_of("GET", "/v1/files"), end=False), data, trailers) == 400
+    assert opened.second(headers(*request_of("GET", "/v1/files"), end=False), trailers) == 400
+    assert received(fresh) == 0
+    assert opened.second(headers(*request_of("POST", CHAT, LENGTH), end=False), data, trailers) == 200
+    (asked,) = fresh["a"].requests
+    assert b"rank" not in asked.head + asked.body
+    assert opened.second(headers(*request_of("GET", "/v1/files"))) == 200
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("te", "chunked"),
+        ("transfer-encoding", "chunked"),
+        ("connection", "close"),
+        ("x-a", "b\r\nx-b: c"),
+        ("x-a", "\0"),
+        ("X-Upper", "1"),
+        ("x a", "1"),
+        (":path", "/server_info"),
+        ("content-length", "5"),
+    ],
+)
+def test_a_header_that_means_two_things_ends_a_stream_of_http_2(
+    opened: Gateway, fresh: dict[str, Engine], line: tuple[str, str]
+) -> None:
+    asked = request_of("POST", CHAT, LENGTH, line)
+    assert opened.second(headers(*asked, end=False), frame(0, 1, 1, BODY.encode())) == 0
+    assert received(fresh) == 0
+
+
+@pytest.mark.parametrize("length", ["20", "10"])
+def test_a_body_of_another_length_than_said_ends_a_stream_of_http_2(
+    opened: Gateway, fresh: dict[str, Engine], length: str
+) -> None:
+    asked = request_of("POST", CHAT, ("content-length", length))
+    assert opened.second(headers(*asked, end=False), frame(0, 1, 1, b"x" * 15)) == 0
+    assert received(fresh) == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "*",
+        "",
+        "http://localhost/v1/models",
+        f"{CHAT} HTTP/1.1",
+        f"{CHAT}\r\nX: y",
+        f"{CHAT}#x",
+        f"{CHAT}\\..",
+        f"{CHAT}%00",
+    ],
+)
+def test_odd_paths_of_http_2_are_closed(opened: Gateway, fresh: dict[str, Engine], path: str) -> None:
+    asked = request_of("POST", path, LENGTH)
+    assert opened.second(headers(*asked, end=False), frame(0, 1, 1, BODY.encode())) in (0, 400, 404)
+    assert received(fresh) == 0
+
+
+def test_there_is_no_tunnel_to_an_engine(opened: Gateway, fresh: dict[str, Engine]) -> None:
+    assert first_status(opened.exchange(f"CONNECT localhost:22 HTTP/1.1\r\n{HEAD}\r\n".encode())) in (
+        400,
+        404,
+    )
+    plain = [(":method", "CONNECT"), (":authority", "localhost:22"), ("authorization", "Bearer sk-alice")]
+    assert opened.second(headers(*plain, end=False)) in (0, 400, 404)
+    assert received(fresh) == 0
+    upgrade = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {}\r\nHTTP2-Settings: AAMAAABk\r\nSec-WebSocket-Key: x\r\n\r\n"
+    for kind in ("websocket", "h2c"):
+        opened.exchange(f"GET /v1/files HTTP/1.1\r\n{HEAD}{upgrade.format(kind)}".encode())
+    extended = request_of("CONNECT", "/v1/files", (":protocol", "websocket"))
+    extended.insert(1, extended.pop())
+    opened.second(headers(*extended, end=False))
+    for asked in fresh["a"].requests:
+        assert {"upgrade", "http2-settings", "sec-websocket-key"}.isdisjoint(asked.headers)
+        assert asked.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "Authorization: Bearer sk-alice\r\nAuthorization: Bearer sk-wrong",
+        "Authorization: Bearer sk-wrong\r\nAuthorization: Bearer sk-alice",
+        "Authorization: Bearer  sk-alice",
+        "Authorization: Bearer\tsk-alice",
+        "Authorization: Bearer sk-alice, Bearer sk-alice",
+        "Authorization: Bearer sk-alice x",
+        "Authorization: Basic sk-alice",
+        "Authorization: sk-alice",
+        "Authorization: Bearer " + digest_of("sk-alice"),
+        "Authorization: Bearer sk-ali\r\n ce",
+        "Proxy-Authorization: Bearer sk-alice",
+        "X-Api-Key: sk-alice",
+        "Cookie: Authorization=Bearer sk-alice",
+    ],
+)
+def test_a_key_is_given_once_and_in_one_form(opened: Gateway, lines: str) -> None:
+    said = f"GET /v1/models HTTP/1.1\r\nHost: x\r\n{lines}\r\nConnection: close\r\n\r\n"
+    assert first_status(opened.exchange(said.encode())) == 401
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "HEAD /v1/models HTTP/1.1",
+        "OPTIONS * HTTP/1.1",
+        "TRACE /v1/models HTTP/1.1",
+        f"post {CHAT} HTTP/1.1",
+        f"GET {CHAT} HTTP/1.1",
+        "GET /v1/models",
+        "GET /v1/models\\ HTTP/1.1",
+        "GET /\u00e9 HTTP/1.1",
+    ],
+)
+def test_odd_request_lines_are_refused(opened: Gateway, fresh: dict[str, Engine], line: str) -> None:
+    assert first_status(opened.exchange(f"{line}\r\n{HEAD}\r\n".encode("latin-1"))) in (400, 404)
+    assert received(fresh) == 0
+
+
+@pytest.mark.parametrize(
+    "length", ["99999999999999999999", "-1", "+16", "0x10", "16,17", "16 17", "1e2", "67108865"]
+)
+def test_odd_lengths_are_refused(opened: Gateway, fresh: dict[str, Engine], length: str) -> None:
+    said = f"POST {CHAT} HTTP/1.1\r\n{HEAD}Content-Length: {length}\r\n\r\n{BODY}"
+    assert first_status(opened.exchange(said.encode())) in (400, 413)
+    assert received(fresh) == 0
+
+
+def test_a_path_cannot_forge_a_line_of_the_log(opened: Gateway) -> None:
+    opened.exchange(f'GET /"_401_"x"\\y HTTP/1.1\r\n{HEAD}\r\n'.encode())
+    wait_for(lambda: "_401_" in opened.log())
+    (line,) = [line for line in opened.log().splitlines() if "_401_" in line]
+    assert '"/\\"_401_\\"x\\"\\\\y" 404 ' in line
+
+
+def test_requests_at_once_are_counted_over_all_connections_and_streams(
+    opened: Gateway, fresh: dict[str, Engine]
+) -> None:
+    fresh["a"].behaviour = "hold"
+    fresh["a"].go_on.clear()
+    answers: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(opened.post(BODY, key="bob")[0]))
+        for _number in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_for(lambda: len(answers) == 11)
+        body = frame(0, 1, 1, BODY.encode())
+        assert opened.second(headers(*request_of("POST", CHAT, LENGTH, key="sk-bob"), end=False), body) == 429
+    finally:
+        fresh["a"].go_on.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [200] + [429] * 11 and received(fresh) == 1
+
+
+def test_streams_that_are_reset_at_once_leave_nothing_behind(
+    opened: Gateway, fresh: dict[str, Engine]
+) -> None:
+    with opened.connect("h2") as link:
+        link.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0))
+        with contextlib.suppress(OSError):
+            for number in range(1, 2001, 2):
+                asked = headers(*request_of("POST", CHAT, LENGTH, key="sk-bob"), end=False, stream=number)
+                link.sendall(asked + frame(3, 0, number, (8).to_bytes(4, "big")))
+    wait_for(lambda: opened.post(BODY, key="bob")[0] == 200)
+    assert opened.post(BODY)[0] == 200
+
+
+def test_what_an_engine_says_too_much_is_not_another_client_s_answer(
+    opened: Gateway, fresh: dict[str, Engine]
+) -> None:
+    fresh["a"].behaviour = "twice"
+    assert [opened.post(BODY)[1] for _number in range(3)] == [b"a"] * 3
+
+
+def test_a_key_that_is_taken_back_ends_on_open_connections_too(opened: Gateway) -> None:
+    said = b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk-bob\r\n\r\n"
+    map_path, digest = opened.folder / "keys.map", digest_of("sk-bob")
+    with opened.connect() as link:
+        link.sendall(said)
+        assert first_status(link.recv(65536)) == 200
+        opened.admin(f"del map {map_path} {digest}")
+        try:
+            link.sendall(said)
+            assert first_status(link.recv(65536)) == 401
+        finally:
+            opened.admin(f"add map {map_path} {digest} bob:0:1:0")

@@ -16,7 +16,7 @@ from .text import BY_HAPROXY, answer, body, quoted
 Section = Mapping[str, Any]
 INSTANCE = "X-Sglang-Instance"
 LISTENERS = (("front", "connections"), ("inner", "inner_connections"))
-LOG_FORMAT = "%{+Q}[var(txn.name)] %ci %{+Q}HM %{+Q}[var(txn.seen)] %ST %B bytes %b/%s wait %TR/%Tw/%Tr/%Ta ms %ts %ac/%sc/%sq"
+LOG_FORMAT = "%{+Q}[var(txn.name)] %ci %{+Q}HM %{+Q,+E}[var(txn.seen)] %ST %B bytes %b/%s wait %TR/%Tw/%Tr/%Ta ms %ts %ac/%sc/%sq"
 
 
 def backend_name(model: str) -> str:
@@ -48,6 +48,8 @@ def _global(section: Section) -> str:
         # What of a body is looked at for the model's name, and the longest that comes without a length.
         f"    tune.bufsize {_buffer(section)}",
         "    tune.maxrewrite 4096",
+        # Each holds a buffer, and connections of a source have a limit already.
+        "    tune.h2.max-concurrent-streams 20",
         "    tune.ssl.cachesize 20000",
         "    ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets",
         "    ssl-default-bind-ciphers ECDHE+AESGCM:ECDHE+CHACHA20",
@@ -176,8 +178,10 @@ def _front(section: Section) -> str:
         "    http-request track-sc0 var(txn.name) table keys",
         answer(413, f"if {{ req.body_size gt {most} }}", f"the limit is {limits['body_mib']} MiB"),
         answer(411, "if !METH_GET !{ req.hdr(content-length) -m found }"),
-        # What follows a body of chunks would come as headers to an engine.
+        # What follows a body of chunks would come as headers to an engine; over HTTP/2 a body of no length becomes chunks.
         answer(411, "if { req.hdr(transfer-encoding) -m found }"),
+        answer(400, "if METH_GET !{ internal.htx.has_eom }", "a GET request has no body"),
+        answer(400, "if METH_GET !{ internal.htx_blk.type(tail) HTX_BLK_EOH }", "a GET request has no body"),
         f"    http-request wait-for-body time {limits['body_seconds']}s if !METH_GET",
         *_as_ours(front["headers"]),
         "    http-response del-header Server",
@@ -193,7 +197,7 @@ def _key(folders: Section) -> list[str]:
     return [
         # Not http_auth_bearer, which HAProxy has since 2.5 only.
         "    http-request set-var(txn.bearer) req.fhdr(authorization),word(2,' ') "
-        "if { req.fhdr(authorization) -m reg -i '^bearer [^ ]+$' }",
+        "if { req.fhdr_cnt(authorization) eq 1 } { req.fhdr(authorization) -m reg -i '^bearer [^ ]+$' }",
         f"    http-request set-var(txn.entry) var(txn.bearer),sha2(256),hex,map_str({folders['key_files']}/keys.map) "
         "if { var(txn.bearer) -m found }",
         "    http-request unset-var(txn.bearer)",
