@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle.manifest import BundleError
-from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_signature
+from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_content, bundle_signature
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_builder import BundleBuilder
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import ContentError
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature import (
@@ -44,6 +44,7 @@ SUBOPTIONS = {
     "environments": {
         **TARGET,
         "lock": {"type": "path", "required": True},
+        "lock_sha256": {"type": "str", "default": ""},
         "cuda": {"type": "str", "default": ""},
         "index": {"type": "str", "default": "default"},
         "release": {"type": "str", "default": ""},
@@ -168,9 +169,17 @@ class ActionModule(ActionBase):
     def _add_parts(self, builder: BundleBuilder, given: dict[str, Any]) -> list[str]:
         """What stands in the way; the rest is added, so that all of it is told at once."""
         uv_lock = Path(given["uv_lock"])
+        problems = []
         for entry in given["environments"]:
-            builder.add_environment(**{**entry, "lock": Path(entry["lock"])})
+            lock, planned = Path(entry["lock"]), entry["lock_sha256"]
+            others = {key: value for key, value in entry.items() if key != "lock_sha256"}
+            builder.add_environment(**{**others, "lock": lock})
             builder.add_installer(uv_lock, entry["arch"], entry["glibc"])
+            if planned and lock.is_file() and bundle_content.hash_of(lock) != planned:
+                problems.append(
+                    f"{lock}: is another lock than the one that was planned with (sha256 {planned}), and hosts would "
+                    "refuse it: let bundle_locks_dir and catalogue_dirs name the same locks"
+                )
         for entry in given["controllers"]:
             builder.add_controller(Path(given["controller_lock"]), **entry)
             builder.add_installer(uv_lock, entry["arch"], entry["glibc"])
@@ -180,7 +189,6 @@ class ActionModule(ActionBase):
                     builder.add_library(Path(given["swarm_lock"]), python, arch)
         if given["controllers"]:
             builder.add_tree(Path(given["controller_setup"]), "controller/setup", "controller")
-        problems = []
 
         def tried(add: Callable[..., None], *words: Any) -> None:
             try:

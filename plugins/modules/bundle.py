@@ -43,6 +43,10 @@ options:
         description: The lock file on the controller.
         type: path
         required: true
+      lock_sha256:
+        description: SHA-256 of the lock that was planned with; another file is refused. Empty takes any.
+        type: str
+        default: ""
       python:
         description: Minor version of Python, such as V(3.11).
         type: str

@@ -48,6 +48,14 @@ options:
     description: Name of the lock file, listed in O(files) below V(locks/).
     type: str
     required: true
+  lock_sha256:
+    description: SHA-256 of the lock that the environment was planned with; another one is refused.
+    type: str
+    required: true
+  installer:
+    description: Name in O(files) of the wheel of uv that installs.
+    type: str
+    required: true
   python:
     description: The interpreter that the environment is made for.
     type: path
@@ -119,6 +127,8 @@ EXAMPLES = r"""
     store: /opt/sglang/store
     files: "{{ runtime_files }}"
     lock: 0.5.23-cu130-x86_64-py3.11.txt
+    lock_sha256: 0f5f0b1b1b5f5d0b9b3f5b7f3a0e1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e6f7a8b
+    installer: wheels/uv-0.13.8-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl
     python: /usr/bin/python3.11
     imports: [torch, sglang]
 """
@@ -157,6 +167,8 @@ def main() -> None:
                 },
             },
             "lock": {"type": "str", "required": True},
+            "lock_sha256": {"type": "str", "required": True},
+            "installer": {"type": "str", "required": True},
             "python": {"type": "path", "required": True},
             "python_version": {"type": "str", "default": ""},
             "python_kit": {"type": "str", "default": ""},

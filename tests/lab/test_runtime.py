@@ -40,11 +40,14 @@ class Room:
     more: dict[str, Any] = field(default_factory=dict)
 
     def environment(self, name: str, **changes: Any) -> dict[str, Any]:
+        listed = {entry["path"]: entry["sha256"] for entry in self.files}
         usual = {
             "id": name,
             "path": f"{PATHS['environments']}/{name}",
             "files": self.files,
             "lock": stand_in.LOCK,
+            "lock_sha256": listed.get(f"locks/{stand_in.LOCK}", ""),
+            "installer": next((path for path in listed if path.startswith("wheels/uv-")), ""),
             "interpreter": "/usr/bin/python3",
             "python": "3.11",
             "python_kit": "",

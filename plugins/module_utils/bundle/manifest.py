@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..core.refusals import did_you_mean
@@ -208,14 +211,24 @@ def _listed(manifest: dict[str, Any], paths: list[str], below: str = "") -> list
     ]
 
 
-def bundled(manifest: dict[str, Any], wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a host lacks, each with the files that it takes; every gap of the bundle is named at once."""
+def bundled(
+    manifest: dict[str, Any],
+    wanted: list[dict[str, Any]],
+    tools: Mapping[str, str],
+    pythons: Iterable[Mapping[str, Any]] = (),
+) -> list[dict[str, Any]]:
+    """What a host lacks, each with the files that it takes; every gap of the bundle is named at once.
+
+    `tools`: the lock of each tool that runs on hosts as root, `uv` and `rattler`. `pythons`: what the inventory says
+    of Python archives.
+    """
     found, problems = [], []
+    trusted = Trusted({name: _hashes(text) for name, text in tools.items()}, list(pythons))
     for entry in wanted:
         item = entry["item"]
         try:
             if entry["kind"] == "environment":
-                more = _environment(manifest, item)
+                more = _environment(manifest, item, trusted)
             elif entry["kind"] == "packages":
                 more = {"files": _packages(manifest, item)}
             else:
@@ -224,12 +237,42 @@ def bundled(manifest: dict[str, Any], wanted: list[dict[str, Any]]) -> list[dict
         except BundleError as error:
             problems.append(str(error))
     if problems:
-        raise BundleError("; ".join(problems))
+        raise BundleError("; ".join(dict.fromkeys(problems)))
     return found
 
 
-def _environment(manifest: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
-    lock, arch = item["lock"], item["arch"]
+@dataclass(frozen=True)
+class Trusted:
+    """Hashes that the collection and the inventory know, whatever a bundle says of itself."""
+
+    tools: Mapping[str, set[str]]
+    pythons: Sequence[Mapping[str, Any]]
+
+    def problems(self, tool: str, paths: Iterable[str], files: Mapping[str, Any]) -> list[str]:
+        return [
+            f"{path}: its sha256 {files[path]['sha256']} is not one of those that requirements/{tool}.txt of this "
+            "collection pins, and it would run as root: build the bundle again with this collection"
+            for path in paths
+            if files[path]["sha256"] not in self.tools[tool]
+        ]
+
+    def python_problems(self, item: Mapping[str, Any], path: str, files: Mapping[str, Any]) -> list[str]:
+        return [
+            f"{path}: its sha256 is {files[path]['sha256']}, bundle_pythons wants {entry['sha256']} for Python "
+            f"{item['python']} on {item['arch']}: build the bundle again, or correct bundle_pythons"
+            for entry in self.pythons
+            if (str(entry.get("python")), entry.get("arch")) == (item["python"], item["arch"])
+            and entry.get("sha256")
+            and entry["sha256"] != files[path]["sha256"]
+        ]
+
+
+def _hashes(lock: str) -> set[str]:
+    return set(re.findall(r"--hash=sha256:([0-9a-f]{64})\b", lock))
+
+
+def _environment(manifest: dict[str, Any], item: dict[str, Any], trusted: Trusted) -> dict[str, Any]:
+    lock, arch, files = item["lock"], item["arch"], manifest["files"]
     environment = manifest["environments"].get(lock)
     if environment is None:
         raise BundleError(
@@ -238,7 +281,9 @@ def _environment(manifest: dict[str, Any], item: dict[str, Any]) -> dict[str, An
         )
     if arch not in manifest["installers"]:
         raise BundleError(f"the bundle has no uv for {arch}: {did_you_mean(arch, manifest['installers'])}")
-    paths = [*environment["wheels"], environment["lock"], manifest["installers"][arch]]
+    installer = manifest["installers"][arch]
+    problems = _other_lock(environment, item, files) + trusted.problems("uv", [installer], files)
+    paths = [*environment["wheels"], environment["lock"], installer]
     kit = ""
     if item["interpreter_from"] == "bundle":
         key = f"{item['python']}-{arch}"
@@ -249,11 +294,36 @@ def _environment(manifest: dict[str, Any], item: dict[str, Any]) -> dict[str, An
                 "give one in bundle_pythons and build it again"
             )
         paths.append(kit)
+        problems += trusted.python_problems(item, kit, files)
     if item.get("conda"):
-        paths += pixi_project.bundle_paths(manifest["files"], arch)
-        if "pixi/pixi.lock" not in paths:
+        own = pixi_project.bundle_paths(files, arch)
+        if "pixi/pixi.lock" not in own:
             raise BundleError("the bundle has no pixi/pixi.lock: build it again with runtime_backend: pixi")
-    return {"files": _listed(manifest, paths), "python_kit": kit}
+        problems += trusted.problems("rattler", [path for path in own if path.startswith("wheels/")], files)
+        paths += own
+    if problems:
+        raise BundleError("; ".join(problems))
+    return {"files": _listed(manifest, sorted(set(paths))), "python_kit": kit, "installer": installer}
+
+
+def _other_lock(
+    environment: Mapping[str, Any], item: Mapping[str, Any], files: Mapping[str, Any]
+) -> list[str]:
+    """The name of an environment on a host comes from its lock: another lock would be another environment."""
+    found = []
+    here = files[environment["lock"]]["sha256"]
+    if here != item["lock_sha256"]:
+        found.append(
+            f"{environment['lock']}: its sha256 in the bundle is {here}, the plan was made with "
+            f"{item['lock_sha256'] or 'no such lock'}: build the bundle again with this collection and this inventory, "
+            "or plan with the collection that the bundle was built with (controller/setup of the bundle brings it)"
+        )
+    found += [
+        f"environment {item['lock']} of the bundle is for {key} {environment[key]}, the plan wants {item[key]}"
+        for key in ("arch", "python")
+        if environment[key] != item[key]
+    ]
+    return found
 
 
 def _archive_folder(item: dict[str, Any]) -> str:

@@ -46,6 +46,8 @@ class Asked:
     files: list[dict[str, Any]]
     lock: str
     python: str
+    lock_sha256: str = ""
+    installer: str = ""
     python_version: str = ""
     python_kit: str = ""
     python_home: str = ""
@@ -70,17 +72,29 @@ class Maker:
         self.wheels = [entry for entry in asked.files if wheel_names.is_wheel(str(entry["path"]))]
         self.needed = 0
         self.pins: dict[str, set[str]] = {}
-        uv = self._one("/uv-", "wheel of uv")
+        uv = self._uv_entry()
         self.uv_wheel = self.store.path(uv)
         self.lock = self._one(f"locks/{asked.lock}", f"lock {asked.lock}")
+        if asked.lock_sha256 and self.lock["sha256"] != asked.lock_sha256:
+            raise RefusedError(
+                f"locks/{asked.lock}: its sha256 is {self.lock['sha256']}, {asked.dest} was planned with "
+                f"{asked.lock_sha256}: build the bundle again with this collection. Nothing was changed."
+            )
         self.lock_path = self.store.path(self.lock)
         self.unpacked = Unpacked(self.store.unpacked, str(uv["sha256"])[:16])
 
-    def _one(self, part: str, what: str) -> dict[str, Any]:
-        found = [entry for entry in self.asked.files if part in f"/{entry['path']}"]
+    def _one(self, path: str, what: str) -> dict[str, Any]:
+        found = [entry for entry in self.asked.files if entry["path"] == path]
         if not found:
             raise RefusedError(f"the bundle lists no {what} for {self.asked.dest}: build it again")
         return found[0]
+
+    def _uv_entry(self) -> dict[str, Any]:
+        """It runs as root: the one that is named, never one that is called like it."""
+        named = [str(entry["path"]) for entry in self.wheels if _base(entry).startswith("uv-")]
+        if not self.asked.installer and len(named) > 1:
+            raise RefusedError(f"{', '.join(named)}: say which of them is the installer of {self.asked.dest}")
+        return self._one(self.asked.installer or "".join(named), "wheel of uv")
 
     def make(self) -> None:
         refuse_unfit(self.store, self.asked.files)

@@ -267,6 +267,7 @@ def bundle_environments(plans: Iterable[Planned], locks: str) -> list[dict[str, 
             key = (entry["lock"], entry["arch"])
             wanted[key] = {
                 "lock": f"{locks}/{entry['lock']}",
+                "lock_sha256": entry["lock_sha256"],
                 "python": entry["python"],
                 "arch": entry["arch"],
                 "glibc": entry["glibc"],

@@ -325,16 +325,21 @@ def test_what_is_about_to_be_read_is_verified_alone(signed: tuple[World, Path, P
 
 def test_what_roles_ask_of_a_manifest(signed: tuple[World, Path, Path]) -> None:
     manifest = manifest_of(signed[1])
-    item = {"lock": LOCK, "arch": "x86_64", "interpreter_from": "host", "python": "3.11"}
+    digest = manifest["files"][f"locks/{LOCK}"]["sha256"]
+    item = {
+        **{"lock": LOCK, "lock_sha256": digest, "arch": "x86_64", "python": "3.11"},
+        "interpreter_from": "host",
+    }
+    tools = {"uv": signed[0].uv_lock.read_text(), "rattler": ""}
     wanted = [{"kind": "environment", "item": item}]
-    found = bundle_manifest.bundled(manifest, wanted)
+    found = bundle_manifest.bundled(manifest, wanted, tools)
     paths = bundle_manifest.listed_paths(found)
     assert TORCH in paths and f"locks/{LOCK}" in paths
     weights = {"kind": "weights", "item": {"model": "m", "revision": "r", "files": [{"path": "a"}]}}
     assert bundle_manifest.listed_paths([*found, weights]) == sorted([*paths, "weights/m/r/a"])
     with pytest.raises(bundle_manifest.BundleError, match=r"no environment for x.*no weights m/r"):
         lost = [{"kind": "environment", "item": {**item, "lock": "x"}}, weights]
-        bundle_manifest.bundled(manifest, lost)
+        bundle_manifest.bundled(manifest, lost, tools)
 
 
 def test_the_schema_knows_every_key(signed: tuple[World, Path, Path]) -> None:

@@ -124,7 +124,7 @@ HERE = (
 
 
 def test_the_files_of_the_hosts_own_release() -> None:
-    found = bundled(manifest(*HERE), lacking("gcc"))
+    found = bundled(manifest(*HERE), lacking("gcc"), {})
     assert [entry["path"] for entry in found[0]["item"]["files"]] == ["Packages", "gcc_4+epoch+12_amd64.deb"]
     assert listed_paths(found) == list(HERE[:2])
 
@@ -141,4 +141,4 @@ def test_the_files_of_the_hosts_own_release() -> None:
 )
 def test_a_bundle_that_lacks_them(wanted: list[dict[str, Any]], paths: tuple[str, ...], said: str) -> None:
     with pytest.raises(BundleError, match=f"gpu-1.*{said}"):
-        bundled(manifest(*paths), wanted)
+        bundled(manifest(*paths), wanted, {})
