@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
+import zlib
 from collections.abc import Callable
 
-from .store_host import RefusedError
+from . import safe_tar
+from .store_host import RefusedError, refuse_full
 
 ASK = "import platform; print(platform.python_version(), platform.machine())"
 
@@ -20,18 +22,8 @@ def unpack(archive: str, home: str, minor: str, run: Callable[[list[str]], str])
     partial = f"{home}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        with tarfile.open(archive) as stream:
-            members = stream.getmembers()
-            unsafe = [member.name for member in members if _leaves(member)]
-            if unsafe:
-                raise RefusedError(
-                    f"{archive} holds names that lead out of its folder: {', '.join(unsafe[:5])}"
-                )
-            if hasattr(tarfile, "fully_trusted_filter"):
-                # Whoever the archive's files belonged to, here they are root's.
-                stream.extractall(partial, members, filter=_owned)
-            else:
-                stream.extractall(partial, [_plain(member) for member in members])
+        refuse_full(os.path.dirname(home), safe_tar.total_bytes(archive), f"the Python {home}")
+        safe_tar.unpack(archive, partial)
         root = _root(partial)
         python = os.path.join(root, "bin", "python3")
         if not os.path.exists(python):
@@ -45,32 +37,12 @@ def unpack(archive: str, home: str, minor: str, run: Callable[[list[str]], str])
             raise RefusedError(f"{archive} is Python {said} and the plan wants {minor}")
         os.makedirs(os.path.dirname(home), exist_ok=True)
         os.rename(root, home)
-    except (tarfile.TarError, EOFError) as error:
+    except safe_tar.UnsafeArchiveError as error:
+        raise RefusedError(f"{error}. Nothing was changed.") from error
+    except (tarfile.TarError, EOFError, zlib.error) as error:
         raise RefusedError(f"{archive} cannot be unpacked: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _leaves(member: tarfile.TarInfo) -> bool:
-    parts = member.name.split("/")
-    if os.path.isabs(member.name) or ".." in parts:
-        return True
-    if member.issym() or member.islnk():
-        base = os.path.dirname(member.name) if member.issym() else ""
-        target = os.path.normpath(os.path.join(base, member.linkname))
-        return os.path.isabs(member.linkname) or target.startswith("..")
-    return not (member.isfile() or member.isdir())
-
-
-def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = 0
-    member.uname = member.gname = "root"
-    member.mode = (member.mode | 0o644) & 0o755
-    return member
-
-
-def _owned(member: tarfile.TarInfo, _unused: str) -> tarfile.TarInfo:
-    return _plain(member)
 
 
 def _root(folder: str) -> str:
