@@ -51,6 +51,7 @@ said:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.kernel_log import problems, read
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_release import Message
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.serving_host import start_of_log
 
 
 def journal(module: AnsibleModule, unit: str) -> list[str]:
@@ -62,10 +63,8 @@ def journal(module: AnsibleModule, unit: str) -> list[str]:
         if module.check_mode:
             module.exit_json(changed=False, said=[], msg=f"{unit} does not run yet")
         module.fail_json(msg=f"{unit} does not run: {err.strip() or 'systemd knows no start of it'}")
-    rc, out, err = module.run_command(
-        ["journalctl", "--quiet", "--no-pager", "--output=cat", f"_SYSTEMD_INVOCATION_ID={invocation}"]
-    )
-    if rc:
+    _rc, out, err = module.run_command(start_of_log(invocation))
+    if err and not out:
         module.fail_json(msg=f"the journal of {unit} cannot be read: {err.strip()}")
     return out.splitlines()
 

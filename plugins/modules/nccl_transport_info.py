@@ -53,6 +53,7 @@ said:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.fabric.nccl_log import problems, read
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.serving_host import start_of_log
 
 
 def main() -> None:
@@ -68,10 +69,8 @@ def main() -> None:
     rc, out, err = module.run_command(["systemctl", "show", unit, "--property=InvocationID", "--value"])
     if rc or not out.strip():
         module.fail_json(msg=f"{unit} does not run: {err.strip() or 'systemd knows no start of it'}")
-    rc, out, err = module.run_command(
-        ["journalctl", "--quiet", "--no-pager", "--output=cat", f"_SYSTEMD_INVOCATION_ID={out.strip()}"]
-    )
-    if rc:
+    _rc, out, err = module.run_command(start_of_log(out.strip()))
+    if err and not out:
         module.fail_json(msg=f"the journal of {unit} cannot be read: {err.strip()}")
     found = read(out.splitlines())
     wrong = problems(found, module.params["devices"], module.params["sockets"])

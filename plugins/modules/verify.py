@@ -59,6 +59,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.installed import parse_properties
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client_host import Server
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import folder_host as folder
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.serving_host import start_of_log
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.check_context import CheckContext
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.host import unit_processes
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.record import recorded
@@ -93,10 +94,7 @@ def main() -> None:
         module.exit_json(changed=False, skipped=True, msg=f"{unit} is not there yet: nothing to ask")
 
     def log() -> list[str]:
-        words = ["journalctl", "--quiet", "--no-pager", "--output=cat"]
-        _rc, lines, _err = module.run_command(
-            [*words, f"_SYSTEMD_INVOCATION_ID={state.get('InvocationID', '')}"]
-        )
+        _rc, lines, _err = module.run_command(start_of_log(state.get("InvocationID", "")))
         return str(lines).splitlines()
 
     desk = CheckContext(

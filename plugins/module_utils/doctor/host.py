@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import time
-import urllib.error
 from dataclasses import asdict
 from typing import Any
 
@@ -23,7 +22,7 @@ from ..release.host import Host
 from ..release.members import Release
 from ..runtime.maker_host import STAMP as ENVIRONMENT_STAMP
 from ..service.files_host import printable, read_object
-from ..service.serving_host import DIRECT, last_lines
+from ..service.serving_host import fetch, last_lines
 from ..weights.folder_host import look, read_manifest
 from ..weights.manifest import ManifestError
 from .status import figures
@@ -71,11 +70,8 @@ def _certificates(host: Host) -> list[dict[str, Any]]:
 
 
 def _figures(address: str) -> dict[str, float]:
-    try:
-        with DIRECT.open(f"{address}/metrics", timeout=TOKEN_SECONDS) as answer:
-            return figures(answer.read().decode(errors="replace"))
-    except (OSError, ValueError):
-        return {}
+    reply = fetch(address, "/metrics", TOKEN_SECONDS)
+    return figures(reply.body) if reply.good and isinstance(reply.body, str) else {}
 
 
 def _record(name: str) -> dict[str, Any]:
@@ -153,13 +149,12 @@ def _why_not(address: str, rank: int) -> str:
     """What keeps it from giving a token; a rank that takes no requests is judged by its unit."""
     if rank:
         return ""
-    try:
-        with DIRECT.open(f"{address}/health_generate", timeout=TOKEN_SECONDS) as answer:
-            return "" if answer.status == 200 else f"/health_generate answers HTTP {answer.status}"
-    except urllib.error.HTTPError as error:
-        return f"/health_generate answers HTTP {error.code}"
-    except (OSError, ValueError) as error:
-        return f"{address}/health_generate: {getattr(error, 'reason', error)}"
+    reply = fetch(address, "/health_generate", TOKEN_SECONDS)
+    if reply.good:
+        return ""
+    if reply.status:
+        return f"/health_generate answers HTTP {reply.status}"
+    return f"{address}/health_generate: {printable(reply.said or reply.failure)}"
 
 
 def _files(release: Release) -> list[dict[str, str]]:

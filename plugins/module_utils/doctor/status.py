@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ def figures(page: str) -> dict[str, float]:
                 value = float(found[2])
             except ValueError:
                 continue
-            values.setdefault(found[1], []).append(value)
+            if math.isfinite(value):
+                values.setdefault(found[1], []).append(value)
     return {key: float(together(values[name])) for key, (name, together) in FIGURES.items() if name in values}
 
 

@@ -31,6 +31,8 @@ class Server:
     limit: float = 600.0
     """Seconds for one whole request."""
     headers: Mapping[str, str] = field(default_factory=dict)
+    most: int = 256 << 20
+    """Bytes of one answer; a longer one is broken off."""
 
     def __post_init__(self) -> None:
         parts = urllib.parse.urlsplit(self.base_url)
@@ -64,8 +66,8 @@ class Server:
 
 
 class Exchange(asyncio.Protocol):
-    def __init__(self, request: bytes, over: asyncio.Future[None]) -> None:
-        self.request, self.over = request, over
+    def __init__(self, request: bytes, over: asyncio.Future[None], most: int) -> None:
+        self.request, self.over, self.left = request, over, most
         self.pieces: list[wire.Piece] = []
         self.begun = time.monotonic()
         self.broken = ""
@@ -76,6 +78,11 @@ class Exchange(asyncio.Protocol):
         transport.write(self.request)  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
+        self.left -= len(data)
+        if self.left < 0 and self.transport:
+            self.broken = "too_long"
+            self.transport.abort()
+            return
         self.pieces.append((time.monotonic(), data))
         if data.endswith(wire.END_OF_CHUNKS) and self.transport:
             self.transport.close()
@@ -111,7 +118,9 @@ async def send(server: Server, request: bytes) -> Raw:
     over: asyncio.Future[None] = loop.create_future()
     try:
         _transport, exchange = await asyncio.wait_for(
-            loop.create_connection(lambda: Exchange(request, over), server.host, server.port, ssl=server.tls),
+            loop.create_connection(
+                lambda: Exchange(request, over, server.most), server.host, server.port, ssl=server.tls
+            ),
             min(server.silence, 30.0),
         )
     except (OSError, ssl.SSLError, asyncio.TimeoutError) as error:

@@ -10,6 +10,7 @@ itself does cannot be in the times.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ DONE = "[DONE]"
 END_OF_CHUNKS = b"0\r\n\r\n"
 FINISHED = ("stop", "length", "tool_calls", "function_call")
 SHOWN = 300
+STATUS, LENGTH = re.compile(r"[0-9]{3}\Z"), re.compile(r"[0-9]{1,15}\Z")
 Piece = tuple[float, bytes]
 
 
@@ -133,7 +135,7 @@ def _split(pieces: list[Piece]) -> tuple[int, dict[str, str], list[Piece]]:
             continue
         first, *lines = head.decode("latin-1").split("\r\n")
         words = first.split(" ", 2)
-        if not words[0].startswith("HTTP/") or len(words) < 2 or not words[1].isdigit():
+        if not words[0].startswith("HTTP/") or len(words) < 2 or not STATUS.match(words[1]):
             raise BrokenError(f"no HTTP answer: {first[:60]!r}")
         headers = {}
         for line in lines:
@@ -183,12 +185,15 @@ def _whole(reply: Reply, pieces: list[Piece], chunked: bool, trouble: str) -> Re
     except BrokenError as error:
         return _failed(reply, trouble or "cut", str(error))
     length = reply.headers.get("content-length", "")
-    if length.isdigit() and len(data) < int(length):
+    told = int(length) if LENGTH.match(length) else None
+    if told is not None and len(data) < told:
         return _failed(reply, trouble or "cut", f"{len(data)} of {length} bytes came")
+    if trouble and told is None and not chunked:
+        return _failed(reply, trouble)
     text = data.decode("utf-8", "replace")
     try:
         reply.body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         reply.body = text
     if reply.status != OK:
         return _failed(reply, f"http_{reply.status}", _error_words(reply.body))
@@ -243,7 +248,7 @@ def _stream(reply: Reply, pieces: Iterable[Piece]) -> bool:
                 continue
             try:
                 chunk = json.loads(data)
-            except ValueError:
+            except (ValueError, RecursionError):
                 _failed(reply, "malformed", f"an event is no JSON: {data[:120]}")
                 return done
             if name == "error" or (isinstance(chunk, dict) and chunk.get("error")):

@@ -101,5 +101,5 @@ def _no_constant(text: str) -> float:
 
 def printable(value: object, most: int = 500) -> str:
     """Text of the service on a terminal: no control characters, no surrogates, no changes of direction."""
-    text = str(value)[:most]
+    text = str(value)[:most].replace("\t", " ")
     return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -8,21 +8,25 @@ from __future__ import annotations
 import json
 import re
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from ..facts.host import RunCommand
 from ..facts.installed import parse_properties
+from ..measure.client import Server
+from ..measure.client import ask as ask_once
+from ..measure.http_response import Reply
+from ..service_files_host import printable
 
 POLL_SECONDS = 0.5
 LAST_LINES = 25
 HEALTH_SECONDS = 30
 # How long a unit that says nothing about its start (Type=exec) may take to be healthy.
 UNSAID_SECONDS = 1800.0
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+# The engine's process may be anybody's by now: neither its words nor its silence may hold up who asks.
+MOST_ANSWER = 8 << 20
+MOST_LOG = 32 << 20
 PROPERTIES = "ActiveState,SubState,Result,ExecMainStatus,NRestarts,StatusText,Job,LoadState,UnitFileState"
 Clock = Callable[[], float]
 
@@ -51,6 +55,13 @@ def unit_state(run: RunCommand, unit: str) -> dict[str, str]:
     return parse_properties(str(out))
 
 
+def start_of_log(invocation: str) -> list[str]:
+    """The command that prints what a unit said since its start, the beginning of it where that is too long."""
+    words = ["--quiet", "--no-pager", "--output=cat", f"_SYSTEMD_INVOCATION_ID={invocation}"]
+    # The service writes as much as the journal takes, gigabytes; all of this ends in the memory of who asks.
+    return ["/bin/sh", "-c", f'journalctl "$@" | head -c {MOST_LOG}', "sh", *words]
+
+
 def last_lines(run: RunCommand, unit: str, since: float = 0.0) -> list[str]:
     """The server's own, without systemd's remarks about it."""
     # Backwards: from --since on, --lines would count the first ones.
@@ -64,7 +75,9 @@ def last_lines(run: RunCommand, unit: str, since: float = 0.0) -> list[str]:
         "cat",
     ]
     _unused, out, _unused = run([*words, "--no-pager", *([f"--since=@{int(since)}"] if since else [])])
-    lines = [line for line in str(out).splitlines() if line.strip() and line != "-- No entries --"]
+    lines = [
+        printable(line, 4000) for line in str(out).splitlines() if line.strip() and line != "-- No entries --"
+    ]
     return lines[::-1]
 
 
@@ -80,12 +93,13 @@ def ended(state: dict[str, str], restarts: int) -> str:
     return ""
 
 
+def fetch(base_url: str, path: str, seconds: float) -> Reply:
+    """One answer of the server on this host: no redirect is followed, and `seconds` is for all of it."""
+    return ask_once(Server(base_url, silence=seconds, limit=seconds, most=MOST_ANSWER), path)
+
+
 def healthy(base_url: str) -> bool:
-    try:
-        with DIRECT.open(f"{base_url}/health", timeout=HEALTH_SECONDS) as answer:
-            return bool(answer.status == 200)
-    except (OSError, ValueError, urllib.error.URLError):
-        return False
+    return fetch(base_url, "/health", HEALTH_SECONDS).good
 
 
 @dataclass
