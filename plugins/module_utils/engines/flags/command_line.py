@@ -1,22 +1,17 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Flags to an argument vector for the server, and a shell command line back to flags."""
+"""Flags to an argument vector for the server, and the words of a command line back to flags."""
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .contract import Contract, Flag
-
-_ASSIGNMENT = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)=(.*)\Z", re.DOTALL)
-_LAUNCHERS = ("sglang.launch_server", "sglang.srt.launch_server")
-_CONTROL = ("&", "&&", "||", "|", ";")
 
 
 def to_argv(contract: Contract, arguments: Iterable[tuple[str, Any]]) -> list[str]:
@@ -53,65 +48,38 @@ def _text(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Command:
-    """A launch command taken apart."""
+    """The words behind an engine's name taken apart."""
 
     arguments: tuple[tuple[str, Any], ...]
-    environment: dict[str, str] = field(default_factory=dict)
     leftover: tuple[str, ...] = ()
     """Words that belong to no flag."""
 
 
-def is_launch_command(text: str) -> bool:
-    return any(name in text for name in _LAUNCHERS) or bool(re.search(r"\bsglang\s+serve\b", text))
-
-
-def parse_command(contract: Contract, text: str) -> Command:
-    """`A=1 python -m sglang.launch_server --tp-size 8 ...` or `sglang serve ...` -> its flags.
+def parse_words(contracts: Sequence[Contract], words: Sequence[str]) -> Command:
+    """`--tp-size 8 --enable-metrics ...` -> its flags; the first release that has a flag says whether it takes a value.
 
     Unknown flags are kept as they stand, with the value that follows them, so that a check can name
     them. Repeated flags stay repeated.
     """
-    words = shlex.split(text.replace("\\\r\n", " ").replace("\\\n", " "), comments=True)
-    environment: dict[str, str] = {}
-    start = _launcher_end(words)
-    for word in words[:start]:
-        match = _ASSIGNMENT.match(word)
-        if match:
-            environment[match.group(1)] = match.group(2)
     arguments: list[tuple[str, Any]] = []
     leftover: list[str] = []
-    rest = words[start:]
-    end = next(
-        (index for index, word in enumerate(rest) if word in _CONTROL or word.startswith((">", "2>"))),
-        len(rest),
-    )
-    rest = rest[:end]
     position = 0
-    while position < len(rest):
-        word = rest[position]
+    while position < len(words):
+        word = words[position]
         position += 1
         if not _is_option(word):
             leftover.append(word)
             continue
         name, equals, inline = word.lstrip("-").partition("=")
-        flag = contract.flag(name)
+        flag = next((found for contract in contracts if (found := contract.flag(name))), None)
         values = [inline] if equals else []
         if not equals and (flag is None or flag.takes_value):
-            limit = len(rest) if flag is not None and flag.takes_list else position + 1
-            while position < min(limit, len(rest)) and not _is_option(rest[position]):
-                values.append(rest[position])
+            limit = len(words) if flag is not None and flag.takes_list else position + 1
+            while position < min(limit, len(words)) and not _is_option(words[position]):
+                values.append(words[position])
                 position += 1
         arguments.append((name, _value(flag, values)))
-    return Command(tuple(arguments), environment, tuple(leftover))
-
-
-def _launcher_end(words: list[str]) -> int:
-    for index, word in enumerate(words):
-        if word in _LAUNCHERS:
-            return index + 1
-        if word == "serve" and index and words[index - 1].rsplit("/", 1)[-1] == "sglang":
-            return index + 1
-    raise ValueError("no `python -m sglang.launch_server` and no `sglang serve` in this command")
+    return Command(tuple(arguments), tuple(leftover))
 
 
 def _is_option(word: str) -> bool:

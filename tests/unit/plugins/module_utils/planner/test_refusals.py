@@ -22,6 +22,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.mo
     tuned_from,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import Disk, Fault
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.translate import translate
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import fact_sources, plan_inputs
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner import fabric_rows
 
@@ -93,6 +94,12 @@ def own_files(options: dict[str, Any], accept: Any = (), **change: Any) -> Refus
         return list(world.plan(world.hosts("cpu"), {"it": wanted}, catalogues=catalogues).refusals)
 
     return run
+
+
+def command(text: str, *hosts: str) -> Refusals:
+    return lambda world, _tmp: list(
+        translate(world.contracts, world.shelf.flag_rules, world.catalogues.models, text, hosts).refusals
+    )
 
 
 def strange_host(world: Any, _tmp: Path) -> list[Refusal]:
@@ -584,6 +591,10 @@ ROWS: dict[str, list[Refusals]] = {
         door(port=8443, facts={"listening": ({"port": 8443, "process": "nginx"},)}),
     ],
     "front-package": [without_haproxy],
+    "command-hosts": [command("python -m sglang.launch_server --model-path /m --nnodes 2", "gpu-1")],
+    "command-missing": [command("pip install sglang")],
+    "command-model": [command("python -m sglang.launch_server --tp-size 8")],
+    "engine-unsupported": [command("python -m lightllm.server.api_server --model_dir /m/GLM-4.7-Flash")],
     "host-name": [strange_host],
     "instance-reserved": [
         serve({name: {"model": "glm-4.7-tiny", "hosts": ["cpu-1"]}})
