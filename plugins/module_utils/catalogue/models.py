@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..core.refusals import Refusal, RefusedError, did_you_mean
+from ..core.refusals import Refusal, did_you_mean
 from .entries import Model
 from .loading import typed
 from .shapes import ModelShape, Quantization, derive_quantization, derive_shape
@@ -99,15 +99,6 @@ def model_of_config(
         checkpoint_code=bool(config.get("auto_map")),
         pickled_weights=pickled_weights,
         notes=("Parsers and speculative decoding are not in config.json: say them under options.",),
-    )
-
-
-def find_model(models: Mapping[str, Model], key: str, where: str) -> Model:
-    """The entry, or a RefusedError with the closest name."""
-    if key in models:
-        return models[key]
-    raise RefusedError(
-        [Refusal("model-unknown", "", f"{where} = {key}", "no such model", did_you_mean(key, models))]
     )
 
 

@@ -140,10 +140,6 @@ def modules(shape: ModelShape) -> list[Module]:
     return found
 
 
-def parameter_count(shape: ModelShape) -> int:
-    return sum(module.parameters for module in modules(shape))
-
-
 def _segments(name: str) -> list[str]:
     return [part for part in name.split(".") if part not in {"model", "language_model"}]
 

@@ -10,11 +10,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.models import (
-    find_model,
     load_models,
     model_of_config,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import RefusedError
 
 FAMILY: dict[str, Any] = {
     "family": "mine",
@@ -128,13 +126,6 @@ def test_a_users_file_replaces_ours() -> None:
     assert refusals == []
     assert models["mine"].name == "Changed"
     assert "mine-int4" in models
-
-
-def test_an_unknown_model_names_the_closest() -> None:
-    models, _refusals = load_models({"mine.yml": FAMILY})
-    assert find_model(models, "mine", "serve.a.model").key == "mine"
-    with pytest.raises(RefusedError, match="did you mean mine-int4"):
-        find_model(models, "mine-int8", "serve.a.model")
 
 
 def test_a_model_of_its_own_config() -> None:

@@ -11,7 +11,6 @@ from dataclasses import replace
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.gpu import gpus_of, joined
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.nvidia_smi import explain, form_of, parse
-from ansible_collections.baremetal.sglang.plugins.module_utils.facts.nvidia_smi_flat import parse_compute_apps
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import Gpu
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.fake_host import FIXTURES, capture
 from hypothesis import given, settings
@@ -147,22 +146,6 @@ def test_text_csv_and_table_agree() -> None:
 )
 def test_processes(name: str, pids: tuple[int, ...]) -> None:
     assert gpus_of(parse(capture(name)), {})[0][0].processes == pids
-
-
-@pytest.mark.parametrize(
-    ("name", "rows"),
-    [
-        ("gb10/nvidia-smi-query-compute-apps.csv", [{"pid": "114687", "gpu": ""}]),
-        (
-            "nvidia_smi/rtx4080super-595.71.05-query-compute-apps.csv",
-            [{"pid": "2165", "gpu": "GPU-00000000-0000-0000-0000-000000000001"}],
-        ),
-        ("nvidia_smi/h100-sxm-590.48.01-query-compute-apps.csv", []),
-    ],
-)
-def test_compute_apps(name: str, rows: list[dict[str, str]]) -> None:
-    assert parse_compute_apps(capture(name)) == rows
-    assert form_of(capture(name)) == ""
 
 
 def test_version_tells_module_and_library_apart() -> None:

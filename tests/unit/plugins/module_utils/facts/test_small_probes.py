@@ -214,23 +214,6 @@ def test_lscpu(name: str, expected: tuple[str, int]) -> None:
     assert system.parse_lscpu(capture(name)) == expected
 
 
-@pytest.mark.parametrize(("name", "memory", "swap"), [("a800", 1843.2, 0.0), ("gb10", 119.0, 15.0)])
-def test_free(name: str, memory: float, swap: float) -> None:
-    found = system.parse_free(capture(f"{name}/free-h.txt"))
-    assert found == {"memory": pytest.approx(memory), "swap": swap}
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("a800", {"kernel": "5.4.119-19-0009.59+", "arch": "x86_64"}),
-        ("gb10", {"kernel": "6.17.0-1014-nvidia", "arch": "aarch64"}),
-    ],
-)
-def test_uname(name: str, expected: dict[str, str]) -> None:
-    assert system.parse_uname(capture(f"{name}/uname.txt")) == expected
-
-
 def test_limits_of_a_service_and_of_process_1(host: FakeHost) -> None:
     host.write(
         "/proc/1/limits",
