@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import RefusedError
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.policy import effective
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import (
     read_sources,
     wanted_of_plans,
@@ -46,7 +47,11 @@ class ActionModule(ActionBase):
         _unused, given = self.validate_argument_spec(ARGUMENTS)
         given = plain(given)
         shelf = load_shelf(given["catalogue_dirs"])
-        policy = shelf.policy["weights"]
+        variables = (task_vars or {})["hostvars"][(task_vars or {})["inventory_hostname"]]
+        chosen = effective(shelf.policy, plain(variables.get("policy")))
+        if chosen.refusals:
+            return _failed("\n".join(line for refusal in chosen.refusals for line in refusal.lines()))
+        policy = chosen.values["weights"]
         unknown = sorted(set(given["settings"]) - set(policy["fetch"]))
         if unknown:
             return _failed(

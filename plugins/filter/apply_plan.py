@@ -20,6 +20,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.monitoring import
     dashboard as grafana_dashboard,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.monitoring import scrape_config
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner import policy
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import together
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import application as plan_application
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import group_secret
@@ -69,6 +70,15 @@ def fabric_verdict(reports: Mapping[str, Any], plans: Mapping[str, Any]) -> dict
     return fabric_gates.judge(reports, plans).to_dict()
 
 
+def effective_policy(defaults: Mapping[str, Any], given: Any = None) -> dict[str, Any]:
+    """files/policy.yml with what the inventory says in its place."""
+    found = policy.effective(defaults, given)
+    if found.refusals:
+        lines = [line for refusal in found.refusals for line in refusal.lines()]
+        raise ValueError("\n".join(lines).removeprefix("REFUSED  "))
+    return found.values
+
+
 def verify_report(checked: Mapping[str, Any]) -> dict[str, Any]:
     """Out of what each host registered from a loop over its instances."""
     return verification.report(
@@ -91,6 +101,7 @@ class FilterModule:
             "transfer_files": _filter(transfer_batches.asked),
             "transfer_batches": _filter(transfer_batches.rounds),
             "doctor_report": _filter(doctor_report),
+            "effective_policy": _filter(effective_policy),
             "fabric_collective": _filter(fabric_gates.collective),
             "fabric_gate": _filter(fabric_gates.specification),
             "fabric_verdict": _filter(fabric_verdict),

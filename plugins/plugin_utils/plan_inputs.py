@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,6 +46,8 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.sp
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.network import is_address
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan, PlanResult
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.policy import of_hosts
+from ansible_collections.baremetal.sglang.plugins.module_utils.text_checks import straight
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_files import read_certificate
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.data_files import read
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.fact_sources import collect_facts
@@ -178,6 +181,17 @@ def local_models(serve: Any, refusals: list[Refusal]) -> dict[str, Model]:
     }:
         if not given.startswith("/"):
             continue
+        if not straight(given):
+            refusals.append(
+                Refusal(
+                    "model-directory",
+                    "",
+                    f"model = {given}",
+                    "the path has a part that is empty, . or .., and programs of root follow it on the hosts",
+                    f"write it without, such as {os.path.normpath('/' + given.lstrip('/'))}",
+                )
+            )
+            continue
         config_path = Path(given) / "config.json"
         if not config_path.exists():
             refusals.append(
@@ -237,13 +251,15 @@ def make_inputs(
     """All that the planner is given, and what is wrong with the files that it comes from."""
     shelf = load_shelf(given["catalogue_dirs"] or [])
     known = collect_facts(hosts, variable, given["facts_dir"] or "", shelf.catalogues.hardware, shelf.systems)
-    refusals = [*shelf.refusals, *known.refusals]
+    policy = of_hosts(shelf.policy, {host: variable(host, "policy") for host in hosts})
+    refusals = [*shelf.refusals, *known.refusals, *policy.refusals]
     fabric = _fabric(hosts, variable, refusals)
     models = local_models(given["serve"], refusals)
     inputs = Inputs(
         facts=known.facts,
         catalogues=replace(shelf.catalogues, models={**shelf.catalogues.models, **models}),
-        policy=shelf.policy,
+        policy=policy.values,
+        policy_changed=policy.changed,
         risks=shelf.risks,
         lock_hashes=shelf.lock_hashes,
         collection=_collection_version(),

@@ -17,6 +17,7 @@ SERVED_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,127}\Z")
 NETDEV = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,14}\Z")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 PATH = re.compile(r"(?:/[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*)+\Z")
+FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 SECRET_NAME = re.compile(
     r"(?:.*_)?(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|(?:API|ACCESS|PRIVATE|SECRET|AUTH)?_?KEY)\Z",
     re.IGNORECASE,
@@ -52,6 +53,12 @@ def one_line(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [one_line(item) for item in value]
     return value
+
+
+def straight(path: str) -> bool:
+    """Whether an absolute path says plainly where it leads: no part of it is empty, `.` or `..`."""
+    parts = path.rstrip("/").split("/")
+    return len(parts) > 1 and parts[0] == "" and not {"", ".", ".."} & set(parts[1:])
 
 
 def secret_in(name: str, value: str) -> bool:

@@ -166,6 +166,7 @@ def host_plan(
         firewall=firewall(inputs, facts.host, instances),
         fabric=fabric,
         standbys=dict(sorted((standbys or {}).items())),
+        policy=plain(inputs.policy_changed),
     )
 
 

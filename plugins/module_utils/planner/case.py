@@ -30,6 +30,8 @@ class Inputs:
     catalogues: Catalogues
     policy: Mapping[str, Any]
     """files/policy.yml: thresholds, directories, severities."""
+    policy_changed: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted key -> {value, default} of what the inventory replaces in files/policy.yml."""
     risks: Mapping[str, Any] = field(default_factory=dict)
     """files/risks.yml: what may stand in `accept`."""
     lock_hashes: Mapping[str, str] = field(default_factory=dict)

@@ -95,6 +95,8 @@ class Plan:
     """Devices, configuration and gates of the network between the hosts; not part of what a release is."""
     standbys: dict[str, InstancePlan] = field(default_factory=dict)
     """Instance -> the server that takes its requests while it is exchanged."""
+    policy: dict[str, Any] = field(default_factory=dict)
+    """What the inventory replaces in files/policy.yml: dotted key -> {value, default}. Not part of what a release is."""
     schema: int = SCHEMA
     warnings: tuple[Advice, ...] = ()
 

@@ -29,8 +29,8 @@ def render(result: PlanResult) -> str:
         lines += [_host_line(hosts, result.plans[hosts[0]])]
         lines += [f"  {line}" for block in blocks for line in block]
         lines.append("")
-    doors = _door_lines(result.gateways)
-    lines += [*doors, *([""] if doors else [])]
+    further = [*_door_lines(result.gateways), *_policy_lines(result.plans)]
+    lines += [*further, *([""] if further else [])]
     served = sorted({name for plan in result.plans.values() for name in plan.instances})
     lines.append(f"{_count(len(result.plans), 'host')}, {_count(len(served), 'model')}, nothing was refused")
     return "\n".join(lines)
@@ -46,6 +46,18 @@ def _door_lines(gateways: Mapping[str, Any]) -> list[str]:
         )
         for host, door in sorted(gateways.items())
         if door["front"]
+    ]
+
+
+def _policy_lines(plans: Mapping[str, Plan]) -> list[str]:
+    """What the inventory says otherwise than files/policy.yml; the same for all hosts."""
+    changed = next((plan.policy for plan in plans.values()), {})
+    return [
+        _line(
+            "policy" if not number else "",
+            f"{key} = {item['value']}, by the inventory; else {item['default']}",
+        )
+        for number, (key, item) in enumerate(sorted(changed.items()))
     ]
 
 

@@ -45,6 +45,7 @@ def service(
         "watch": {**plain(policy["watch"]), "memory_floor_percent": _floor(case)},
         "oom_score_adjust": case.inputs.policy["memory"]["oom_score_adjust_unified"] if _shares(case) else 0,
         "drain_seconds": policy["stop"]["drain_seconds"],
+        "margins": {part: policy[part]["margin_seconds"] for part in ("start", "stop")},
         "environment_files": list(case.instance.environment_files),
         "restart": plain(policy["restart"]),
         "checks": {
@@ -97,9 +98,9 @@ def _torchrun(case: Case, policy: Mapping[str, Any], rank: int, head: str, own: 
     settings = {
         "is_host": int(rank == 0),
         "join_timeout": policy["join_seconds"],
-        "last_call_timeout": 1,
-        "keep_alive_interval": 2,
-        "keep_alive_max_attempt": 3,
+        "last_call_timeout": policy["last_call_seconds"],
+        "keep_alive_interval": policy["keep_alive_seconds"],
+        "keep_alive_max_attempt": policy["keep_alive_attempts"],
         "read_timeout": policy["join_seconds"],
     }
     return [
@@ -107,7 +108,7 @@ def _torchrun(case: Case, policy: Mapping[str, Any], rank: int, head: str, own: 
         *("--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--local-addr", own),
         *("--rdzv-id", f"{case.instance.name}-{{generation}}"),
         *("--rdzv-conf", ",".join(f"{key}={value}" for key, value in settings.items())),
-        *("--monitor-interval", "0.5"),
+        *("--monitor-interval", str(policy["monitor_seconds"])),
     ]
 
 

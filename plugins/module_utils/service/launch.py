@@ -9,10 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 Planned = Mapping[str, Any]
-# After the limit the launcher kills the tree and says so.
-STOP_MARGIN_SECONDS = 20
-# The launcher gives up by itself, with a better word than "timeout"; systemd is there if it cannot.
-START_MARGIN_SECONDS = 60
 
 
 def launch(plan: Planned, name: str, python: str) -> dict[str, Any]:
@@ -56,10 +52,10 @@ def confinement(instance: Planned) -> dict[str, Any]:
         "modules": ["nvidia_uvm"] if service["checks"]["driver"] else [],
         "addresses": ["localhost", *service["addresses"]],
         "address_families": service["address_families"],
-        "start_seconds": start["seconds"] + start["stall_seconds"] + START_MARGIN_SECONDS,
+        "start_seconds": start["seconds"] + start["stall_seconds"] + service["margins"]["start"],
         "watchdog_seconds": group.get("watchdog_seconds", service["watch"]["watchdog_seconds"]),
         "oom_score_adjust": service["oom_score_adjust"],
-        "stop_seconds": service["drain_seconds"] + STOP_MARGIN_SECONDS,
+        "stop_seconds": service["drain_seconds"] + service["margins"]["stop"],
         # Twice as many as the launcher allows: this bound is for a launcher that cannot count. A group waits for its
         # members again and again, without counting.
         "start_burst": group.get("start_burst", 2 * len(service["restart"]["delays"])),

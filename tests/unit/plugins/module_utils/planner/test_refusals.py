@@ -22,6 +22,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.mo
     tuned_from,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import Disk, Fault
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.policy import effective, of_hosts
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.translate import translate
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import fact_sources, plan_inputs
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner import fabric_rows
@@ -631,6 +632,12 @@ ROWS: dict[str, list[Refusals]] = {
             "/etc/%h.env",
             "/etc/*.env",
             "/var/lib/sglang/it/x.env",
+        )
+    ],
+    "policy": [lambda world, _tmp: list(effective(world.shelf.policy, {"engin": {}}).refusals)],
+    "policy-differs": [
+        lambda world, _tmp: list(
+            of_hosts(world.shelf.policy, {"gpu-1": {"keep": {"releases": 4}}, "gpu-2": {}}).refusals
         )
     ],
     "remote-code": [
