@@ -14,14 +14,24 @@ from typing import Any
 
 import jinja2
 import pytest
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.models import load_models
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.text_checks import secret_in
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.network import is_address
-from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import unit_line, units
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import (
+    environments,
+    unit_line,
+    units,
+)
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.environment_files_host import (
     file_errors,
 )
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf, make_inputs
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import (
+    load_shelf,
+    local_models,
+    make_inputs,
+)
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.conftest import World
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -203,3 +213,59 @@ def test_only_what_the_files_brought_is_passed_to_the_engine(decisions: Any) -> 
     # In a group torchrun has added its own by the time the launcher looks.
     passed = {**of_systemd, "HF_TOKEN": "x", "RANK": "0", decisions.PASSED_ON: "HF_TOKEN"}
     assert decisions.of_files(passed) == {"HF_TOKEN": "x"}
+
+
+FAMILY: dict[str, Any] = {
+    "family": "mine",
+    "shape": {
+        "architecture": "LlamaForCausalLM", "layers": 2, "hidden_size": 64, "attention_heads": 4, "kv_heads": 2,
+        "head_dim": 16, "vocab_size": 100, "max_context": 1024, "intermediate_size": 128,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "revision"),
+    [
+        ("../../etc", "main"),
+        ("m/x", "main"),
+        (".hidden", "main"),
+        ("m", "../../../etc"),
+        ("m", "a\nb"),
+        ("m\n", "a"),
+    ],
+)
+def test_weights_of_a_catalogue_stay_below_their_folder(key: str, revision: str) -> None:
+    document = {
+        **FAMILY,
+        "models": {key: {"ids": {"huggingface": "a/b"}, "revisions": {"huggingface": revision}}},
+    }
+    models, refusals = load_models({"mine.yml": document})
+    assert models == {}
+    assert any("name of a folder" in refusal.what for refusal in refusals)
+
+
+@pytest.mark.parametrize("path", ["/", "//data/m", "/data/../etc", "/data/./m", "/data//m", "/.."])
+def test_a_directory_of_the_user_says_plainly_where_it_is(path: str) -> None:
+    refusals: list[Refusal] = []
+    assert local_models({"it": {"model": path}}, refusals) == {}
+    assert [refusal.code for refusal in refusals] == ["model-directory"]
+    assert "part that is empty" in refusals[0].what
+
+
+def test_an_interpreter_of_the_facts_is_one_word(world: World) -> None:
+    known = json.loads(json.dumps(world.host("h200", "h200-1").to_dict()))
+    known["python"] = [
+        {"path": "/usr/bin/python3 -c import\u0020os", "version": "3.12.3"},
+        {"path": "/usr/bin/../../tmp/python3", "version": "3.12.3"},
+        {"path": "/usr/bin/python3.11", "version": "3.11.2"},
+    ]
+    facts = HostFacts.from_dict(known, "h200-1")
+    assert [item.path for item in facts.python] == ["/usr/bin/python3.11"]
+
+
+def test_root_s_import_of_the_packages_loads_nothing_that_a_variable_names(world: World) -> None:
+    plan = planned(world, environment={"LD_PRELOAD": "x.so", "PYTHONPATH": "x", "NCCL_DEBUG": "INFO"})
+    (entry,) = environments(plan)
+    assert "NCCL_DEBUG" in entry["import_environment"]
+    assert not {"LD_PRELOAD", "PYTHONPATH"} & set(entry["import_environment"])

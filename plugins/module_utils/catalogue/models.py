@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core.refusals import Refusal, did_you_mean
+from ..text_checks import FOLDER
 from .entries import Model
 from .loading import typed
 from .shapes import ModelShape, Quantization, derive_quantization, derive_shape
@@ -105,7 +106,7 @@ def model_of_config(
 def _member(
     where: str, key: str, member: Mapping[str, Any], document: Mapping[str, Any]
 ) -> tuple[Model | None, list[Refusal]]:
-    refusals = _unknown(where, member, MEMBER_KEYS)
+    refusals = [*_unknown(where, member, MEMBER_KEYS), *_unsafe(where, key, member.get("revisions"))]
     overrides = member.get("shape", {})
     if not isinstance(overrides, Mapping):
         return None, [*refusals, _refusal(f"{where}.shape", "is not a mapping", "indent its keys")]
@@ -115,7 +116,7 @@ def _member(
     refusals += problems
     known, origin, problems = _weights(f"{where}.weights", member.get("weights", {}))
     refusals += problems
-    if shape is None or quantization is None or problems:
+    if shape is None or quantization is None or problems or _unsafe(where, key, member.get("revisions")):
         return None, refusals
     common = document.get("common", {})
     own = {name: value for name, value in member.items() if name in SETTINGS}
@@ -140,6 +141,23 @@ def _member(
         values["notes"] = [*common["notes"], *own["notes"]]
     model, problems = typed(Model, values, where)
     return model, refusals + problems
+
+
+def _unsafe(where: str, key: str, revisions: Any) -> list[Refusal]:
+    """Key and revision name the folder of the weights, which root makes, renames and removes."""
+    found = []
+    if not FOLDER.match(key):
+        fix = "use letters, digits, dots, dashes and underscores, no dot first: glm-4.7"
+        found.append(_refusal(where, "this key cannot be the name of a folder", fix))
+    for hub, revision in revisions.items() if isinstance(revisions, Mapping) else ():
+        if revision and not FOLDER.match(str(revision)):
+            fix = "write the commit that the hub shows, or a tag without slashes"
+            found.append(
+                _refusal(
+                    f"{where}.revisions.{hub} = {str(revision)!r}", "this cannot be the name of a folder", fix
+                )
+            )
+    return found
 
 
 def _weights(where: str, values: Any) -> tuple[int, str, list[Refusal]]:

@@ -13,7 +13,7 @@ from typing import Any
 from ..catalogue.entries import Hardware
 from ..core.decode import Problem, decode
 from ..core.refusals import Refusal, RefusedError
-from ..core.text_checks import one_line
+from ..core.text_checks import PATH, one_line
 from .declared import expand, interface_problems
 from .products import model_of
 
@@ -237,7 +237,10 @@ class HostFacts:
         if problems or facts is None:
             raise RefusedError(_refusal(problem, host, where) for problem in problems)
         found: HostFacts = facts
-        return found
+        # The path becomes the first word of commands and units.
+        return replace(
+            found, python=tuple(item for item in found.python if not item.path or PATH.match(item.path))
+        )
 
 
 def _refusal(problem: Problem, host: str, where: str) -> Refusal:

@@ -38,7 +38,10 @@ def environments(plan: Planned) -> list[dict[str, Any]]:
             item["name"]: item["value"]
             for item in instance["environment_variables"]
             # These lead to folders of the service user, and to the environment's final place.
-            if not item["value"].startswith("/") and item["name"] != "PATH"
+            if not item["value"].startswith("/")
+            and item["name"] != "PATH"
+            # The packages are imported once as root: nothing may change what is loaded.
+            and not item["name"].startswith(("LD_", "PYTHON"))
         }
         # torch must see all that the host has; which of them an instance takes is another matter.
         entry["gpus"] = len(plan["facts"]["gpus"]) if instance["device"] == "cuda" else 0
