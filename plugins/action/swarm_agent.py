@@ -11,7 +11,9 @@ import time
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.plan import blame
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.host import LARGEST_STATUS
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.plan import blame, status_of
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.unit_host import NOTES
 
 ASK_SECONDS = 1.0
 PROGRESS_SECONDS = 5.0
@@ -47,13 +49,18 @@ class ActionModule(ActionBase):
 
     def _ask(self, home: str, unit: str) -> tuple[dict[str, Any], bool]:
         """The status that the agent wrote, and whether its unit is there or about to start again."""
-        words = f"cat {shlex.quote(home)}/status.json; echo; systemctl is-active {shlex.quote(unit)}; true"
+        # The agent may have put anything in the place of its file: no link is followed, no pipe is waited for.
+        path = shlex.quote(f"{home}/{NOTES}/status.json")
+        words = (
+            f"dd if={path} iflag=nofollow,nonblock,fullblock bs={LARGEST_STATUS} count=1 2>/dev/null; echo; "
+            f"systemctl is-active {shlex.quote(unit)}; true"
+        )
         said = self._low_level_execute_command(words)
         lines = (said.get("stdout") or "").strip().splitlines()
         state = lines[-1] if lines else ""
         try:
-            return dict(json.loads(lines[0])), state in ("active", "activating")
-        except (IndexError, ValueError):
+            return status_of(json.loads(lines[0])), state in ("active", "activating")
+        except (IndexError, ValueError, RecursionError):
             return {}, state in ("active", "activating")
 
 

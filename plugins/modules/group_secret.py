@@ -84,11 +84,14 @@ def read(path: str) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return ""
-    with open(descriptor, encoding="ascii", errors="replace") as stream:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
             return ""
-        text = stream.read(LONGEST).strip()
+        with open(descriptor, encoding="ascii", errors="replace", closefd=False) as stream:
+            text = stream.read(LONGEST).strip()
+    finally:
+        os.close(descriptor)
     return text if group_secret.usable(text) else ""
 
 

@@ -75,6 +75,10 @@ options:
     type: list
     elements: str
     default: []
+  user:
+    description: The user as whom the agent runs, who owns nothing but what is on its way.
+    type: str
+    default: sglang-swarm
   port:
     description: The port that all agents of this swarm listen on.
     type: int
@@ -138,6 +142,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import host
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import unit_host as swarm_unit
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.arguments import COMMON
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm_handover import HandoverError
 
 
 def main() -> None:
@@ -150,6 +155,7 @@ def main() -> None:
             "agent": {"type": "path"},
             "wheel": {"type": "path"},
             "wheel_hashes": {"type": "list", "elements": "str", "default": []},
+            "user": {"type": "str", "default": "sglang-swarm"},
             "port": {"type": "int", "default": 0},
             "rate_limit": {"type": "int", "default": 0},
             "lifetime": {"type": "int", "default": 43200},
@@ -171,10 +177,10 @@ def main() -> None:
                 raise host.HostError("; ".join(problems))
             unit.start(asked)
         elif asked["state"] == "stopped":
-            result["changed"], result["status"] = unit.stop(asked["folder"], asked["files"])
+            result["changed"], result["status"] = unit.stop(asked["folder"], asked["files"], asked["user"])
         else:
             result["status"] = unit.status()
-    except (OSError, host.HostError, swarm_unit.UnitError) as error:
+    except (OSError, host.HostError, HandoverError, swarm_unit.UnitError) as error:
         module.fail_json(msg=f"the agent of {asked['name']}: {error}", **result)
     module.exit_json(**result)
 

@@ -128,6 +128,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.addresses import why_unusable
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import host
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.arguments import COMMON
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm_handover import held
 
 
 def main() -> None:
@@ -165,7 +166,9 @@ def main() -> None:
         changed=False,
         complete=proven,
         lacking=[entry["path"] for entry in lacking],
-        bytes_lacking=0 if proven or problems else host.bytes_to_write(folder, files),
+        bytes_lacking=0
+        if proven or problems
+        else max(0, host.bytes_to_write(folder, files) - held(folder, files)),
         free=host.free_bytes(folder),
         problems=problems,
         address=address,

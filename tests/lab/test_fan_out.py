@@ -138,7 +138,7 @@ def test_an_agent_that_is_killed_goes_on_and_the_run_does_not_notice(play: Play)
         running = pool.submit(play, swarm_rate_limit=1_500_000)
         host = play.lab.host("h2")
         host.ssh(
-            "until grep -q '\"bytes\": [1-9]' /var/lib/sglang-swarm/*/status.json; do sleep 0.2; done",
+            "until grep -q '\"bytes\": [1-9]' /var/lib/sglang-swarm/*/notes/status.json; do sleep 0.2; done",
             check=False,
         )
         assert host.ssh("pkill -9 -f '[s]warm/agent.py'", check=False).returncode == 0

@@ -91,14 +91,15 @@ def changed(output: str, host: str) -> int:
     return int(line.split("changed=")[1].split()[0])
 
 
-def reached(lab: Any, host: str, ports: tuple[int, ...]) -> list[int]:
+def reached(lab: Any, host: str, ports: tuple[int, ...], user: str) -> list[int]:
     words = "; ".join(
-        f"(timeout 15 bash -c '</dev/tcp/{ADDRESSES['h1']}/{port}' 2>&- && echo {port}) &" for port in ports
+        f"(timeout 15 setpriv --reuid {user} --clear-groups bash -c '</dev/tcp/{ADDRESSES['h1']}/{port}' 2>&- && echo {port}) &"
+        for port in ports
     )
     return sorted(map(int, lab.host(host).ssh(words.replace("&;", "&") + " wait").stdout.split()))
 
 
-def seen(lab: Any) -> dict[str, list[int]]:
+def seen(lab: Any, user: str = "root") -> dict[str, list[int]]:
     """Which of the first host's ports each host can reach, over the network. A planned port is free otherwise."""
     ports = (OTHER, API, RENDEZVOUS)
     first = lab.host("h1")
@@ -109,7 +110,7 @@ def seen(lab: Any) -> dict[str, list[int]]:
     )
     try:
         with ThreadPoolExecutor(len(ADDRESSES)) as pool:
-            answers = pool.map(lambda host: reached(lab, host, ports), ADDRESSES)
+            answers = pool.map(lambda host: reached(lab, host, ports, user), ADDRESSES)
             return dict(zip(ADDRESSES, answers, strict=True))
     finally:
         first.ssh("systemctl stop listen")
@@ -141,6 +142,9 @@ def test_the_life_of_the_table(lab: Any) -> None:
 
     table = first.ssh("nft list table inet baremetal_sglang").stdout
     assert "tcp dport 29310" in table and ADDRESSES["h3"] in table
+
+    # A local user of a member, and of the first host itself, is a stranger to the rendezvous.
+    assert seen(lab, user="nobody") == {"h1": [OTHER, API], "h2": [OTHER, API], "h3": [OTHER]}
 
     second = again(lab)
     assert changed(second, "h1") == changed(second, "h2") == 0

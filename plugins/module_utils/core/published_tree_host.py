@@ -9,6 +9,8 @@ import hashlib
 import os
 from typing import Any
 
+from ..swarm_handover import ARRIVING, wipe
+
 STAMP = ".published.json"
 CHUNK = 1 << 20
 
@@ -45,7 +47,9 @@ def open_to_sender(staging: str, lacking: list[dict[str, Any]]) -> None:
 
 def take_over(staging: str) -> None:
     """From here on nobody but root can change what is about to be verified."""
-    for folder, _unused, names in os.walk(staging):
+    for folder, below, names in os.walk(staging):
+        # Of an agent that may still be at work; only the module swarm_agent takes what is in there.
+        below[:] = [name for name in below if name != ARRIVING]
         os.chown(folder, os.geteuid(), os.getegid())
         for name in names:
             os.chown(os.path.join(folder, name), os.geteuid(), os.getegid(), follow_symlinks=False)

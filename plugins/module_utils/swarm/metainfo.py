@@ -104,6 +104,114 @@ class FileHasher:
         return HashedFile(self.path, self.size, digest, root, tuple(self._layer))
 
 
+LARGEST_DESCRIPTION = 256 << 20
+DEEPEST = 64
+
+
+def problems(description: bytes, files: Iterable[Mapping[str, object]]) -> list[str]:
+    """What in a description from another host is not what the list of files says: looked at before a byte is fetched."""
+    if len(description) > LARGEST_DESCRIPTION:
+        return ["it is too large"]
+    try:
+        found = bdecode(description)
+        if not isinstance(found, dict) or bencode(found) != description:
+            return ["it is not in its canonical form"]
+        return _differences(found, {str(entry["path"]): int(str(entry["size"])) for entry in files})
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return ["it is malformed"]
+
+
+def bdecode(text: bytes) -> Bencoded:
+    value, end = _decode(text, 0, 0)
+    if end != len(text):
+        raise ValueError("something follows")
+    return value
+
+
+def _decode(text: bytes, at: int, depth: int) -> tuple[Bencoded, int]:
+    if depth > DEEPEST:
+        raise ValueError("too deep")
+    kind = text[at : at + 1]
+    if kind == b"i":
+        end = text.index(b"e", at, at + 24)
+        return int(text[at + 1 : end]), end + 1
+    if kind in (b"l", b"d"):
+        items: list[Bencoded] = []
+        at += 1
+        while text[at : at + 1] != b"e":
+            item, at = _decode(text, at, depth + 1)
+            items.append(item)
+        if kind == b"l":
+            return items, at + 1
+        if len(items) % 2:
+            raise ValueError("a key without a value")
+        return {_key(key): value for key, value in zip(items[::2], items[1::2])}, at + 1
+    colon = text.index(b":", at, at + 12)
+    end = colon + 1 + int(text[at:colon])
+    if end > len(text) or not text[at:colon].isdigit():
+        raise ValueError("a text without its end")
+    return text[colon + 1 : end], end
+
+
+def _key(value: Bencoded) -> bytes:
+    if not isinstance(value, bytes):
+        raise ValueError("a key that is no text")
+    return value
+
+
+def _differences(found: dict[bytes, Bencoded], wanted: dict[str, int]) -> list[str]:
+    info, layers = found[b"info"], found[b"piece layers"]
+    if not isinstance(info, dict) or not isinstance(layers, dict):
+        return ["it is malformed"]
+    said = []
+    strange = sorted(set(found) - {b"info", b"piece layers"})
+    strange += sorted(set(info) - {b"file tree", b"meta version", b"name", b"piece length", b"private"})
+    said += [f"it has a field {name.decode('ascii', 'replace')!r}" for name in strange]
+    length = piece_length(sum(wanted.values()))
+    if (info[b"meta version"], info[b"private"]) != (2, 1):
+        said.append("it is of another version, or not private")
+    if info[b"piece length"] != length:
+        said.append(f"its pieces have {info[b'piece length']!r} bytes instead of {length}")
+    described = dict(_leaves(info[b"file tree"], ()))
+    for path in sorted({*described, *wanted}):
+        size = described.get(path, (None, b""))[0]
+        if size != wanted.get(path):
+            said.append(f"{path[:200]!r} has {size} bytes instead of {wanted.get(path)}")
+    if said:
+        return said
+    roots = {root: size for size, root in described.values() if size > length}
+    if set(layers) != set(roots):
+        return ["its layers are not those of its files"]
+    no_piece = merkle_root([], length // BLOCK, NO_BLOCK)
+    for root, size in roots.items():
+        layer, count = layers[root], -(-size // length)
+        if not isinstance(layer, bytes) or len(layer) != 32 * count:
+            return ["a layer has another length"]
+        hashes = [layer[at : at + 32] for at in range(0, len(layer), 32)]
+        if merkle_root(hashes, power_of_two(count), no_piece) != root:
+            return ["a layer does not lead to its root"]
+    return []
+
+
+def _leaves(tree: Bencoded, above: tuple[str, ...]) -> Iterable[tuple[str, tuple[int, bytes]]]:
+    """Path -> size and root, for every file below."""
+    if not isinstance(tree, dict) or not tree:
+        raise ValueError("an empty folder")
+    for name, below in tree.items():
+        if not isinstance(below, dict):
+            raise ValueError("a file without fields")
+        if b"" not in below:
+            yield from _leaves(below, (*above, name.decode()))
+            continue
+        described = below[b""]
+        if len(below) > 1 or not isinstance(described, dict) or set(described) - {b"length", b"pieces root"}:
+            raise ValueError("a file with other fields")
+        size, root = described[b"length"], described.get(b"pieces root", b"")
+        if not isinstance(size, int) or not isinstance(root, bytes) or len(root) != (32 if size else 0):
+            raise ValueError("a file without a size or a root")
+        yield "/".join((*above, name.decode())), (size, root)
+
+
 def in_order(paths: Iterable[str]) -> list[str]:
     """The order of files in a v2 description: by the bytes of each part of the path."""
     return sorted(paths, key=lambda path: [part.encode() for part in path.split("/")])

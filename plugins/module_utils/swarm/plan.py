@@ -150,6 +150,46 @@ def _swarm(looks: Mapping[str, Look], able: Mapping[str, str], has_source: bool)
     return parts
 
 
+NUMBERS = (
+    "bytes", "total", "rate", "rate_up", "seconds", "failed_pieces", "failed_bytes", "pid",
+)  # fmt: skip
+COUNTS, LISTS = ("from", "to", "refused", "strangers"), ("connected", "complete_peers", "suspected")
+MOST_ENTRIES, LONGEST_WORDS, LARGEST_NUMBER = 4096, 500, 1 << 62
+
+
+def status_of(said: Any) -> dict[str, Any]:
+    """What an agent wrote, with every field in its type and nothing that a terminal would act on; {} if it is no status.
+
+    The agent speaks to hosts that may be hostile: what it says is shown, and decides nothing but when to stop waiting.
+    """
+    if not isinstance(said, Mapping) or not said:
+        return {}
+    found: dict[str, Any] = {name: _number(said.get(name)) for name in NUMBERS}
+    found["complete"] = said.get("complete") is True
+    for name in ("state", "problem"):
+        found[name] = _words(said.get(name))
+    for name in COUNTS:
+        given = said.get(name)
+        pairs = list(given.items())[:MOST_ENTRIES] if isinstance(given, Mapping) else []
+        found[name] = {_words(key): _number(count) for key, count in pairs}
+    for name in LISTS:
+        given = said.get(name)
+        found[name] = [_words(item) for item in given[:MOST_ENTRIES]] if isinstance(given, list) else []
+    return found
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < LARGEST_NUMBER:
+        return 0
+    return value
+
+
+def _words(value: Any) -> str:
+    if not isinstance(value, str):
+        return ""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in value[:LONGEST_WORDS])
+
+
 def swarm_plan_text(parts: Mapping[str, Mapping[str, Any]], name: str, port: int) -> list[str]:
     """What will be moved, a line a host."""
     words = {

@@ -16,6 +16,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..swarm_handover import ARRIVING, wipe
 from . import files_host as files
 from .files_host import Damage
 from .manifest import MANIFEST, STAMP, ManifestError, from_text, piece_digests
@@ -143,7 +144,9 @@ def hand_over(staging: str, entries: Iterable[Mapping[str, Any]]) -> None:
 
 def take_over(staging: str) -> None:
     """From here on nobody but root can change what is about to be verified."""
-    for folder, _unused, names in os.walk(staging):
+    for folder, below, names in os.walk(staging):
+        # Of an agent that may still be at work; only the module swarm_agent takes what is in there.
+        below[:] = [name for name in below if name != ARRIVING]
         os.chown(folder, os.geteuid(), os.getegid())
         for name in names:
             os.chown(os.path.join(folder, name), os.geteuid(), os.getegid(), follow_symlinks=False)
@@ -300,6 +303,7 @@ class Staging:
     def publish(self) -> None:
         """Verifies all that is not proven yet, makes it read-only and visible; damage stays for the next run."""
         take_over(self.folder)
+        wipe(self.folder)
         unproven = [entry["path"] for entry in self.manifest["files"] if not self._is_marked(entry)]
         for name in unproven:
             if files.regular_size(os.path.join(self.folder, name)) is not None:

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One host's part in a fan-out: seeds what it has verified, fetches the rest, ends by itself.
 
-Called with a folder that holds order.json (what to do, and where libtorrent lies) and content.torrent; writes
-status.json there, and resume.data, so that a killed agent goes on where it was. Speaks to the planned addresses
-only. Exit status: 0 all hosts are complete or it was told to end, 1 a failure that status.json names.
+Called with a folder that holds order.json (what to do, and where libtorrent lies) and content.torrent, and one that it
+writes status.json and resume.data into, so that a killed agent goes on where it was; without the second, the first is
+both. Speaks to the planned addresses only. Exit status: 0 all hosts are complete or it was told to end, 1 a failure that status.json names.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ import time
 from typing import Any
 
 HOME = sys.argv[1]
+NOTES = sys.argv[2] if len(sys.argv) > 2 else HOME
 with open(os.path.join(HOME, "order.json"), encoding="utf-8") as order_file:
     ORDER = json.load(order_file)
-sys.path.insert(0, ORDER["library"])
+# In front of all, and this program's own folder, which an isolated interpreter leaves out.
+sys.path[:0] = [ORDER["library"], os.path.dirname(os.path.abspath(__file__))]
 
 # The folder is left as it was.
 sys.dont_write_bytecode = True
@@ -64,13 +66,20 @@ def in_home(name: str) -> str:
     return os.path.join(HOME, name)
 
 
+def in_notes(name: str) -> str:
+    return os.path.join(NOTES, name)
+
+
 def write(name: str, content: bytes) -> None:
-    with open(in_home(name + ".new"), "wb") as stream:
+    with open(in_notes(name + ".new"), "wb") as stream:
         stream.write(content)
-    os.replace(in_home(name + ".new"), in_home(name))
+    os.replace(in_notes(name + ".new"), in_notes(name))
 
 
 def boot() -> str:
+    """Of the order, because a confined agent does not see the kernel's own word."""
+    if "boot" in ORDER:
+        return str(ORDER["boot"])
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
         return stream.read().strip()
 
@@ -238,14 +247,14 @@ class Agent:
     def resumed(self) -> Any:
         """What an agent before this one had verified. After a new boot nothing is trusted: all is read again."""
         try:
-            with open(in_home("resume.data"), "rb") as stream:
+            with open(in_notes("resume.data"), "rb") as stream:
                 noted, content = stream.read().split(b"\n", 1)
             return lt.read_resume_data(content) if noted == self.notes_hold_for() else None
         except (OSError, ValueError, RuntimeError):
             return None
 
     def notes_hold_for(self) -> bytes:
-        return f"{boot()} {self.order['folder']}".encode()
+        return f"{boot()} {self.order.get('place', self.order['folder'])}".encode()
 
     def run(self) -> int:
         signal.signal(signal.SIGTERM, self.ask_to_end)
