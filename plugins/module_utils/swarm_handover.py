@@ -17,8 +17,8 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
 import stat
+import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -115,6 +115,7 @@ def _take_one(inner: int, outer: int, path: str, size: int, uid: int) -> str:
                     return problem
                 os.fchown(descriptor, 0, 0)
                 os.fchmod(descriptor, 0o600)
+                _strip(descriptor)
                 problem = _written_to(descriptor)
                 if problem:
                     return problem
@@ -145,6 +146,14 @@ def _judge(descriptor: int, size: int, uid: int) -> str | None:
     return ""
 
 
+def _strip(descriptor: int) -> None:
+    """Access lists, by which the agent may have let others in, outlive the owner."""
+    with contextlib.suppress(OSError):
+        for name in os.listxattr(descriptor):
+            with contextlib.suppress(OSError):
+                os.removexattr(descriptor, name)
+
+
 def _written_to(descriptor: int) -> str:
     """A lease for reading is given only while nobody has the file open for writing, or mapped so."""
     try:
@@ -171,13 +180,22 @@ def _move(descriptor: int, source: int, target: int, name: str) -> None:
 
 
 def wipe(staging: str) -> None:
-    """The agent's folder and all in it; names of folders are not followed."""
-    folder = arriving(staging)
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISDIR(os.lstat(folder).st_mode):
-            shutil.rmtree(folder)
-        else:
-            os.unlink(folder)
+    """The agent's folder and all in it."""
+    remove(arriving(staging))
+
+
+def remove(path: str) -> None:
+    """Whatever an agent made of it: follows no link, and no folder is too deep for it, as one is for shutil."""
+    if not os.path.lexists(path):
+        return
+    done = subprocess.run(
+        ["rm", "-rf", "--one-file-system", "--", path],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False, env={"LC_ALL": "C", "PATH": os.defpath},
+    )  # fmt: skip
+    if os.path.lexists(path):
+        raise HandoverError(
+            f"{path} cannot be removed: {done.stderr[:200].decode('utf-8', 'replace').strip()}"
+        )
 
 
 def show(folder: str, files: Iterable[Mapping[str, Any]]) -> None:

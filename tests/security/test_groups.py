@@ -33,7 +33,7 @@ def launcher() -> Iterator[None]:
     sys.path.insert(0, str(LAUNCHER))
     yield
     sys.path.remove(str(LAUNCHER))
-    for name in ("channel", "decisions", "notify"):
+    for name in ("agent", "channel", "checks", "decisions", "fabric", "group", "processes", "notify"):
         sys.modules.pop(name, None)
 
 
@@ -296,6 +296,18 @@ def test_a_secret_that_is_none_is_refused(tmp_path: Path) -> None:
     assert channel.read_secret(str(path)) == bytes(32)
 
 
+def test_a_connection_that_was_ended_at_the_same_moment_does_not_end_the_agent() -> None:
+    """Two were readable at once, and the first one's message ended the second."""
+    from types import SimpleNamespace
+
+    import agent
+
+    first = object.__new__(agent.First)
+    first.peers, first.door = {}, None
+    first.hear(SimpleNamespace(fileobj=object()))
+    assert first.peers == {}
+
+
 # --- who may use the ports, as the kernel has it ---
 
 ENGINE, LOCAL = 61990, 61991
@@ -327,13 +339,18 @@ found = []
 for listener, caller, target, source, port in asked:
     kept = {}
     def listen():
-        kept["ear"] = socket.create_server(("0.0.0.0", port))
+        kept["ear"] = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
         kept["ear"].listen(8)
     # The owner of a socket is who opened it: the listener stays in this process, opened with that user's rights.
     os.seteuid(listener)
     listen()
     os.seteuid(0)
     def call():
+        if source == "mptcp":
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262) as link:
+                link.settimeout(0.5)
+                link.connect((target, port))
+            return
         socket.create_connection((target, port), 0.5, source_address=(source, 0) if source else None).close()
     found.append(answer(caller, call))
     kept["ear"].close()
@@ -400,6 +417,14 @@ def test_on_another_member_a_local_user_reaches_no_address_of_the_first_host() -
     ]
     # Its own services on the same number, and other ports, are left alone.
     assert allowed([member], trials) == ["yes", "no", "no", "yes", "yes"]
+
+
+@needs_nft
+def test_neither_another_protocol_over_tcp_nor_another_family_goes_around_it() -> None:
+    trials = [(ENGINE, LOCAL, "127.0.0.1", "mptcp", 32000), (ENGINE, LOCAL, "::1", "", 32000)]
+    assert allowed([owner()], trials) == ["no", "no"]
+    # The listener is reached that way by whoever may.
+    assert allowed([owner()], [(ENGINE, ENGINE, "::1", "", 32000)]) == ["yes"]
 
 
 @needs_nft

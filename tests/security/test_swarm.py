@@ -320,6 +320,93 @@ def test_wrong_content_is_found_when_it_is_roots(staging: Path) -> None:
         published_tree.publish(str(staging), str(staging.parent / "main"), FILES)
 
 
+@needs_root
+def test_a_folder_that_is_too_deep_for_a_recursive_removal_is_removed(staging: Path) -> None:
+    """Else every further run would fail at it."""
+    folder = given(staging)
+    in_place(folder)
+
+    def dig() -> None:
+        os.chdir(folder)
+        for _level in range(3000):
+            os.mkdir("d")
+            os.chdir("d")
+
+    as_agent(dig)
+    assert take(staging) == []
+    assert not folder.exists()
+    given(staging)
+
+
+@needs_root
+def test_a_list_of_access_rights_is_not_taken_along(staging: Path) -> None:
+    """The agent lets another user write to its file before it is taken."""
+    import struct
+
+    entries = [(1, 6, -1), (2, 6, STRANGER), (4, 0, -1), (16, 6, -1), (32, 0, -1)]
+    rights = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    folder = given(staging)
+    in_place(folder)
+
+    def let_in() -> None:
+        fill(folder)
+        os.setxattr(folder / "model.safetensors", "system.posix_acl_access", rights)
+
+    try:
+        os.setxattr(staging, "system.posix_acl_default", rights)
+        os.removexattr(staging, "system.posix_acl_default")
+    except OSError:
+        pytest.skip("the file system has no lists of access rights")
+    as_agent(let_in)
+    assert take(staging) == []
+    assert os.listxattr(staging / "model.safetensors") == []
+
+
+@needs_root
+@pytest.mark.parametrize("kind", ["folder", "link", "fifo"])
+def test_what_an_agent_put_in_the_place_of_its_status_does_not_stop_the_next_run(
+    tmp_path: Path, kind: str
+) -> None:
+    unit = swarm_unit.SwarmUnit(str(tmp_path), lambda _words: (1, "", ""))
+    status = tmp_path / "notes" / "status.json"
+    status.parent.mkdir()
+    target = tmp_path / "target"
+    target.write_text("kept")
+    if kind == "folder":
+        (status / "a" / "b").mkdir(parents=True)
+    elif kind == "link":
+        status.symlink_to(target)
+    else:
+        os.mkfifo(status)
+    assert unit.status() == {}
+    assert unit.stop(str(tmp_path / "staging"), FILES, "root") == (False, {})
+    assert not os.path.lexists(status) and target.read_text() == "kept"
+
+
+def test_content_that_another_host_described_wrongly_does_not_count_as_proven_again(tmp_path: Path) -> None:
+    """Same sizes, other bytes, its own trees: found at publication, and fetched again afterwards."""
+    from ansible_collections.baremetal.sglang.plugins.module_utils.weights.manifest import MANIFEST
+
+    dest = tmp_path / "main"
+    folder = Path(weights_folder.staging_of(str(dest)))
+    folder.mkdir()
+    (folder / "config.json").write_bytes(b"[]")
+    entry = {"path": "config.json", "size": 2, "sha256": hashlib.sha256(b"{}").hexdigest()}
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / swarm_host.DESCRIPTION).write_bytes(b"of the other host")
+    os.utime(folder / "config.json", (1, 1))
+    swarm_host.remember(str(home), str(folder), [entry])
+    assert swarm_host.is_proven(str(home), str(folder), [entry])
+    staged = object.__new__(weights_folder.Staging)
+    staged.dest, staged.folder, staged.digest, staged.verified = str(dest), str(folder), "", {}
+    staged.manifest, staged.piece = {"files": [entry], "piece_bytes": 1 << 20, "bytes": 2}, 1 << 20
+    (folder / MANIFEST).write_text("{}")
+    with pytest.raises(weights_folder.FolderError, match="content differs"):
+        staged.publish()
+    assert not swarm_host.is_proven(str(home), str(folder), [entry])
+
+
 # --- what it says ---
 
 
@@ -432,7 +519,7 @@ def test_the_agent_is_not_started_with_it(tmp_path: Path) -> None:
 def unit_text(does: str) -> str:
     asked = {
         "part": {"does": does, "peers": ["10.0.0.2"], "address": "10.0.0.1"}, "lifetime": 60, "user": "sglang-swarm",
-        "port": 29310, "agent": "/var/lib/sglang/swarm/agent.py",
+        "port": 29310, "agent": "/var/lib/sglang/swarm/agent.py", "files": WANTED,
     }  # fmt: skip
     words = swarm_unit.properties(
         asked, "/var/lib/sglang/swarm/x", "/opt/sglang/weights/m:n/main.partial/.arriving"

@@ -30,6 +30,7 @@ PROGRAMS = ("agent.py", "judge.py")
 INSIDE = "/run/swarm"
 """Where the agent sees what it needs."""
 LOG_LINES = "15"
+LEAST_FILE = 64 << 20
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -57,6 +58,7 @@ def properties(asked: Mapping[str, Any], home: str, folder: str, systemd: int = 
         ("Nice", "5", 0),
         ("LimitNOFILE", "65536", 0),
         ("LimitCORE", "0", 0),
+        ("LimitFSIZE", str(max([int(entry["size"]) for entry in asked["files"]] + [LEAST_FILE])), 0),
         ("MemoryHigh", "1G", 0),
         ("MemoryMax", "2G", 0),
         ("MemorySwapMax", "0", 0),
@@ -223,8 +225,7 @@ class SwarmUnit:
             self.run(["systemctl", "stop", self.name])
         self.run(["systemctl", "reset-failed", self.name])
         for name in (os.path.join(NOTES, host.STATUS), host.ORDER):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.place(name))
+            swarm_handover.remove(self.place(name))
         return was
 
     def stop(self, folder: str, files: list[dict[str, Any]], user: str) -> tuple[bool, dict[str, Any]]:
@@ -238,7 +239,7 @@ class SwarmUnit:
             self._take(folder, files, pwd.getpwnam(user).pw_uid)
         if said.get("complete") and not host.absent(folder, files):
             host.remember(self.home, folder, files)
-            shutil.rmtree(self.place(NOTES), ignore_errors=True)
+            swarm_handover.remove(self.place(NOTES))
         return ended, said
 
     def last_words(self) -> str:
