@@ -548,5 +548,5 @@ def test_the_agent_is_nobody_and_writes_to_what_is_its_own(does: str) -> None:
     assert "User=sglang-swarm" in text and "CapabilityBoundingSet=\n" in text
     writable = [line for line in text.splitlines() if line.startswith("BindPaths=")]
     assert len(writable) == (2 if does == "receive" else 1)
-    assert r"m\:n/main.partial/.arriving:/run/swarm/files" in text
+    assert 'm:n/main.partial/.arriving":/run/swarm/files' in text
     assert "AF_UNIX" not in text and "append:" not in text

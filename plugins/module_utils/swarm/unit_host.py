@@ -109,9 +109,9 @@ def properties(asked: Mapping[str, Any], home: str, folder: str, systemd: int = 
 
 
 def _bind(path: str, name: str) -> str:
-    """One word of systemd's: colons part the two places."""
-    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace(":", "\\:")
-    return f'"{escaped}:{INSIDE}/{name}"'
+    """Two places for systemd, parted by a colon; in quotes a colon belongs to the path."""
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}":{INSIDE}/{name}'
 
 
 class SwarmUnit:
