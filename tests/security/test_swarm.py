@@ -519,10 +519,10 @@ def test_the_agent_is_not_started_with_it(tmp_path: Path) -> None:
 def unit_text(does: str) -> str:
     asked = {
         "part": {"does": does, "peers": ["10.0.0.2"], "address": "10.0.0.1"}, "lifetime": 60, "user": "sglang-swarm",
-        "port": 29310, "agent": "/var/lib/sglang/swarm/agent.py", "files": WANTED,
+        "port": 29310, "agent": "/var/lib/sglang-swarm/agent.py", "files": WANTED,
     }  # fmt: skip
     words = swarm_unit.properties(
-        asked, "/var/lib/sglang/swarm/x", "/opt/sglang/weights/m:n/main.partial/.arriving"
+        asked, "/var/lib/sglang-swarm/x", "/opt/sglang/weights/m:n/main.partial/.arriving"
     )
     ours = [word for word in words[1::2] if not word.startswith("StartLimit")]
     return "\n".join(["[Unit]", "Description=x", "[Service]", *ours, "ExecStart=/usr/bin/python3", ""])
