@@ -66,7 +66,8 @@ def journals(target: Path) -> list[Path]:
 
 def engine_lines(path: Path, count: int) -> list[str]:
     """The engine's own lines if there are any, otherwise the last ones."""
-    lines = path.read_text().splitlines()
+    # Without what Ansible's own modules say of themselves.
+    lines = [line for line in path.read_text().splitlines() if ": Invoked with " not in line]
     ours = [line for line in lines if "sglang" in line and "sshd" not in line]
     return (ours or lines)[-count:]
 

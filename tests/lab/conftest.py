@@ -51,7 +51,7 @@ def tool(*words: str | Path, check: bool = True, **options: Any) -> subprocess.C
         capture_output=True,
         text=True,
         check=False,
-        timeout=1200,
+        timeout=3600,
         stdin=subprocess.DEVNULL,
         **options,
     )

@@ -143,7 +143,7 @@ class EngineHost:
     plan: dict[str, Any]
     launch: str = ""
 
-    def ssh(self, command: str, check: bool = True, timeout: float = 900) -> str:
+    def ssh(self, command: str, check: bool = True, timeout: float = 3600) -> str:
         return str(self.lab.host("e1").ssh(command, check=check, timeout=timeout).stdout).strip()
 
     def root(self) -> Path:
@@ -161,7 +161,7 @@ class EngineHost:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=900,
+            timeout=3600,
             check=False,
         )  # fmt: skip
 
@@ -170,7 +170,7 @@ class EngineHost:
         playbook.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
         done = subprocess.run(
             [Path(sys.prefix) / "bin/ansible-playbook", "-i", self.inventory, playbook],
-            cwd=REPOSITORY, env={**os.environ, "ANSIBLE_NOCOLOR": "1"}, capture_output=True, text=True, timeout=900, check=False,
+            cwd=REPOSITORY, env={**os.environ, "ANSIBLE_NOCOLOR": "1"}, capture_output=True, text=True, timeout=3600, check=False,
         )  # fmt: skip
         return done.stdout + done.stderr
 

@@ -170,7 +170,7 @@ class Group:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=900,
+            timeout=3600,
             check=False,
         )
         assert done.returncode == 0, done.stdout[-6000:].replace("\\n", "\n")

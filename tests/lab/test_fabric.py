@@ -65,7 +65,7 @@ class Guests:
             text=True,
             check=False,
             # Both guests are emulated, and others work on this machine too.
-            timeout=900,
+            timeout=3600,
         )
         return done.returncode, done.stdout.replace("\\n", "\n")
 

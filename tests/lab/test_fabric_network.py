@@ -65,7 +65,7 @@ class Room:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=900,
+            timeout=3600,
         )
         return done.returncode, done.stdout.replace("\\n", "\n")
 

@@ -87,7 +87,7 @@ class Play:
             capture_output=True,
             text=True,
             check=False,
-            timeout=900,
+            timeout=3600,
         )
 
     def holds(self, host: str) -> bool:

@@ -80,7 +80,7 @@ def play(lab: Any, *words: str, check: bool = True) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=900,
+        timeout=3600,
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done.stdout

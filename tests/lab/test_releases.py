@@ -76,7 +76,7 @@ class Room:
 
     def run(self, play: str, *words: str, **tokens: int) -> tuple[int, str]:
         process = self.start(play, *words, **tokens)
-        said, _unused = process.communicate(timeout=900)
+        said, _unused = process.communicate(timeout=3600)
         return process.returncode, said.replace("\\n", "\n")
 
     def works(self, play: str, *words: str, **tokens: int) -> str:

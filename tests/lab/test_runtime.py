@@ -98,7 +98,7 @@ class Room:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=900,
+            timeout=3600,
             check=False,
         )
 

@@ -17,7 +17,7 @@ INVENTORY = ROOT / "tests" / "site" / "inventory"
 
 
 def command(
-    *words: str | Path, cwd: Path = ROOT, timeout: float = 900, **environment: str
+    *words: str | Path, cwd: Path = ROOT, timeout: float = 3600, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs it and keeps what it printed, both streams together."""
     path = f"{cwd / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
@@ -35,7 +35,7 @@ def command(
     )
 
 
-def succeed(*words: str | Path, cwd: Path = ROOT, timeout: float = 900, **environment: str) -> str:
+def succeed(*words: str | Path, cwd: Path = ROOT, timeout: float = 3600, **environment: str) -> str:
     done = command(*words, cwd=cwd, timeout=timeout, **environment)
     assert done.returncode == 0, f"{' '.join(map(str, words))}\n{done.stdout[-6000:]}"
     return done.stdout

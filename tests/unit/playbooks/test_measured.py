@@ -63,7 +63,7 @@ def play(folder: Path, port: int, role: str, entry: str, **said: Any) -> subproc
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=900,
+        timeout=3600,
         check=False,
     )
 

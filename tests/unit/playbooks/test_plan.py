@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 A800 = {
@@ -39,7 +41,7 @@ def play(name: str, inventory: Path, **extra: Any) -> subprocess.CompletedProces
         },
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=3600,
         check=False,
     )
 

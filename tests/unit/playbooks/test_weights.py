@@ -48,7 +48,7 @@ def play(tmp_path: Path, sources: Any, *words: str, **extra: Any) -> subprocess.
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=900,
+        timeout=3600,
         check=False,
     )
 

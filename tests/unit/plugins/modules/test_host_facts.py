@@ -29,7 +29,7 @@ def run_module(check: bool = False, **options: Any) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=900,
+        timeout=3600,
         env={**os.environ, "PYTHONPATH": str(COLLECTIONS)},
     )
     answer: dict[str, Any] = json.loads(done.stdout)

@@ -23,7 +23,7 @@ def run(files: dict[str, str], check: bool = False, **options: Any) -> dict[str,
         capture_output=True,
         text=True,
         check=False,
-        timeout=900,
+        timeout=3600,
         env={**os.environ, "PYTHONPATH": str(COLLECTIONS)},
     )
     answer: dict[str, Any] = json.loads(done.stdout)

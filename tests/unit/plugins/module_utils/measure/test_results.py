@@ -296,7 +296,7 @@ def test_a_browser_shows_it_without_a_word_of_complaint(tmp_path: Path) -> None:
         ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
          f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2000", "--window-size=1180,3200",
          "--enable-logging=stderr", f"--screenshot={picture}", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=900, check=True,
+        capture_output=True, text=True, timeout=3600, check=True,
     )  # fmt: skip
     assert picture.stat().st_size > 50_000
     assert "CONSOLE" not in done.stderr, [line for line in done.stderr.splitlines() if "CONSOLE" in line]

@@ -25,6 +25,8 @@ from ansible_collections.baremetal.sglang.tests.unit.fixtures import killed_host
 from ansible_collections.baremetal.sglang.tests.unit.fixtures import stand_in_wheels as stand_in
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.killed_host import Files, Host, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
@@ -235,7 +237,6 @@ def killed(host: Host, bundle: Path, files: Files, moment: object) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
 def test_killed_at_ten_points_the_next_run_completes(host: Host, bundled: tuple[Path, Files]) -> None:
     changes = int(killed(host, *bundled, 0))
     assert changes > 2 * KILLS
@@ -250,7 +251,6 @@ def test_killed_at_ten_points_the_next_run_completes(host: Host, bundled: tuple[
         assert host.left_over() == []
 
 
-@pytest.mark.slow
 def test_killed_while_uv_works_the_next_run_waits_for_uv(host: Host, bundled: tuple[Path, Files]) -> None:
     killed(host, *bundled, "uv")
     started = time.monotonic()

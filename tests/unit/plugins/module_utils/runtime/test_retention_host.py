@@ -18,6 +18,8 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store_hos
 from ansible_collections.baremetal.sglang.tests.unit.fixtures import stand_in_wheels as stand_in
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.killed_host import Host
 
+pytestmark = pytest.mark.slow
+
 
 def environment(folder: Path, name: str, made: float) -> Path:
     (folder / name).mkdir(parents=True)
