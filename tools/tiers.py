@@ -111,17 +111,24 @@ def shell(script: str) -> None:
 # --- steps ---
 
 
-def tracked_hashes(folders: tuple[str, ...]) -> dict[str, str]:
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", *folders],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.split("\0")  # fmt: skip
-    paths = [ROOT / name for name in listed if name]
-    return {
-        str(path.relative_to(ROOT)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in paths
-        if path.suffix in (".yml", ".yaml") and path.is_file()
-    }
+def listed(*words: str) -> list[Path]:
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    paths = [ROOT / name for name in done.stdout.split("\0") if name]
+    return [path for path in paths if path.suffix in (".yml", ".yaml") and path.is_file()]
+
+
+def hashes(paths: list[Path]) -> dict[str, str]:
+    return {str(path.relative_to(ROOT)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def changed_files(folders: tuple[str, ...], before: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Those that differ from what passed, or from the last commit where nothing is known; and all, with hashes."""
+    others = listed("ls-files", "--others", "--exclude-standard", "-z", "--", *folders)
+    now = hashes([*listed("ls-files", "--cached", "-z", "--", *folders), *others])
+    if before:
+        return sorted(name for name, digest in now.items() if before.get(name) != digest), now
+    edited = listed("diff", "--name-only", "-z", "HEAD", "--", *folders)
+    return sorted(hashes([*edited, *others])), now
 
 
 class Run:
@@ -158,10 +165,8 @@ class Run:
             return self.pytest_of(step)
         words = [word.format(root=ROOT, scratch=self.scratch) for word in step.command]
         if step.changed_files and self.tier == "check":
-            before = read_json(self.record(step))
-            now = tracked_hashes(step.changed_files)
+            changed, now = changed_files(step.changed_files, read_json(self.record(step)))
             self.linted[step.name] = now
-            changed = sorted(name for name, digest in now.items() if before.get(name) != digest)
             return [*words, *changed] if changed else None
         return words
 

@@ -220,3 +220,27 @@ def test_a_step_whose_need_failed_is_not_run(tmp_path: Path) -> None:
         "broken": "FAILED", "after": "FAILED", "sound": "ok",
     }  # fmt: skip
     assert run.order_of_failures == ["broken", "after"]
+
+
+def test_only_files_that_changed_since_they_passed_are_linted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiers, "ROOT", tmp_path)
+    (tmp_path / "roles").mkdir()
+    for name in ("one.yml", "two.yml", "text.md"):
+        (tmp_path / "roles" / name).write_text("---\n")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", "-C", str(tmp_path)]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *words], check=True)
+
+    assert tiers.changed_files(("roles",), {})[0] == []
+    (tmp_path / "roles/one.yml").write_text("--- # other\n")
+    (tmp_path / "roles/new.yml").write_text("---\n")
+    changed, now = tiers.changed_files(("roles",), {})
+    assert changed == ["roles/new.yml", "roles/one.yml"]
+    assert tiers.changed_files(("roles",), now)[0] == []
+    subprocess.run([*git, "commit", "-qam", "more"], check=True)
+    (tmp_path / "roles/two.yml").unlink()
+    assert tiers.changed_files(("roles",), now)[0] == []
+    (tmp_path / "roles/new.yml").write_text("--- # again\n")
+    assert tiers.changed_files(("roles",), now)[0] == ["roles/new.yml"]
