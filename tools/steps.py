@@ -133,7 +133,7 @@ STEPS = (
     Step(
         "sanity-oldest",
         "ansible-test sanity, oldest ansible-core",
-        "test",
+        "all",
         command=("tools/sanity", "--venv", "{root}/.venv-oldest"),
     ),
     lab("group-engine", "two hosts with the real engine and the real torchrun", "group_engine", first="all",

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.files import network_files
 
-from .conftest import REPOSITORY, tool
+from .conftest import REPOSITORY, lab_name, tool, write_inventory
 
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 MANAGERS = {"w1": "networkd", "w2": "netplan", "w3": "ifupdown"}
@@ -28,6 +28,8 @@ GUARD_SECONDS = 15
 class Room:
     def __init__(self, lab: Any, inventory: Path, folder: Path) -> None:
         self.lab, self.inventory, self.folder = lab, inventory, folder
+        self.before: dict[str, tuple[list[str], int]] = {}
+        self.plans: dict[str, Any] = {}
 
     def ssh(self, host: str, command: str, check: bool = True) -> str:
         return str(self.lab.host(host).ssh(command, check=check).stdout).strip()
@@ -80,8 +82,11 @@ class Room:
         return [f"{item['local']}/{item['prefixlen']}" for item in found], row["mtu"]
 
 
-@pytest.fixture
-def room(make_lab: Callable[..., Any], tmp_path: Path) -> Room:
+@pytest.fixture(scope="module")
+def room(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    from lab import Lab
+
+    folder = tmp_path_factory.mktemp("wires")
     tool("images", "debian-12-network")
     hosts = {
         name: {
@@ -90,25 +95,27 @@ def room(make_lab: Callable[..., Any], tmp_path: Path) -> Room:
         }
         for number, name in enumerate(MANAGERS, 1)
     }
-    lab = make_lab("wires", hosts)
+    inventory = write_inventory(folder, lab_name("wires"), hosts)
+    lab = Lab.from_inventory(inventory)
     lab.up()
-    made = Room(lab, next(tmp_path.glob("*.yml")), tmp_path)
+    made = Room(lab, inventory, folder)
     made.ssh("w2", "rm /etc/systemd/network/10-eth1.network; mkdir -p /etc/netplan; "
              "printf 'network: {version: 2}\n' >/etc/netplan/00.yaml; chmod 600 /etc/netplan/00.yaml; "
              "ip address flush dev eth1")  # fmt: skip
     made.ssh("w3", "printf 'auto lo\niface lo inet loopback\nsource /etc/network/interfaces.d/*\n' "
              ">/etc/network/interfaces; rm /etc/systemd/network/10-eth1.network; networkctl reload")  # fmt: skip
-    return made
+    made.before = {host: made.live(host) for host in MANAGERS}
+    made.plans = {host: made.fabric(host, addresses(host)) for host in MANAGERS}
+    yield made
+    lab.down()
 
 
 def addresses(host: str) -> str:
     return f"10.91.0.{10 + int(host[1])}/24"
 
 
-def test_addresses_come_go_back_and_go_away(room: Room) -> None:
-    before = {host: room.live(host) for host in MANAGERS}
-    plans = {host: room.fabric(host, addresses(host)) for host in MANAGERS}
-
+def test_addresses_come_and_a_second_run_changes_nothing(room: Room) -> None:
+    before, plans = room.before, room.plans
     # Nothing is touched by a check, and the difference is shown.
     said = room.works(plans, "--check", "--diff")
     assert {host: room.live(host) for host in MANAGERS} == before
@@ -126,6 +133,10 @@ def test_addresses_come_go_back_and_go_away(room: Room) -> None:
     said = room.works(plans)
     assert said.count("changed=0") == len(plans), said[-3000:]
 
+
+@pytest.mark.long
+def test_a_reboot_drift_and_a_host_that_is_cut_off(room: Room) -> None:
+    plans = room.plans
     # A reboot brings the same.
     room.lab.host("w3").reboot()
     assert room.live("w3") == ([addresses("w3")], 1400)
@@ -150,7 +161,8 @@ def test_addresses_come_go_back_and_go_away(room: Room) -> None:
     )
     room.works({"w1": plans["w1"]})
 
-    # Refused at the last moment, all of it at once, and nothing is changed.
+
+def test_what_cannot_work_is_refused_at_the_last_moment(room: Room) -> None:
     taken = room.fabric("w1", addresses("w2"))
     status, said = room.run({"w1": taken})
     assert status != 0 and "10.91.0.12 on eth1 is already used by another host of this link (02:" in said
@@ -160,7 +172,9 @@ def test_addresses_come_go_back_and_go_away(room: Room) -> None:
     assert status != 0 and "the address that we came in by" in said
     assert room.live("w1") == ([addresses("w1")], 1400)
 
-    # Gone without a trace, twice.
+
+def test_they_go_without_a_trace_and_a_second_run_changes_nothing(room: Room) -> None:
+    before, plans = room.before, room.plans
     room.works(plans, fabric_state="absent")
     assert {host: room.live(host) for host in MANAGERS} == before
     assert room.ssh("w2", "ls -A /etc/netplan; ls -d /etc/sglang/fabric", check=False) == "00.yaml"

@@ -27,6 +27,8 @@ def test_nothing_tried_to_leave_since_the_host_was_bare(clone: Path) -> None:
     lab(clone, "egress", "--expect-none")
 
 
+# In `make test` the oldest ansible-core makes the second run, and molecule's scenario looks with --check.
+@pytest.mark.long
 def test_nothing_tried_to_leave_and_a_second_run_changes_nothing(clone: Path) -> None:
     lab(clone, "egress", "--mark")
     output = inside(clone, *PLAY)
@@ -34,15 +36,16 @@ def test_nothing_tried_to_leave_and_a_second_run_changes_nothing(clone: Path) ->
     lab(clone, "egress", "--expect-none", "--self-check")
 
 
+@pytest.mark.long
 def test_a_look_at_a_finished_host_finds_no_difference(clone: Path) -> None:
     output = inside(clone, *PLAY, "--check", "--diff")
     assert re.search(r"lab-1 .* changed=0 .* failed=0", output), output[-3000:]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "tag",
-    [pytest.param(tag, marks=pytest.mark.long) for tag in ("plan", "host", "runtime", "weights", "engine")]
-    + ["verify"],
+    ["plan", "host", "runtime", "weights", "engine", "verify"],
 )
 def test_each_stage_can_be_run_alone(clone: Path, tag: str) -> None:
     output = inside(clone, *PLAY, "--tags", tag)
