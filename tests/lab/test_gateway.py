@@ -132,8 +132,10 @@ class Room:
         """Which engines the gateway sends requests to."""
         rows = self.ssh("echo 'show servers state' | python3 /srv/client.py admin").splitlines()
         fields = [row.split() for row in rows if row.strip()[:1].isdigit() and len(row.split()) > 5]
-        # Column 6 is 2 where checks pass; a draining one keeps its state and loses its weight.
-        return {row[3]: row[5] == "2" and row[7] != "0" for row in fields}
+        # Columns: backend, its name, server, its name, address, 2 where its check passes. Others have no check.
+        return {
+            row[3]: row[5] == "2" for row in fields if row[1] not in (f"local-{row[3]}", f"metrics-{row[3]}")
+        }
 
     def until_servers(self, **wanted: bool) -> None:
         end = time.monotonic() + 600
