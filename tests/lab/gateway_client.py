@@ -293,7 +293,7 @@ def inner(address: str) -> dict[str, Any]:
     ):
         made = ssl.create_default_context(cafile=f"{folder}/ca.crt")
         if own:
-            made.load_cert_chain(f"{folder}/inner.crt", f"{folder}/inner.key")
+            made.load_cert_chain(f"{folder}/gateway.crt", f"{folder}/gateway.key")
         try:
             with made.wrap_socket(
                 socket.create_connection((host, int(port)), timeout=5), server_hostname="g2"

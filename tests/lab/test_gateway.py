@@ -161,7 +161,8 @@ def room(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roo
         for name in ("g1", "g2")
     }
     told = {"serve": SERVE, "gateway": GATEWAY, "bundle_dir": str(bundle(folder))}
-    told["monitoring"] = {"prometheus": "g2", "scrape_seconds": 1}
+    told["monitoring"] = {"prometheus": "g2", "scrape_seconds": 1, "files_dir": str(folder / "prometheus")}
+    told["certificates_dir"] = str(folder / "authority")
     inventory = write_inventory(folder, lab_name("gateway"), hosts, **told)
     lab = Lab.from_inventory(inventory)
     try:
@@ -188,9 +189,15 @@ def test_it_comes_up_and_a_second_run_changes_nothing(room: Room) -> None:
     assert changed(room.play("monitoring")) == 0
     for host in ("g1", "g2"):
         assert "OK" in room.ssh(
-            "cd /etc/sglang/gateway/tls && openssl verify -CAfile ca.crt inner.crt && openssl verify -x509_strict "
-            "-purpose sslserver -verify_hostname $(hostname) -CAfile ca.crt inner.crt",
+            "cd /etc/sglang/gateway/tls && openssl verify -CAfile ca.crt internal.crt && openssl verify -x509_strict "
+            "-crl_check_all -CRLfile crl.pem -purpose sslserver -verify_hostname $(hostname) -CAfile ca.crt internal.crt",
             host,
+        )
+        # Good for nothing but its role.
+        assert "error" in room.ssh(
+            "cd /etc/sglang/gateway/tls && openssl verify -purpose sslclient -CAfile ca.crt internal.crt 2>&1",
+            host,
+            check=False,
         )
         # The packages' own services, which would answer everybody, never ran.
         assert (
@@ -400,9 +407,9 @@ def test_certificates_that_are_given(room: Room) -> None:
     assert "llm.example" in room.ssh(shown)
     # Back to our own. One that is lost, or close to its end, is made anew; the authority stays.
     authority = room.ssh("sha256sum /etc/sglang/gateway/tls/ca.crt")
-    room.ssh("rm /etc/sglang/gateway/tls/inner.crt", "g2")
+    room.ssh("rm /etc/sglang/gateway/tls/internal.crt", "g2")
     room.play("gateway")
-    assert "authority of g1" in room.ssh(shown)
+    assert "baremetal.sglang authority" in room.ssh(shown)
     assert room.ssh("sha256sum /etc/sglang/gateway/tls/ca.crt") == authority
     room.until_servers(a=True, b=True)
     assert {room.client("stream", key=room.keys["alice-0"], tokens=1)["engine"] for _number in range(6)} == {
@@ -488,6 +495,25 @@ def test_strangers_see_nothing_through_the_inner_door(room: Room) -> None:
     assert said["health"] == 200
 
 
+def test_certificates_are_listed_revoked_and_renewed_while_streams_run(room: Room) -> None:
+    listed = room.play("certificates", "--check")
+    assert re.search(r"g1 +gateway +valid", listed) and re.search(r"g2 +internal +valid", listed)
+    assert changed(room.play("certificates")) == 0
+    said = json.dumps({"key": room.keys["alice-0"], "tokens": 600, "pause": 0.1, "model": "other"})
+    room.ssh("cat >/srv/said.json", text_input=said)
+    room.ssh("nohup python3 /srv/client.py stream </srv/said.json >/srv/stream.json 2>&1 &")
+    assert re.search(r"g1 +gateway +revoked", room.play("certificates", revoke="g1"))
+    assert room.client("inner", address="10.95.0.12:8444")["health"] == "refused"
+    # Nothing is issued to it before somebody says so; everything else goes on.
+    assert "are revoked since" in room.play("gateway")
+    assert room.client("inner", address="10.95.0.12:8444")["health"] == "refused"
+    assert changed(room.play("certificates", renew="g1")) > 0
+    assert room.client("inner", address="10.95.0.12:8444")["health"] == 200
+    assert changed(room.play("certificates")) == 0
+    room.ssh("timeout 120 sh -c 'until grep -q tokens /srv/stream.json; do sleep 0.5; done'")
+    assert json.loads(room.ssh("cat /srv/stream.json"))["tokens"] == 600
+
+
 def test_no_secret_is_left_anywhere(room: Room) -> None:
     secrets = {*room.keys.values()}
     assert len(secrets) >= 3
@@ -507,8 +533,12 @@ def test_no_secret_is_left_anywhere(room: Room) -> None:
         ] == []
     private = room.ssh("find /etc/sglang /etc/sglang-monitoring -name '*.key' -perm /o=rwx", check=False)
     assert private == ""
-    # Only the authority's host has its key.
-    assert room.ssh("find / -xdev -name ca.key", "g2") == ""
+    # The authority's key is on the controller, for its owner alone.
+    (key,) = (room.folder / "authority").glob("*.key")
+    assert key.stat().st_mode & 0o777 == 0o600
+    for host in ("g1", "g2"):
+        words = f"grep -rlF '{key.read_text().splitlines()[1]}' /etc /var/lib /srv /root 2>/dev/null"
+        assert room.ssh(words, host, check=False) == ""
 
 
 def test_it_goes_without_a_trace(room: Room) -> None:

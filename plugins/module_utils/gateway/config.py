@@ -132,7 +132,7 @@ def _front(section: Section) -> str:
     front, limits, folders = section["front"], section["limits"], section["folders"]
     most = limits["body_mib"] * 2**20
     retry = f"Retry-After {limits['retry_after_seconds']}"
-    shown = "front" if front["given"] else "inner"
+    shown = "given" if front["given"] else "front"
     lines = [
         "frontend front",
         f"    bind {front['address']}:{front['port']} ssl crt {folders['tls']}/{shown}.crt alpn h2,http/1.1",
@@ -309,7 +309,8 @@ def _backend(section: Section, model: str, servers: Iterable[Section]) -> str:
     for server in servers:
         where = f"{server['address']}:{server['port']}"
         inside = (
-            f" ssl verify required ca-file {tls}/ca.crt crt {tls}/inner.crt verifyhost {server['host']}"
+            f" ssl verify required ca-file {tls}/ca.crt crl-file {tls}/crl.pem crt {tls}/gateway.crt "
+            f"verifyhost {server['host']}"
             if server["tls"]
             else ""
         )
@@ -325,22 +326,26 @@ def _inner(section: Section) -> str:
         f"    stick-table type ipv6 size {limits['table_entries']} expire 10m store conn_cur,conn_rate(10s)",
         "",
         "frontend inner",
-        f"    bind {inner['address']}:{inner['port']} ssl crt {tls}/inner.crt ca-file {tls}/ca.crt verify required",
+        f"    bind {inner['address']}:{inner['port']} ssl crt {tls}/internal.crt ca-file {tls}/ca.crt "
+        f"crl-file {tls}/crl.pem verify required",
         f"    maxconn {limits['inner_connections']}",
         *_of_source(
             "inner-sources", limits["inner_connections_of_source"], limits["inner_connections_of_source"] * 10
         ),
         "    http-request set-var(txn.seen) path",
         "    http-request set-var(txn.name) ssl_c_s_dn(CN)",
+        # The role that the authority signed, and the hosts that the plan gives it to.
         "    acl of_gateway ssl_c_s_dn(OU) -m str gateway",
         "    acl of_monitoring ssl_c_s_dn(OU) -m str monitoring",
+        _named("named_gateway", inner["gateways"]),
+        _named("named_monitoring", inner["collectors"]),
         "    acl asks_metrics path_beg /metrics/",
         "    http-request set-log-level silent if asks_metrics or { path /health_generate }",
         "    http-request set-var(txn.path) path",
         "    http-request set-var(txn.asked) method,concat(' ',txn.path)",
         *(f"    acl open var(txn.asked) -m str {quoted(entry)}" for entry in inner["endpoints"]),
-        answer(404, "if asks_metrics !of_monitoring"),
-        answer(404, "if !asks_metrics !of_gateway"),
+        answer(404, "if asks_metrics !of_monitoring or asks_metrics !named_monitoring"),
+        answer(404, "if !asks_metrics !of_gateway or !asks_metrics !named_gateway"),
         answer(404, "if !asks_metrics !open"),
         # Tells the gateway that no engine has seen the request, see retry-on.
         "    http-after-response set-status 425 if { status 503 } "
@@ -358,6 +363,11 @@ def _inner(section: Section) -> str:
         for name in (*inner["instances"], *inner["standbys"])
     ]
     return "\n".join([*lines, "    default_backend nowhere", ""])
+
+
+def _named(acl: str, hosts: Iterable[str]) -> str:
+    names = " ".join(quoted(host) for host in hosts)
+    return f"    acl {acl} ssl_c_s_dn(CN) -m str {names}" if names else f"    acl {acl} always_false"
 
 
 def _locals(section: Section) -> list[str]:

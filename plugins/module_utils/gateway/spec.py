@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
+from ..certificates import name_error
 from ..core.refusals import Refusal, did_you_mean
 
 HIGHEST_PORT = 65535
 ENDPOINT = re.compile(r"(GET|POST|PUT|DELETE|PATCH) /[A-Za-z0-9._/-]*")
-NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|[0-9a-fA-F.:]+")
 GPU_SOURCES = ("auto", "dcgm", "nvidia-smi", "none")
 
 
@@ -99,8 +99,8 @@ _GATEWAY: dict[str, _Kind] = {
         "an IPv4 or IPv6 address of the hosts, or *", lambda value: value == "*" or is_address(value)
     ),
     "names": _Kind(
-        "host names or addresses",
-        _list_of(lambda value: isinstance(value, str) and bool(NAME.fullmatch(value))),
+        "host names or addresses, or a wildcard such as *.llm.example",
+        _list_of(lambda value: not name_error(value, wildcard=True)),
         _tuple,
     ),
     "certificate": _TEXT,

@@ -10,18 +10,19 @@ from typing import Any
 
 JOBS = {"gateway": "/metrics/gateway", "node": "/metrics/node", "gpu": "/metrics/gpu"}
 Target = Mapping[str, Any]
+Limits = Mapping[str, Any]
 
 
-def jobs(targets: Iterable[Target], credentials: str, seconds: int) -> list[dict[str, Any]]:
+def jobs(targets: Iterable[Target], credentials: str, seconds: int, limits: Limits) -> list[dict[str, Any]]:
     """One job a kind; every one goes through the inner door, with a certificate of the own authority on both sides."""
     found = list(targets)
     return [
         *(
-            _job(kind, path, found, credentials, seconds)
+            _job(kind, path, found, credentials, seconds, limits)
             for kind, path in JOBS.items()
             if _asked(kind, found)
         ),
-        _engines(found, credentials, seconds),
+        _engines(found, credentials, seconds, limits),
     ]
 
 
@@ -29,12 +30,15 @@ def _asked(kind: str, targets: list[Target]) -> bool:
     return kind != "gpu" or any(target.get("dcgm") for target in targets)
 
 
-def _common(name: str, credentials: str, seconds: int) -> dict[str, Any]:
+def _common(name: str, credentials: str, seconds: int, limits: Limits) -> dict[str, Any]:
     return {
         "job_name": f"sglang-{name}",
         "scheme": "https",
         "scrape_interval": f"{seconds}s",
         "scrape_timeout": f"{min(seconds, 10)}s",
+        # An answer that sends somewhere else would take the client certificate along.
+        "follow_redirects": False,
+        **limits,
         "tls_config": {
             "ca_file": f"{credentials}/ca.crt",
             "cert_file": f"{credentials}/monitoring.crt",
@@ -43,9 +47,11 @@ def _common(name: str, credentials: str, seconds: int) -> dict[str, Any]:
     }
 
 
-def _job(kind: str, path: str, targets: list[Target], credentials: str, seconds: int) -> dict[str, Any]:
+def _job(
+    kind: str, path: str, targets: list[Target], credentials: str, seconds: int, limits: Limits
+) -> dict[str, Any]:
     return {
-        **_common(kind, credentials, seconds),
+        **_common(kind, credentials, seconds, limits),
         "metrics_path": path,
         "static_configs": [
             {"targets": [target["address"]], "labels": {"host": target["host"]}}
@@ -56,9 +62,9 @@ def _job(kind: str, path: str, targets: list[Target], credentials: str, seconds:
     }
 
 
-def _engines(targets: list[Target], credentials: str, seconds: int) -> dict[str, Any]:
+def _engines(targets: list[Target], credentials: str, seconds: int, limits: Limits) -> dict[str, Any]:
     return {
-        **_common("engine", credentials, seconds),
+        **_common("engine", credentials, seconds, limits),
         "static_configs": [
             {
                 "targets": [target["address"]],
@@ -85,11 +91,11 @@ def prometheus(section: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "global": {"scrape_interval": f"{seconds}s", "evaluation_interval": f"{seconds}s"},
         "rule_files": [f"{folder}/rules.yml"],
-        "scrape_configs": jobs(said["targets"], f"{folder}/tls", seconds),
+        "scrape_configs": jobs(said["targets"], f"{folder}/tls", seconds, section["limits"]),
     }
 
 
 def fragment(section: Mapping[str, Any], folder: str) -> dict[str, Any]:
     """For `scrape_config_files` of a Prometheus that is there already."""
     files = section["files"]
-    return {"scrape_configs": jobs(files["targets"], folder, int(files["scrape_seconds"]))}
+    return {"scrape_configs": jobs(files["targets"], folder, int(files["scrape_seconds"]), section["limits"])}

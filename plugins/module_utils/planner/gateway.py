@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..certificates import PROMETHEUS_FILES, covers, owner_error
 from ..core.refusals import Refusal, did_you_mean
 from ..facts.schema import HostFacts
 from ..gateway.spec import Gateway, Monitoring, parse_gateway, parse_monitoring
@@ -58,7 +59,7 @@ def doors(
     asked = gateway or Gateway()
     found = heads(made, standbys)
     refusals += _certificate(inputs, asked)
-    refusals += _unknown_instances(asked, found)
+    refusals += [*_unknown_instances(asked, found), *_names_of_others(inputs, asked, hosts)]
     wanted = [head for head in found if not asked.instances or head.instance in asked.instances]
     if gateway and not wanted and not asked.instances:
         fix = "serve something, or take gateway out of the inventory"
@@ -81,12 +82,20 @@ def doors(
         if host in asked.hosts:
             section["front"] = _front(inputs, asked, host, wanted)
         if host in watched or host in _behind(asked, wanted):
-            section["inner"] = _inner(inputs, asked, host, found)
+            section["inner"] = {
+                **_inner(inputs, asked, host, found),
+                # Whose certificates are accepted, beside the role that they are issued for.
+                "gateways": sorted(asked.hosts),
+                "collectors": [
+                    *collectors,
+                    *([PROMETHEUS_FILES] if monitoring and monitoring.files_dir else []),
+                ],
+            }
+        section["certificates"] = _certificates(inputs, asked, host, section)
+        refusals += _owners(host, section)
         refusals += [*_ports(asked, section, facts, made.get(host, {})), *_packages(section, facts)]
         sections[host] = section
-    authority = next(iter((*asked.hosts, *collectors)), "")
     for section in sections.values():
-        section["authority"] = authority or min(sections)
         section["first"] = asked.hosts[0] if asked.hosts else ""
     watching = _monitoring(inputs, monitoring, sections, watched, found) if monitoring else {}
     for host, section in watching.items():
@@ -142,9 +151,9 @@ def _section(inputs: Inputs, asked: Gateway, facts: HostFacts) -> dict[str, Any]
             "run": policy["run"],
             "tls": f"{base}/tls",
             "key_files": f"{base}/keys",
-            "authority": f"{base}/authority",
         },
-        "certificate": {**policy["certificate"], "names": _names(inputs, asked, facts)},
+        "certificate": policy["certificate"],
+        "certificates": [],
         "front": {},
         "inner": {},
         **_host(inputs, facts, policy["packages"]),
@@ -168,10 +177,54 @@ def _host(inputs: Inputs, facts: HostFacts, packages: Iterable[str]) -> dict[str
     }
 
 
-def _names(inputs: Inputs, asked: Gateway, facts: HostFacts) -> list[str]:
-    """What a certificate of ours is good for; inside the room hosts are known by their inventory name."""
-    public = asked.names if facts.host in asked.hosts else ()
-    return list(dict.fromkeys([facts.host, *filter(None, [inputs.addresses.get(facts.host)]), *public]))
+def _certificates(
+    inputs: Inputs, asked: Gateway, host: str, section: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """What the own authority signs for a host: one certificate a role, so that none is accepted in place of another."""
+    mine = list(dict.fromkeys([host, *filter(None, [inputs.addresses.get(host)])]))
+    found = []
+    if section["front"] and not section["front"]["given"]:
+        names = list(dict.fromkeys([*mine, *asked.names]))
+        found.append({"role": "front", "owner": host, "names": names})
+    if section["front"] and any(
+        server["tls"] for servers in section["front"]["models"].values() for server in servers
+    ):
+        found.append({"role": "gateway", "owner": host, "names": []})
+    if section["inner"]:
+        found.append({"role": "internal", "owner": host, "names": mine})
+    return found
+
+
+def _owners(host: str, section: Mapping[str, Any]) -> list[Refusal]:
+    said = owner_error(host) if section["certificates"] else ""
+    fix = "give the host a name of letters, digits, dots and hyphens, and its address with ansible_host"
+    return [Refusal("front-name", host, f"inventory host {host!r}", said, fix)] if said else []
+
+
+def _names_of_others(inputs: Inputs, asked: Gateway, hosts: Iterable[str]) -> list[Refusal]:
+    """A gateway must not get a certificate in the name of another host: internal connections trust these names."""
+    known = tuple(hosts)
+    refusals = []
+    for name in asked.names:
+        theirs = [
+            other
+            for other in known
+            for called in (other, inputs.addresses.get(other, ""))
+            if called and covers(name, called) and list(asked.hosts) != [other]
+        ]
+        if theirs:
+            what = f"it is a name of {', '.join(dict.fromkeys(theirs))} in the inventory"
+            fix = "leave it out: every gateway host has its own name and address in its certificate already"
+            refusals.append(Refusal("front-name", "", f"gateway.names = {name}", what, fix))
+    spellings: dict[str, list[str]] = {}
+    for host in known:
+        spellings.setdefault(host.lower(), []).append(host)
+    fix = "rename one of them: host names in certificates are compared without regard to case"
+    return refusals + [
+        Refusal("front-name", "", f"inventory hosts {', '.join(same)}", "they differ in case only", fix)
+        for same in spellings.values()
+        if len(same) > 1
+    ]
 
 
 def _front(inputs: Inputs, asked: Gateway, host: str, wanted: Iterable[Head]) -> dict[str, Any]:
@@ -328,7 +381,6 @@ def _monitoring(
         ]
         made[host] = {
             "host": host,
-            "authority": next(iter(sections.values()))["authority"],
             "folders": {key: policy[key] for key in ("configuration", "textfiles", "page", "data")},
             "gateway": inputs.policy["gateway"]["configuration"],
             "collector": {"user": policy["collector"], "service_group": inputs.policy["account"]["group"]},
@@ -347,11 +399,19 @@ def _monitoring(
             }
             if collector
             else {},
-            "files": {"folder": monitoring.files_dir, "targets": targets, "scrape_seconds": seconds}
+            "files": {
+                "folder": monitoring.files_dir,
+                "targets": targets,
+                "scrape_seconds": seconds,
+                "certificates": [{"role": "monitoring", "owner": PROMETHEUS_FILES, "names": []}],
+            }
             if monitoring.files_dir
             else {},
             "journal": policy["journal"],
             "certificate": inputs.policy["gateway"]["certificate"],
+            "certificates": [{"role": "monitoring", "owner": host, "names": []}] if collector else [],
+            "limits": policy["limits"],
+            "key_group": policy["key_group"],
             "collect": {
                 **{key: inputs.policy["directories"][key] for key in ("root", "state", "weights")},
                 "gateway": inputs.policy["gateway"]["configuration"],

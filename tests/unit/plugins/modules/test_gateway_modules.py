@@ -144,32 +144,32 @@ def test_refusals_of_keys(place: dict[str, str], options: dict[str, Any], words:
     assert words in run_module("gateway_keys", **{**place, **options})["msg"]
 
 
-def test_three_steps_to_a_certificate(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("owners of keys are set by root")
-    for name in ("tls", "authority"):
-        (tmp_path / name).mkdir()
-    said = {"folder": str(tmp_path / "tls"), "owner": "gpu-01", "names": ["gpu-01", "10.0.0.1"]}
-    there = {"folder": str(tmp_path / "authority"), "days": 90, "renew_days": 30}
+def test_a_host_makes_keys_and_installs_what_was_signed(tmp_path: Path) -> None:
+    from ansible_collections.baremetal.sglang.plugins.module_utils.certificates import Wanted
+    from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_authority import Authority
 
-    planned = run_module("certificate", True, state="requested", **said)
-    assert (
-        planned["changed"] and planned["why"] == "there is none" and not (tmp_path / "tls/inner.key").exists()
-    )
-    asked = run_module("certificate", state="requested", **said)
-    signed = run_module("certificate", state="signed", requests=[asked["request"]], **there)
-    put = {"certificate": signed["certificates"]["gpu-01"], "authority": signed["authority"]}
-    assert run_module("certificate", state="installed", folder=said["folder"], **put)["changed"]
-    assert not run_module("certificate", state="installed", folder=said["folder"], **put)["changed"]
-
-    done = run_module("certificate", state="requested", **said)
-    assert not done["changed"] and done["request"]["csr"] == ""
-    quiet = run_module("certificate", state="signed", requests=[done["request"]], **there)
-    assert not quiet["changed"] and quiet["certificates"] == {} and quiet["authority"] == signed["authority"]
-    # With more days asked for than are left, another one; the authority is the same.
-    soon = run_module("certificate", state="requested", **said, renew_days=100)
-    assert "days left" in soon["why"]
-    assert (
-        run_module("certificate", state="signed", requests=[soon["request"]], **there)["authority"]
-        == signed["authority"]
-    )
+    (tmp_path / "tls").mkdir()
+    folder = {"folder": str(tmp_path / "tls")}
+    names = {"names": ["internal"]}
+    assert run_module("certificate_files", True, state="requested", **folder, **names)["requests"] == {}
+    assert list((tmp_path / "tls").iterdir()) == []
+    csr = run_module("certificate_files", state="requested", **folder, **names)["requests"]["internal"]
+    # Nothing of the host is in it but the key.
+    assert (tmp_path / "tls/internal.key.new").stat().st_mode & 0o777 == 0o600
+    authority = Authority(tmp_path / "authority")
+    with authority.open(create=True):
+        made = authority.issue(Wanted("internal", "gpu-01", ("gpu-01", "10.0.0.1")), csr)
+        trust, revocations = authority.texts()
+    put = {"certificates": {"internal": made}, "trust": trust, "revocations": revocations}
+    assert run_module("certificate_files", state="installed", **folder, **put)["changed"]
+    there = run_module("certificate_files", state="read", **folder, **names)
+    assert there["fitting"] == ["internal"] and there["certificates"]["internal"] == made
+    assert (there["trust"], there["revocations"]) == (trust, revocations)
+    again = {"trust": trust, "revocations": revocations}
+    assert not run_module("certificate_files", state="installed", **folder, **again)["changed"]
+    # A certificate for another key does not take the place of one that works.
+    run_module("certificate_files", state="requested", **folder, **names)
+    assert "another key" in run_module("certificate_files", state="installed", **folder, **put)["msg"]
+    assert run_module("certificate_files", state="read", **folder, **names)["fitting"] == ["internal"]
+    wrong = run_module("certificate_files", state="requested", **folder, names=["../x"])
+    assert "invalid names" in wrong["msg"]

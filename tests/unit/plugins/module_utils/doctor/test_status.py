@@ -86,6 +86,7 @@ def target(**more: Any) -> dict[str, Any]:
 def test_what_prometheus_asks() -> None:
     section = {
         "folders": {"configuration": "/m"},
+        "limits": {"sample_limit": 20000, "body_size_limit": "32MB"},
         "prometheus": {"scrape_seconds": 15, "targets": [target()]},
         "files": {"scrape_seconds": 60, "targets": [target(dcgm=True)]},
     }
@@ -96,6 +97,9 @@ def test_what_prometheus_asks() -> None:
         job["scheme"] == "https" and job["tls_config"]["cert_file"] == "/m/tls/monitoring.crt"
         for job in jobs.values()
     )
+    assert all(job["sample_limit"] == 20000 and job["body_size_limit"] == "32MB" for job in jobs.values())
+    # Its certificate would go wherever an answer points to.
+    assert not any(job["follow_redirects"] for job in jobs.values())
     (engine,) = jobs["sglang-engine"]["static_configs"]
     assert engine["labels"] == {
         "host": "h1", "serves": "a", "model": "tiny", "__metrics_path__": "/metrics/engine/a"

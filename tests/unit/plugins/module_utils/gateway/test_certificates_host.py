@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An authority and what it signs, with the real openssl; and what the controller reads of files that are given."""
+"""Keys and requests with the real openssl; and what the controller reads of files that are given."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.certificates_host import (
     Openssl,
     OpensslError,
-    alternative_names,
     end_of,
-    names_of,
-    publish,
 )
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_files import read_certificate
 
@@ -30,71 +27,61 @@ def run(words: Any, **_how: Any) -> tuple[int, str, str]:
 
 @pytest.fixture
 def tls(tmp_path: Path) -> Path:
-    openssl = Openssl(run)
-    openssl.make_authority(str(tmp_path), 400, "test")
-    issue(tmp_path, 90)
+    """A certificate that somebody gives, and another key."""
+    Openssl(run).make_key(str(tmp_path / "front.key"))
+    Openssl(run).make_key(str(tmp_path / "other.key"))
+    names = ",".join(
+        f"{'IP' if name[-1].isdigit() and 'gpu' not in name else 'DNS'}:{name}" for name in NAMES
+    )
+    words = [
+        "openssl",
+        "req",
+        "-x509",
+        "-new",
+        "-key",
+        tmp_path / "front.key",
+        "-subj",
+        "/CN=x",
+        "-days",
+        "90",
+    ]
+    status, _out, err = run([*words, "-addext", f"subjectAltName={names}", "-out", tmp_path / "front.crt"])
+    assert status == 0, err
     return tmp_path
 
 
-def issue(folder: Path, days: int) -> None:
+def test_a_key_is_for_its_owner_and_overwrites_no_link(tmp_path: Path) -> None:
+    (tmp_path / "shadow").write_text("secret")
+    (tmp_path / "a.key.part").symlink_to(tmp_path / "shadow")
+    Openssl(run).make_key(str(tmp_path / "a.key"))
+    assert (tmp_path / "a.key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "shadow").read_text() == "secret"
+
+
+def test_a_request_holds_nothing_but_the_key(tmp_path: Path) -> None:
+    from cryptography import x509
+
     openssl = Openssl(run)
-    if not (folder / "inner.key").exists():
-        openssl.make_key(str(folder / "inner.key"))
-    csr = openssl.request(str(folder / "inner.key"), {"O": "x", "OU": "gateway", "CN": "gpu-01"})
-    publish(str(folder / "inner.crt"), openssl.sign(str(folder), csr, NAMES, days), 0o644)
+    openssl.make_key(str(tmp_path / "a.key"))
+    made = x509.load_pem_x509_csr(openssl.request(str(tmp_path / "a.key")).encode())
+    assert made.is_signature_valid and made.subject.rfc4514_string() == "CN=request"
+    assert list(made.extensions) == []
 
 
-def why_not(folder: Path, names: list[str] | None = None, days: int = 30) -> str:
-    paths = (str(folder / name) for name in ("inner.crt", "inner.key", "ca.crt"))
-    return Openssl(run).why_not(*paths, NAMES if names is None else names, days)
-
-
-def test_what_is_signed_passes_the_strictest_look(tls: Path) -> None:
-    words = ["openssl", "verify", "-x509_strict", "-CAfile", tls / "ca.crt"]
-    for purpose in ("sslserver", "sslclient"):
-        status, out, err = run(
-            [*words, "-purpose", purpose, "-verify_hostname", "llm.example", tls / "inner.crt"]
-        )
-        assert status == 0, out + err
-    assert (tls / "inner.key").stat().st_mode & 0o777 == (tls / "ca.key").stat().st_mode & 0o777 == 0o600
-    assert why_not(tls) == ""
-
-
-@pytest.mark.parametrize(
-    ("names", "days", "words"),
-    [(NAMES, 91, "days left"), ([*NAMES, "other.example"], 30, "it lacks DNS:other.example")],
-)
-def test_when_a_new_one_is_needed(tls: Path, names: list[str], days: int, words: str) -> None:
-    assert words in why_not(tls, names, days)
-
-
-def test_another_key_another_authority_and_nothing_at_all(tls: Path, tmp_path: Path) -> None:
-    Openssl(run).make_key(str(tls / "inner.key"))
-    assert why_not(tls) == "it does not belong to the key"
-    (tls / "ca.key").unlink()
-    Openssl(run).make_authority(str(tls), 400, "test")
-    assert "verif" in why_not(tls)
-    (tls / "inner.crt").unlink()
-    assert why_not(tls) == "there is none"
-
-
-def test_a_renewed_authority_keeps_what_it_signed(tls: Path) -> None:
-    Openssl(run).make_authority(str(tls), 800, "test")
-    assert why_not(tls) == ""
-
-
-def test_names_are_read_as_they_are_written() -> None:
-    printed = "X509v3 Subject Alternative Name: \n    DNS:gpu-01, IP Address:10.0.0.11, DNS:llm.example, IP Address:FD00:0:0:0:0:0:0:1\n"
-    assert ", ".join(names_of(printed)) == alternative_names(NAMES)
+def test_what_belongs_to_a_key(tls: Path) -> None:
+    openssl = Openssl(run)
+    assert openssl.fits(str(tls / "front.crt"), str(tls / "front.key"))
+    assert not openssl.fits(str(tls / "front.crt"), str(tls / "other.key"))
+    assert not openssl.fits(str(tls / "front.crt"), str(tls / "none.key"))
     assert end_of("notAfter=Jan  2 00:00:00 1970 GMT\n") == 86400
 
 
 def test_what_openssl_says_is_passed_on(tmp_path: Path) -> None:
-    with pytest.raises(OpensslError, match=r"openssl x509: .*"):
-        Openssl(run).days_left(str(tmp_path / "none"), 0)
+    with pytest.raises(OpensslError, match=r"openssl req: .*"):
+        Openssl(run).request(str(tmp_path / "none"))
 
 
-def given(folder: Path, certificate: str = "inner.crt", key: str = "inner.key") -> dict[str, Any]:
+def given(folder: Path, certificate: str = "front.crt", key: str = "front.key") -> dict[str, Any]:
     return read_certificate({"certificate": str(folder / certificate), "key": str(folder / key)})
 
 
@@ -102,15 +89,15 @@ def test_files_that_are_given(tls: Path) -> None:
     seen = given(tls)
     assert seen["key_matches"] and seen["days_left"] == 89 and seen["days_to_start"] == 0
     assert sorted(seen["names"]) == sorted(["gpu-01", "llm.example", "10.0.0.11", "fd00::1"])
-    assert not given(tls, key="ca.key")["key_matches"]
+    assert not given(tls, key="other.key")["key_matches"]
     assert "cannot be read: No such file" in given(tls, "none.crt")["problem"]
-    assert "holds no certificate" in given(tls, "inner.key")["problem"]
-    assert "holds no private key" in given(tls, key="inner.crt")["problem"]
+    assert "holds no certificate" in given(tls, "front.key")["problem"]
+    assert "holds no private key" in given(tls, key="front.crt")["problem"]
     words = [
         "openssl",
         "ec",
         "-in",
-        tls / "inner.key",
+        tls / "front.key",
         "-aes128",
         "-passout",
         "pass:x",

@@ -45,6 +45,8 @@ def section(models: Any = None, inner: bool = True, given: Any = None) -> dict[s
         "endpoints": ["GET /health_generate", *policy["endpoints"]],
         "node_exporter_port": 9100,
         "dcgm_exporter_port": 9400,
+        "gateways": ["h1", "h3"],
+        "collectors": ["h9"],
     }
     return {
         "account": policy["account"],
@@ -86,12 +88,12 @@ def test_one_model_is_not_looked_for_in_the_body() -> None:
 def test_another_host_is_reached_with_certificates_on_both_sides() -> None:
     lines = config_text(section()).splitlines()
     (there,) = [line for line in lines if line.startswith("    server b ")]
-    assert "ssl verify required" in there and "verifyhost h2" in there and "crt /g/tls/inner.crt" in there
+    assert "ssl verify required" in there and "verifyhost h2" in there and "crt /g/tls/gateway.crt" in there
     (here,) = [line for line in lines if line.strip() == "server a 127.0.0.1:30000"][:1]
     assert "ssl" not in here
 
 
-@pytest.mark.parametrize(("given", "name"), [({}, "inner"), ({"certificate": "/x", "key": "/y"}, "front")])
+@pytest.mark.parametrize(("given", "name"), [({}, "front"), ({"certificate": "/x", "key": "/y"}, "given")])
 def test_which_certificate_is_shown(given: Any, name: str) -> None:
     assert f"bind *:443 ssl crt /g/tls/{name}.crt alpn h2,http/1.1" in config_text(section(given=given))
 
@@ -122,3 +124,20 @@ def test_bodies_are_json_as_clients_of_the_api_read_it() -> None:
 
 def test_names_of_backends_hold_no_slash() -> None:
     assert backend_name("zai-org/GLM-4.7") == "model-zai-org_GLM-4.7"
+
+
+def test_both_sides_of_an_internal_connection_look_at_the_revocation_list() -> None:
+    text = config_text(section())
+    (bind,) = [line for line in text.splitlines() if "bind *:8444" in line]
+    (there,) = [line for line in text.splitlines() if line.startswith("    server b ")]
+    assert "crl-file /g/tls/crl.pem verify required" in bind and "crl-file /g/tls/crl.pem" in there
+    assert "crt /g/tls/internal.crt" in bind
+
+
+def test_internal_listeners_ask_for_role_and_host() -> None:
+    text = config_text(section())
+    assert "acl named_gateway ssl_c_s_dn(CN) -m str 'h1' 'h3'" in text
+    assert "acl named_monitoring ssl_c_s_dn(CN) -m str 'h9'" in text
+    nobody = section()
+    nobody["inner"]["gateways"] = []
+    assert "acl named_gateway always_false" in config_text(nobody)

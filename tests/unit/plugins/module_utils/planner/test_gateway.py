@@ -51,7 +51,11 @@ def test_replicas_of_one_name_stand_behind_one_door(world: Any) -> None:
     )
     assert doors["cpu-2"]["inner"]["instances"] == {"b": 30000, "other": 30010}
     assert doors["cpu-2"]["front"] == {} and doors["cpu-1"]["inner"] == {}
-    assert doors["cpu-2"]["authority"] == doors["cpu-1"]["authority"] == "cpu-1"
+    assert [item["role"] for item in doors["cpu-1"]["certificates"]] == ["front", "gateway"]
+    assert doors["cpu-2"]["certificates"] == [
+        {"role": "internal", "owner": "cpu-2", "names": ["cpu-2", "10.0.0.12"]}
+    ]
+    assert doors["cpu-2"]["inner"]["gateways"] == ["cpu-1"] and doors["cpu-2"]["inner"]["collectors"] == []
     assert doors["cpu-1"]["host_settings"]["packages"] == ["haproxy", "openssl"]
 
 
@@ -66,7 +70,10 @@ def test_a_gateway_may_stand_where_nothing_is_served(world: Any) -> None:
     assert "cpu-3" not in result.plans
     door = result.gateways["cpu-3"]
     assert list(door["front"]["models"]) == ["tiny"] and door["front"]["port"] == 8443
-    assert door["certificate"]["names"] == ["cpu-3", "10.0.0.13", "llm.example"]
+    front, gateway = door["certificates"]
+    assert front["names"] == ["cpu-3", "10.0.0.13", "llm.example"]
+    # A client's certificate is good for no name: no server can show it.
+    assert gateway == {"role": "gateway", "owner": "cpu-3", "names": []}
     assert sorted(result.gateways) == ["cpu-1", "cpu-3"]
     # Its plan is empty, and nothing of a bundle's content is asked for it.
     assert content({}) == []

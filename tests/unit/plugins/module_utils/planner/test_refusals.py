@@ -221,6 +221,13 @@ def named_before_gateway(
     return run
 
 
+def named_with_a_newline(world: Any, _tmp: Path) -> list[Refusal]:
+    name = "cpu-1\nbasicConstraints = CA:TRUE"
+    facts = {name: replace(world.host("cpu", "cpu-1"), host=name)}
+    serve = {"it": {"model": "glm-4.7-tiny", "hosts": [name], "device": "cpu"}}
+    return list(world.plan(facts, serve, gateway={"hosts": [name]}).refusals)
+
+
 def without_haproxy(world: Any, _tmp: Path) -> list[Refusal]:
     facts = world.hosts("cpu")
     families = {"deb": {**world.shelf.systems["families"]["deb"], "packages": {"haproxy": ""}}}
@@ -543,6 +550,11 @@ ROWS: dict[str, list[Refusals]] = {
     "front-type": [
         door(port="443"),
         door(names=["a b"]),
+        door(names=["llm.example\n"]),
+        door(names=["*"]),
+        door(names=["*.example"]),
+        door(names=["llm.*.example"]),
+        door(names=["10.0.0.999"]),
         door(endpoints=["tokenize"]),
         door(address="0.0.0.0 ssl"),
         door(address="203.0.113.999"),
@@ -569,6 +581,27 @@ ROWS: dict[str, list[Refusals]] = {
                 gateway={"port": 443},
             ).refusals
         ),
+    ],
+    "front-name": [
+        door(names=["cpu-9"]),
+        door(hosts=["cpu-1", "cpu-9"], names=["CPU-1"]),
+        lambda world, _tmp: list(
+            world.plan(
+                world.hosts("cpu"),
+                {"it": {"model": "glm-4.7-tiny", "hosts": ["cpu-1"], "device": "cpu"}},
+                gateway={"hosts": ["cpu-1"], "names": ["*.lab.example"]},
+                hosts=("cpu-1", "cpu-9.lab.example"),
+            ).refusals
+        ),
+        lambda world, _tmp: list(
+            world.plan(
+                world.hosts("cpu"),
+                {"it": {"model": "glm-4.7-tiny", "hosts": ["cpu-1"], "device": "cpu"}},
+                gateway={"hosts": ["cpu-1"]},
+                hosts=("cpu-1", "CPU-1"),
+            ).refusals
+        ),
+        named_with_a_newline,
     ],
     "front-limit": [door(limits={"body_mb": 3}), door(limits={"body_mib": 0})],
     "front-instance": [door(instances=["its"])],
