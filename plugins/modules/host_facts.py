@@ -161,6 +161,9 @@ facts:
     fabric_manager:
       description: V(running), V(stopped), V(absent), or empty when unknown.
       type: str
+    nvswitches:
+      description: Number of NVSwitches on the PCI bus, V(null) where it cannot be looked at.
+      type: int
     rdma:
       description: One entry for each port of an RDMA device.
       type: list

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import ipaddress
 import json
@@ -37,6 +38,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.mo
     Tuned,
     tuned_from,
 )
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.compare import compare, with_declared
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.spec import (
     VARIABLES,
@@ -68,6 +70,7 @@ class DataFiles:
     lock_hashes: dict[str, str]
     moe_files: dict[str, tuple[Tuned, ...]]
     moe_releases: dict[str, MoeRelease]
+    drivers: dict[str, Any] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
 
 
@@ -123,6 +126,7 @@ def load_shelf(catalogue_dirs: Iterable[str]) -> DataFiles:
         lock_hashes=_lock_hashes(directories),
         moe_files=_moe_files(directories, refusals),
         moe_releases=_moe_releases(directories, refusals),
+        drivers=_ours("drivers.yml", refusals).get("branches", {}),
         refusals=refusals,
     )
 
@@ -271,6 +275,8 @@ def make_inputs(
         flag_rules=shelf.flag_rules,
         systems=shelf.systems.get("operating_systems", {}),
         families=shelf.systems.get("families", {}),
+        drivers=shelf.drivers,
+        today=datetime.date.today().isoformat(),
         swarm=_swarm(hosts, variable),
         before={host: variable(host, "plan_on_host") or {} for host in hosts},
         fabric=fabric,
@@ -290,7 +296,21 @@ def without_harmless(
     differing = {item.host for item in refusals if item.code == "declared-differs"}
     if not differing or result.refusals:
         return refusals
-    facts = {**inputs.facts, **{host: inputs.declared[host] for host in differing}}
+    facts = {
+        **inputs.facts,
+        **{
+            host: with_declared(
+                inputs.facts[host],
+                inputs.declared[host],
+                [
+                    item.field
+                    for item in compare(inputs.declared[host], inputs.facts[host])
+                    if item.changes_plan
+                ],
+            )
+            for host in differing
+        },
+    }
     imagined = plan_inventory(replace(inputs, facts=facts), serve)
     if imagined.refusals:
         return refusals
@@ -301,16 +321,16 @@ def without_harmless(
 
 
 def _brought(plan: Plan | None) -> list[Any]:
-    """What a bundle had to bring for a plan, and what the server is told."""
+    """What a bundle had to bring for a plan, and what the server is told; where the host keeps its own is no matter."""
     return [
         (
             item.name,
             item.release["key"],
             item.release["variant"],
-            item.environment,
+            {key: value for key, value in item.environment.items() if key != "interpreter"},
             item.weights["path"],
             item.kernels,
-            item.compiles,
+            {key: value for key, value in item.compiles.items() if key not in ("cuda_home", "ptxas_path")},
             [(said.flag, said.value) for said in item.arguments if said.flag != "dist-init-addr"],
         )
         for item in (plan.instances.values() if plan else ())

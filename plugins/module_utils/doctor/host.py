@@ -14,8 +14,11 @@ from dataclasses import asdict
 from typing import Any
 
 from ..core import run_lock_host as run_lock
+from ..facts.host import HostIo
 from ..facts.installed import parse_properties
 from ..facts.nvidia_driver import parse_proc_version
+from ..facts.nvidia_host import nvidia_facts
+from ..facts.rdma import rdma_devices, rdma_faults
 from ..gateway.certificates_host import end_of
 from ..release import folder_host as folder
 from ..release.host import Host
@@ -29,6 +32,7 @@ from .status import figures
 
 # The engine's own health check gives up on a scheduler that hangs after 20 s.
 TOKEN_SECONDS = 25
+GPU_SECONDS = 20.0
 PROPERTIES = (
     "ActiveState,SubState,Result,ExecMainStatus,NRestarts,StatusText,UnitFileState,NeedDaemonReload,"
     "ActiveEnterTimestamp,DropInPaths"
@@ -56,7 +60,18 @@ def status(host: Host) -> dict[str, Any]:
             for unit in OURS
             if os.path.exists(os.path.join(host.units, unit))
         },
+        "warnings": warnings(host),
     }
+
+
+def warnings(host: Host) -> list[dict[str, str]]:
+    """What the GPUs, their driver and the RDMA ports say against themselves now."""
+    io = HostIo(host.run, timeout=GPU_SECONDS)
+    try:
+        faults = [*nvidia_facts(io, {}).faults, *rdma_faults(io, rdma_devices(io))]
+    except Exception as error:  # what cannot be read here must not hide whether the instances serve
+        return [{"subject": "GPUs", "what": f"could not be read: {type(error).__name__}: {error}", "fix": ""}]
+    return [{"subject": item.subject, "what": item.what, "fix": item.fix} for item in faults]
 
 
 def _certificates(host: Host) -> list[dict[str, Any]]:

@@ -91,6 +91,11 @@ def host_problems(seen: Seen, limits: Limits) -> list[str]:
     return found
 
 
+def warning_line(host: str, said: Mapping[str, str]) -> str:
+    words = "; ".join(filter(None, (said["what"], said["fix"])))
+    return f"{host}  WARNING  {said['subject']}: {words}"
+
+
 def host_line(host: str, seen: Seen, problems: Iterable[str]) -> str:
     words = [f"{disk['path']} {disk['free_gib']:.0f} GiB free" for disk in seen["disks"]]
     if seen["certificates"]:

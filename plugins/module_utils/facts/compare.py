@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .schema import HostFacts
@@ -91,6 +92,20 @@ def _sizes(declared: HostFacts, gathered: HostFacts) -> list[Difference]:
     return found
 
 
+def _same_driver(field: str, declared: HostFacts, gathered: HostFacts) -> bool:
+    """A CUDA level above the branch's own is a compatibility package in user space: the driver is as it was declared."""
+    versions = [
+        facts.driver.version.partition(".")[0] if facts.driver else "" for facts in (declared, gathered)
+    ]
+    return field == "cuda" and bool(versions[0]) and versions[0] == versions[1]
+
+
+def with_declared(gathered: HostFacts, declared: HostFacts, differing: Iterable[str]) -> HostFacts:
+    """The host as it was declared, and everything else as it was found; `differing`: fields of Difference."""
+    names = {field.partition(".")[0].partition("[")[0] for field in differing}
+    return replace(gathered, **{name: getattr(declared, name) for name in names if hasattr(declared, name)})
+
+
 def compare(declared: HostFacts, gathered: HostFacts) -> list[Difference]:
     """Every declared value that the host contradicts; more than was declared is no contradiction."""
     found = _gpus(declared, gathered)
@@ -101,7 +116,9 @@ def compare(declared: HostFacts, gathered: HostFacts) -> list[Difference]:
     for field in ("version", "cuda", "flavour"):
         want = getattr(declared.driver, field) if declared.driver else ""
         have = getattr(gathered.driver, field) if gathered.driver else ""
-        found += _text(f"driver.{field}", want, have, field != "flavour")
+        found += _text(
+            f"driver.{field}", want, have, field != "flavour" and not _same_driver(field, declared, gathered)
+        )
     minors = {_minor(python.version) for python in gathered.python}
     for python in declared.python:
         if _minor(python.version) not in minors:

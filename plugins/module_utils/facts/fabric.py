@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from .host import HostIo
+from .values import labelled
 
 NETPLAN = ("/lib/netplan", "/etc/netplan", "/run/netplan")
 NCCL_CONF = "/etc/nccl.conf"
@@ -45,7 +46,7 @@ def default_interfaces(text: str) -> list[str]:
 
 
 def parse_nccl_conf(text: str) -> dict[str, str]:
-    return dict(re.findall(r"^\s*(NCCL_\w+)\s*=\s*(.*?)\s*$", text, re.MULTILINE))
+    return {key: value for key, value in labelled(text, "=") if re.fullmatch(r"NCCL_\w+", key)}
 
 
 def fabric(io: HostIo) -> dict[str, Any]:

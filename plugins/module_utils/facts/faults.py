@@ -50,7 +50,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "nvidia-smi-no-devices": (
         "nvidia-smi finds no GPU",
-        "see `lspci -d 10de:` and `dmesg | grep -i nvrm`; reseat the GPU or restart the host",
+        "see `lspci -d 10de:` and `dmesg | grep -i nvrm`; restart the host; where that does not help, start it cold",
     ),
     "nvidia-smi-no-permission": (
         "nvidia-smi may not ask the driver",
@@ -75,6 +75,50 @@ TEXTS: dict[str, tuple[str, str]] = {
     "gpu-unreadable": (
         "values of this GPU cannot be read ({detail})",
         "run `nvidia-smi -q -i {index}` on the host; restart it if the errors stay",
+    ),
+    "gpu-probe-failed": (
+        "reading the GPUs failed, so nobody knows whether there are any: {detail}",
+        "report this with the output of the host_facts module; device: cpu plans without GPUs",
+    ),
+    "gpu-none-listed": (
+        "{evidence}, and nvidia-smi lists no GPU",
+        "run `nvidia-smi` and `dmesg | grep -i nvrm` on the host; device: cpu plans without GPUs",
+    ),
+    "gpu-listed-twice": (
+        "nvidia-smi lists two GPUs with the {name} {value}: its output is damaged",
+        "repeat the run; run `nvidia-smi -L` on the host",
+    ),
+    "gpu-not-on-bus": (
+        "nvidia-smi lists a GPU at {address}, the PCI bus has none there",
+        "repeat the run; compare `nvidia-smi -L` and `lspci -d 10de:` on the host",
+    ),
+    "gpu-numbers-impossible": (
+        "nvidia-smi reports {detail}: no GPU has that",
+        "run `nvidia-smi -q -i {index}` on the host; reinstall the driver if it says so again",
+    ),
+    "gpu-virtual": (
+        "this is {what}: the whole GPU is not at the disposal of this host",
+        "pass the whole GPU through to this host (PCI passthrough), or name another host",
+    ),
+    "gpu-mig-unknown": (
+        "nothing says whether MIG mode is off",
+        "run `nvidia-smi -q -i {index}` on the host and look at MIG Mode; repeat the run",
+    ),
+    "gpu-health-unknown": (
+        "the form of nvidia-smi that could be read says nothing about: {detail}",
+        "run `nvidia-smi -q -x` on the host and mend what keeps it from answering",
+    ),
+    "gpu-sensor-unreadable": (
+        "{detail} could not be read twice; the GPU works without",
+        "look at `nvidia-smi -q -i {index}`; a restart of the host or new driver clears most of these",
+    ),
+    "gpu-clocks-capped": (
+        "the clock is capped at {clock}, the default is {usual}",
+        "`nvidia-smi -i {index} -rac` gives the default clocks back",
+    ),
+    "gpu-clocks-stuck": (
+        "the GPU is busy at {clock} of {most} and names no reason",
+        "take all power from the host for a minute (a restart does not clear this), then look again",
     ),
     "gpu-memory-unknown": (
         "no memory size was reported",
@@ -145,6 +189,56 @@ TEXTS: dict[str, tuple[str, str]] = {
         "the kernel logged Xid {xid} ({meaning}), {count} time(s) since start",
         "see `dmesg | grep Xid`; {action}",
     ),
+    "gpu-needs-reboot": (
+        "the kernel logged Xid {xid} ({meaning}), {count} time(s) since start: no reset of the GPU is enough",
+        "see `dmesg | grep -i xid`; {action}",
+    ),
+    "gpu-trouble-before": (
+        "the GPU answers now; before, the kernel logged {count} time(s): {said}",
+        "watch `dmesg | grep NVRM`; update the driver if it comes back",
+    ),
+    "gpu-init-failed": (
+        "the driver could not start this GPU: {said}",
+        "see the lines before it in `dmesg`; shut the host down, take all power from it for a minute, start it cold",
+    ),
+    "gpu-gsp-timeout": (
+        "the GPU's own system processor (GSP) does not answer: {said}",
+        "shut the host down, take all power from it for a minute, start it cold; update the driver if it comes back",
+    ),
+    "gpu-sec2-timeout": (
+        "the GPU's security processor (SEC2) does not answer: {said}",
+        "finish the system and firmware update, shut the host down and take all power from it for a minute; see that "
+        "the open kernel modules are installed",
+    ),
+    "gpu-needs-open-module": (
+        "the proprietary kernel module is loaded, and this GPU works with the open one alone",
+        "install the open kernel modules of the same driver version (nvidia-driver-NNN-open), restart the host",
+    ),
+    "gpu-needs-proprietary-module": (
+        "the open kernel module is loaded, and this GPU is too old for it",
+        "install the proprietary kernel modules of a driver up to 580, restart the host",
+    ),
+    "gpu-memory-frozen": (
+        "the driver found no memory for itself, {count} time(s) since start: hosts that share memory freeze after this",
+        "stop the engine, restart the host, leave more memory free (memory_fraction)",
+    ),
+    "module-version-mismatch": (
+        "a program and the kernel module are of different driver versions: {said}",
+        "restart the host (or unload and load the nvidia modules): an upgrade was not finished",
+    ),
+    "module-rejected": (
+        "the kernel did not take the nvidia module: {said}",
+        "with Secure Boot enrol the key that signed it (mokutil --import) or install signed modules of the distribution; "
+        "after a kernel update build the module for the running kernel",
+    ),
+    "nvswitch-sxid": (
+        "the kernel logged SXid {number} of this NVSwitch, {how}",
+        "see `dmesg | grep SXid` and the fabric manager's log; reset all GPUs of the host, or restart it",
+    ),
+    "nvlink-partial": (
+        "NVLink joins only {islands}; between these groups data goes over PCIe",
+        "name GPUs of one group with gpus: [...], or attach the missing NVLink bridges",
+    ),
     "fabric-not-ready": (
         "the GPU fabric is not ready: state {state}, status {status}",
         "start nvidia-fabricmanager of the driver's exact version, then wait for `Completed`",
@@ -160,6 +254,26 @@ TEXTS: dict[str, tuple[str, str]] = {
     "nvlink-uneven": (
         "{active} NVLinks are active, other GPUs of this host have {most}",
         "`nvidia-smi nvlink -s -i {index}`; reset the GPUs, reseat or replace the GPU or its bridge",
+    ),
+    "kho-reservation": (
+        "kernel {kernel} keeps {gib} GiB for kexec handover (CmaFree is above CmaTotal): registering memory for RDMA "
+        "fails with `Cannot allocate memory`",
+        "boot with kho=off: install nvidia-spark-grub-kho or add it to the kernel command line, run update-grub, restart "
+        "the host; see that every boot entry has it",
+    ),
+    "rdma-device-dangling": (
+        "the kernel names this RDMA device, and {detail}",
+        "see `dmesg | grep -i mlx`; restart the host; reseat the card if it stays",
+    ),
+    "rdma-port-polling": (
+        "the port looks for a link and finds none ({layer}, physical state Polling)",
+        "check cable and transceiver at both ends and that the switch port is enabled; on InfiniBand that a subnet "
+        "manager runs",
+    ),
+    "rdma-port-disabled": (
+        "the port is switched off ({layer}, physical state Disabled)",
+        "bring its interface up (`ip link set DEV up`), put in the cable, or enable the port (`ibportstate`, `mlxlink -d "
+        "{device}`)",
     ),
     "systemd-not-running": (
         "systemd is not process 1, so no service can be installed",
@@ -181,6 +295,12 @@ TEXTS: dict[str, tuple[str, str]] = {
 }
 
 
+_MOST_DETAIL = 300
+
+
 def fault(code: str, subject: str, **details: object) -> Fault:
     what, fix = TEXTS[code]
-    return Fault(code=code, subject=subject, what=what.format(**details).strip(), fix=fix.format(**details))
+    said = {
+        name: value[:_MOST_DETAIL] if isinstance(value, str) else value for name, value in details.items()
+    }
+    return Fault(code=code, subject=subject, what=what.format(**said).strip(), fix=fix.format(**said))

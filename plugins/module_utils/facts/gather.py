@@ -17,8 +17,8 @@ from .host import HostIo
 from .installed import installed
 from .network import interfaces, listening
 from .nvidia_host import NvidiaFacts, nvidia_facts
-from .rdma import rdma_devices
-from .schema import Disk, Fault, HostFacts, Python, RdmaDevice, Toolkit
+from .rdma import rdma_devices, rdma_faults
+from .schema import Disk, Fault, HostFacts, OperatingSystem, Python, RdmaDevice, Toolkit
 from .toolkit import toolkit
 
 T = TypeVar("T")
@@ -40,11 +40,11 @@ class Wanted:
 def gather(io: HostIo, wanted: Wanted) -> HostFacts:
     faults: list[Fault] = []
 
-    def part(name: str, read: Callable[[], T], otherwise: T) -> T:
+    def part(name: str, read: Callable[[], T], otherwise: T, code: str = "probe-failed") -> T:
         try:
             return read()
         except Exception as error:  # a part of the host that nobody foresaw must not hide the others
-            faults.append(fault("probe-failed", name, detail=f"{type(error).__name__}: {error}"))
+            faults.append(fault(code, name, detail=f"{type(error).__name__}: {error}"))
             return otherwise
 
     no_rows: tuple[dict[str, Any], ...] = ()
@@ -55,17 +55,20 @@ def gather(io: HostIo, wanted: Wanted) -> HostFacts:
     no_rdma: tuple[RdmaDevice, ...] = ()
     no_python: tuple[Python, ...] = ()
     no_number: int | None = None
+    no_system = OperatingSystem(id="")
     no_path: str | None = None
+    no_faults: list[Fault] = []
     nothing: dict[str, Any] = {}
-    nvidia = part("GPUs", lambda: nvidia_facts(io, wanted.products), NvidiaFacts())
+    nvidia = part("GPUs", lambda: nvidia_facts(io, wanted.products), NvidiaFacts(), "gpu-probe-failed")
     room, disk_faults = part("disks", lambda: disks(io, list(wanted.paths)), no_disks)
+    rdma = part("RDMA", lambda: rdma_devices(io), no_rdma)
     ports = part("taken ports", lambda: listening(io), no_rows)
     sizes = part("memory", lambda: system.memory(io), no_sizes)
     model, threads = part("processor", lambda: system.cpu(io), no_cpu)
     facts = HostFacts(
         host=wanted.host or io.identity("hostname"),
         arch=io.identity("arch"),
-        os=system.operating_system(io),
+        os=part("operating system", lambda: system.operating_system(io), no_system),
         kernel=io.identity("osrelease"),
         glibc=part("glibc", io.libc, ""),
         systemd=part("systemd", lambda: system.systemd(io), no_number),
@@ -79,7 +82,8 @@ def gather(io: HostIo, wanted: Wanted) -> HostFacts:
         gpus=nvidia.gpus,
         nvlink=nvidia.nvlink,
         fabric_manager=nvidia.fabric_manager,
-        rdma=part("RDMA", lambda: rdma_devices(io), no_rdma),
+        nvswitches=nvidia.switches,
+        rdma=rdma,
         interfaces=part("interfaces", lambda: interfaces(io), no_rows),
         fabric=part("network manager", lambda: fabric(io), nothing),
         disks=room,
@@ -89,6 +93,8 @@ def gather(io: HostIo, wanted: Wanted) -> HostFacts:
         installed=part("installed", lambda: installed(io, ports), nothing),
     )
     faults += nvidia.faults + disk_faults
+    faults += part("RDMA ports", lambda: rdma_faults(io, rdma), no_faults)
+    faults += part("reserved memory", lambda: system.kho_faults(io), no_faults)
     if not io.exists("/run/systemd/system"):
         faults.append(fault("systemd-not-running", "systemd"))
     faults += [

@@ -18,7 +18,8 @@ from types import FrameType
 from typing import Any, Protocol
 
 PROGRAM_DIRECTORIES = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
-_MOST_BYTES = 32 * 1024 * 1024
+_MOST_BYTES = 16 * 1024 * 1024
+"""Of a file, and of what a command prints: the rest is left out."""
 _CHUNK = 64 * 1024
 """The kernel refuses to read /proc/sys into a buffer of many megabytes."""
 
@@ -63,7 +64,8 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 
 def _text(raw: Any) -> str:
-    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw or "")
+    cut = (raw or b"")[:_MOST_BYTES] if isinstance(raw, bytes) else str(raw or "")[:_MOST_BYTES]
+    return cut.decode("utf-8", "replace") if isinstance(cut, bytes) else cut
 
 
 class HostIo:

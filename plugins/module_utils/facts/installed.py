@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from .host import HostIo
+from .values import labelled
 
 ROOT = "/opt/sglang"
 UNITS = "/etc/systemd/system"
@@ -17,7 +18,7 @@ _UNIT = re.compile(r"sglang-(.+)\.service\Z")
 
 def parse_properties(text: str) -> dict[str, str]:
     """KEY=value lines of `systemctl show`."""
-    return dict(re.findall(r"^(\w+)=(.*?)\s*$", text, re.MULTILINE))
+    return {key: value for key, value in labelled(text, "=") if key.isidentifier()}
 
 
 def _visible(io: HostIo, path: str) -> list[str]:

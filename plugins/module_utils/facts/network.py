@@ -20,7 +20,7 @@ def parse_ip_json(output: str) -> list[dict[str, Any]]:
     """`ip -j addr`: each {name, mtu, state, addresses}; [] when it is no such list."""
     try:
         rows = json.loads(output)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     found = []
     for row in rows if isinstance(rows, list) else []:
@@ -46,13 +46,19 @@ def parse_ip_text(output: str) -> list[dict[str, Any]]:
     """`ip addr`, as people paste it."""
     found: list[dict[str, Any]] = []
     for line in plain(output).splitlines():
-        head = re.match(r"\d+: ([^:@\s]+)(?:@\S+)?: <.*?>(?:.*\bmtu (\d+))?(?:.*\bstate (\w+))?", line)
-        address = re.match(r"\s+inet6? (\S+)", line)
-        if head:
-            name, mtu, state = head.groups()
-            found.append({"name": name, "mtu": number(mtu), "state": (state or "").lower(), "addresses": []})
-        elif address and found:
-            found[-1]["addresses"].append(address.group(1))
+        words = line.split()
+        if len(words) > 2 and re.fullmatch(r"\d{1,6}:", words[0]) and words[1].endswith(":"):
+            after = dict(zip(words, words[1:]))
+            found.append(
+                {
+                    "name": words[1][:-1].partition("@")[0],
+                    "mtu": number(after.get("mtu")),
+                    "state": after.get("state", "").lower(),
+                    "addresses": [],
+                }
+            )
+        elif len(words) > 1 and words[0] in ("inet", "inet6") and found:
+            found[-1]["addresses"].append(words[1])
     return found
 
 

@@ -7,18 +7,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .faults import fault
-from .gpu import gpus_of, joined
+from .gpu import gpus_of, joined, untold
 from .host import HostIo, Ran
 from .installed import parse_properties
-from .nvidia_driver import XIDS, library_version, mismatch, parse_modinfo, parse_proc_version, parse_xids
+from .kernel_events import (
+    CLOSED_MODULE,
+    GSP,
+    INIT_FAILED,
+    MODULE_REJECTED,
+    OPEN_MODULE,
+    OTHER_VERSION,
+    SEC2,
+    SXID,
+    XID,
+    KernelEvent,
+    parse_kernel_log,
+    recovery_words,
+)
+from .nvidia_driver import library_version, mismatch, parse_modinfo, parse_proc_version
 from .nvidia_listing import CUDA_MISSING, Listing
 from .nvidia_smi import explain, parse
 from .nvidia_topology import nvlink_facts, parse_nvlink, parse_topology
 from .schema import Driver, Fault, Gpu
+from .values import MOST_CHARACTERS
+from .xid_table import CURES, UNIFIED_CURES, XIDS
 
 PCI = "/sys/bus/pci/devices"
 LIBRARY_DIRECTORIES = (
@@ -31,12 +47,40 @@ LIBRARY_DIRECTORIES = (
     "/run/opengl-driver/lib",
 )
 CAPABILITY_QUERY = "--query-gpu=index,uuid,pci.bus_id,compute_cap"
-FALLBACKS: tuple[list[str], ...] = (
-    ["-q"],
-    ["--query-gpu=index,name,uuid,pci.bus_id,memory.total,memory.used,driver_version", "--format=csv"],
-    [],
+_INVENTORY = ("index", "name", "uuid", "pci.bus_id", "memory.total", "memory.used", "driver_version", "count")
+_HEALTH = (
+    "persistence_mode",
+    "mig.mode.current",
+    "mig.mode.pending",
+    "ecc.mode.current",
+    "ecc.mode.pending",
+    "ecc.errors.uncorrected.volatile.total",
+    "retired_pages.pending",
+    "remapped_rows.pending",
+    "remapped_rows.failure",
+    "gpu_recovery_action",
+    "fabric.state",
+    "fabric.status",
 )
+_MOST_QUERIES = 8
+"""Drivers that lack many of these fields are too old to serve; each refusal costs one question more."""
+_UNKNOWN_FIELD = re.compile(r'Field "([\w.]{1,80})" is not a valid field')
 _FABRIC_PROCESS = "nv-fabricmanager"[:15]  # the kernel keeps 15 characters of a name
+_OPEN_ONLY = 0x2900
+"""PCI device numbers from here on are Blackwell and later, which only the open kernel modules drive."""
+_CLOSED_ONLY = 0x1E00
+"""Those below are older than Turing, which only the proprietary modules drive."""
+_UNIFIED = range(0x2E00, 0x2F00)
+"""PCI device numbers of the GB10: soldered, with the host's memory."""
+_CAUSES = (OPEN_MODULE, CLOSED_MODULE, SEC2, GSP, MODULE_REJECTED, OTHER_VERSION, INIT_FAILED)
+_EFFECTS = (
+    "nvidia-smi-no-devices",
+    "nvidia-smi-hangs",
+    "gpu-missing",
+    "gpu-none-listed",
+    "driver-not-loaded",
+)
+_NO_REASON_NEEDED = ("driver-", "gpu-", "library-", "nvidia-smi-", "inforom-")
 
 
 @dataclass
@@ -45,6 +89,8 @@ class NvidiaFacts:
     gpus: tuple[Gpu, ...] = ()
     nvlink: dict[str, Any] = field(default_factory=dict)
     fabric_manager: str = ""
+    switches: int | None = None
+    """NVSwitches on the PCI bus, None where it cannot be looked at."""
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -52,21 +98,47 @@ class NvidiaFacts:
 class PciView:
     gpus: dict[str, str]
     """Address -> kernel driver, of every GPU that is no virtual function."""
-    switches: int
+    switches: int | None
+    """NVSwitches; None where the bus cannot be looked at."""
+    numbers: dict[str, int] = field(default_factory=dict)
+    """Address -> PCI device number."""
+
+
+def _hexadecimal(text: str) -> str:
+    return text.lower().removeprefix("0x").strip()
 
 
 def pci_view(io: HostIo) -> PciView:
     gpus: dict[str, str] = {}
+    numbers: dict[str, int] = {}
     switches = 0
-    for address in io.names(PCI):
+    addresses = io.names(PCI)
+    for address in addresses:
         place = f"{PCI}/{address}"
-        if io.line(f"{place}/vendor") != "0x10de":
+        if _hexadecimal(io.line(f"{place}/vendor")) != "10de":
             continue
-        kind = io.line(f"{place}/class")
-        if kind.startswith(("0x0300", "0x0302")) and not io.exists(f"{place}/physfn"):
+        kind = _hexadecimal(io.line(f"{place}/class"))
+        if kind.startswith("03") and not io.exists(f"{place}/physfn"):
             gpus[address] = io.link(f"{place}/driver").rpartition("/")[2]
-        switches += kind.startswith("0x0680")
-    return PciView(gpus, switches)
+            number = _hexadecimal(io.line(f"{place}/device"))
+            if re.fullmatch(r"[0-9a-f]{4}", number):
+                numbers[address] = int(number, 16)
+        switches += kind.startswith("0680")
+    return PciView(gpus, switches if addresses else None, numbers)
+
+
+def evidence(io: HostIo, bus: PciView, module: str) -> str:
+    """What says that this host has a GPU, whatever nvidia-smi lists; "" for nothing."""
+    held = [address for address, name in bus.gpus.items() if name in ("", "nvidia")]
+    nodes = [name for name in io.names("/dev") if re.fullmatch(r"nvidia\d+", name)]
+    of_driver = io.names("/proc/driver/nvidia/gpus")
+    signs = (
+        (bool(held), f"the PCI bus has {len(held)} NVIDIA GPU(s)"),
+        (bool(of_driver), f"the kernel driver knows {len(of_driver)} GPU(s)"),
+        (bool(nodes), f"there are device nodes ({', '.join(nodes[:4])})"),
+        (bool(module or io.names("/sys/module/nvidia")), "the NVIDIA kernel module is loaded"),
+    )
+    return next((words for found, words in signs if found), "")
 
 
 def _module(io: HostIo) -> tuple[str, str]:
@@ -100,6 +172,32 @@ def _ask(io: HostIo, *arguments: str) -> Ran:
     return io.run(["nvidia-smi", *arguments])
 
 
+def _asked_for_all(io: HostIo) -> Listing:
+    """The CSV with health; fields that this driver does not know are left out, and remain unknown."""
+    fields = [*_INVENTORY, *_HEALTH]
+    for _question in range(_MOST_QUERIES):
+        ran = _ask(io, "--query-gpu=" + ",".join(fields), "--format=csv")
+        unknown = set(_UNKNOWN_FIELD.findall((ran.out + ran.err)[:65536])) & set(fields)
+        if not unknown:
+            return parse(ran.out)
+        fields = [name for name in fields if name not in unknown]
+    return Listing("")
+
+
+def _second_reading(io: HostIo, listing: Listing) -> Listing:
+    """Sensors that failed once and answer now are no matter; those that fail again are kept."""
+    if not any(record.sensors for record in listing.records):
+        return listing
+    again = parse(_ask(io, "-q", "-x").out)
+    if _torn(again) or len(again.records) != len(listing.records):
+        return listing
+    records = [
+        replace(record, sensors=tuple(name for name in record.sensors if name in other.sensors))
+        for record, other in zip(listing.records, again.records)
+    ]
+    return replace(listing, records=tuple(records))
+
+
 def _listing(io: HostIo, module: str) -> tuple[Listing, list[Fault]]:
     """The best listing that nvidia-smi gives, asked for other forms when the XML is damaged."""
     ran = _ask(io, "-q", "-x")
@@ -109,31 +207,50 @@ def _listing(io: HostIo, module: str) -> tuple[Listing, list[Fault]]:
     faults = explain(ran.status, ran.out, ran.err, module)
     named = [found for found in faults if found.code != "nvidia-smi-failed"]
     if named and not listing.records:
-        return Listing(""), faults
+        return Listing(""), [*faults, *listing.faults]
+    if listing.records and not _torn(listing):
+        return _second_reading(io, listing), faults
+    damage = list(listing.faults)
+    if ran.status == 0 and ran.out.strip() and not listing.form:
+        damage.append(fault("nvidia-smi-unreadable", "driver", detail="no form that is known"))
+    others = (lambda: parse(_ask(io, "-q").out), lambda: _asked_for_all(io), lambda: parse(_ask(io).out))
     best = listing
-    for arguments in FALLBACKS:
-        if best.records and not _torn(best):
-            break
-        other = parse(_ask(io, *arguments).out)
+    for ask in others:
+        other = ask()
         whole = bool(other.records) and not _torn(other)
-        if whole or len(other.records) > len(best.records):
-            best = other
-            faults = named
-    if not best.records and not faults and not _torn(best) and not io.hung:
-        faults.append(fault("nvidia-smi-unreadable", "driver", detail="no GPU and no reason in its output"))
+        if whole and other.form != "table":
+            return _completed(io, other), named
+        if (whole and _torn(best)) or len(other.records) > len(best.records):
+            best, faults = other, named
+    # The table tells less of the health than the XML: where that came damaged, it is no way round.
+    faults = [*faults, *(found for found in damage if found not in best.faults)]
+    if not best.records and not faults and not io.hung:
+        faults = [fault("nvidia-smi-unreadable", "driver", detail="no GPU and no reason in its output")]
     return best, faults
 
 
-def _links(io: HostIo) -> tuple[dict[str, Any], list[Fault]]:
+def _completed(io: HostIo, listing: Listing) -> Listing:
+    """A CSV that says nothing of MIG is joined with the table, which does."""
+    if listing.form != "csv" or all(record.values.get("mig") for record in listing.records):
+        return listing
+    table = parse(_ask(io).out)
+    return listing if _torn(table) else joined(listing, table)
+
+
+def _links(io: HostIo, gpus: tuple[Gpu, ...]) -> tuple[dict[str, Any], list[Fault]]:
     topology = parse_topology(_ask(io, "topo", "-m").out)
     links = parse_nvlink(_ask(io, "nvlink", "-s").out)
     most = max((link.active for link in links), default=0)
-    uneven = [
+    found = [
         fault("nvlink-uneven", f"GPU {link.index}", active=link.active, most=most, index=link.index)
         for link in links
         if link.active < most
     ]
-    return nvlink_facts(topology, links), uneven
+    facts = nvlink_facts(topology, links, len(gpus))
+    if facts.get("full") is False and facts.get("links_per_gpu"):
+        islands = "; ".join(", ".join(f"GPU {gpu}" for gpu in island) for island in facts["islands"])
+        found.append(fault("nvlink-partial", "NVLink", islands=islands))
+    return facts, found
 
 
 def fabric_manager(io: HostIo) -> str:
@@ -149,14 +266,62 @@ def fabric_manager(io: HostIo) -> str:
     return "absent" if said["LoadState"] in {"not-found", "masked"} else "stopped"
 
 
-def _xid_faults(io: HostIo, gpus: tuple[Gpu, ...]) -> list[Fault]:
+def _kernel_log(io: HostIo) -> str:
+    said = io.run(["dmesg"]).out[-MOST_CHARACTERS:]
+    return said or io.run(["journalctl", "-k", "-b", "-q", "--no-pager", "-o", "short", "-n", "50000"]).out
+
+
+def kernel_faults(
+    log: str, gpus: tuple[Gpu, ...], expected: bool = True, unified: bool = False
+) -> list[Fault]:
+    """What the kernel logged of GPUs since the start, each with its cure.
+
+    `expected`: GPUs should be listed; `unified`: the GPU is soldered and shares the host's memory.
+    """
+    unified = unified or any(gpu.unified_memory for gpu in gpus)
+    cures = {**CURES, **(UNIFIED_CURES if unified else {})}
     found = []
-    for (address, xid), count in parse_xids(io.run(["dmesg"]).out).items():
-        index = next((gpu.index for gpu in gpus if gpu.pci_address.startswith(address)), None)
-        subject = f"GPU {address if index is None else index}"
-        meaning, action = XIDS[xid]
-        found.append(fault("gpu-xid", subject, xid=xid, meaning=meaning, count=count, action=action))
+    for event in parse_kernel_log(log):
+        index = next((gpu.index for gpu in gpus if event.address and gpu.pci_address == event.address), None)
+        subject = (
+            "GPU"
+            if not event.address and index is None
+            else f"GPU {event.address if index is None else index}"
+        )
+        details = {"index": "N" if index is None else index, "count": event.count, "said": event.words}
+        if event.kind == XID:
+            found += _xid_fault(event, subject, cures, details)
+        elif event.kind == SXID:
+            severity = "fatal" if event.words.lower().startswith("fatal") else "not fatal"
+            found.append(
+                fault("nvswitch-sxid", f"NVSwitch {event.address}", number=event.number, how=severity)
+            )
+        elif event.kind in (INIT_FAILED, GSP, SEC2) and index is not None:
+            # It answers now: what was logged while it started is over.
+            found.append(fault("gpu-trouble-before", subject, **details))
+        elif event.kind in (MODULE_REJECTED, OTHER_VERSION):
+            if not gpus and expected:
+                found.append(fault(event.kind, "driver", **details))
+        else:
+            found.append(fault(event.kind, subject, **details))
     return found
+
+
+def _xid_fault(
+    event: KernelEvent, subject: str, cures: Mapping[str, str], details: Mapping[str, Any]
+) -> list[Fault]:
+    meaning, action = XIDS.get(event.number, ("not in the table", "support"))
+    if action in ("note", "application"):
+        return []
+    if action == "text":
+        said = recovery_words(event)
+        if not said:
+            return []
+        meaning = f"{meaning}: {said}"
+        action = "reboot" if "reboot" in said.lower() else "reset" if "reset" in said.lower() else action
+    code = "gpu-needs-reboot" if action == "reboot" else "gpu-xid"
+    cure = cures[action].format(index=details["index"])
+    return [fault(code, subject, xid=event.number, meaning=meaning, count=event.count, action=cure)]
 
 
 def _driver_faults(bus: PciView, module: str, library: str, has_program: bool) -> list[Fault]:
@@ -175,11 +340,33 @@ def _driver_faults(bus: PciView, module: str, library: str, has_program: bool) -
     return found
 
 
-def _missing(bus: PciView, gpus: tuple[Gpu, ...]) -> list[Fault]:
-    """GPUs that the bus has and the listing lacks; a listing without addresses proves nothing."""
+def _bus_faults(bus: PciView, gpus: tuple[Gpu, ...]) -> list[Fault]:
+    """Where the bus and the listing differ; without addresses only the numbers can be compared."""
     listed = {gpu.pci_address for gpu in gpus if gpu.pci_address}
-    lost = [address for address, name in bus.gpus.items() if address not in listed and name in ("", "nvidia")]
-    return [fault("gpu-missing", f"GPU {address}") for address in lost] if listed else []
+    held = [address for address, name in bus.gpus.items() if name in ("", "nvidia")]
+    if not listed:
+        if gpus and held and len(held) != len(gpus):
+            return [fault("gpu-list-incomplete", "driver", attached=len(held), listed=len(gpus))]
+        return []
+    found = [fault("gpu-missing", f"GPU {address}") for address in held if address not in listed]
+    if bus.gpus:
+        found += [
+            fault("gpu-not-on-bus", f"GPU {gpu.index}", address=gpu.pci_address)
+            for gpu in gpus
+            if gpu.pci_address and gpu.pci_address not in bus.gpus
+        ]
+    return found
+
+
+def module_faults(bus: PciView, flavour: str) -> list[Fault]:
+    """A kernel module of the kind that cannot drive a GPU of this host."""
+    found = []
+    for address, number in bus.numbers.items():
+        if flavour == "proprietary" and number >= _OPEN_ONLY:
+            found.append(fault(OPEN_MODULE, f"GPU {address}"))
+        elif flavour == "open" and number < _CLOSED_ONLY:
+            found.append(fault(CLOSED_MODULE, f"GPU {address}"))
+    return found
 
 
 def _unique(faults: list[Fault]) -> list[Fault]:
@@ -187,12 +374,24 @@ def _unique(faults: list[Fault]) -> list[Fault]:
     return list({(found.code, found.subject): found for found in reversed(faults)}.values())[::-1]
 
 
+def _with_causes(faults: list[Fault]) -> list[Fault]:
+    """What only follows from a cause that the kernel named is cured with it, and not by reseating a GPU."""
+    cause = next((found for found in faults if found.code in _CAUSES), None)
+    if cause is None:
+        return faults
+    fix = f"cure what the kernel says of {cause.subject} ({cause.code}): {cause.fix}"
+    return [replace(found, fix=fix) if found.code in _EFFECTS else found for found in faults]
+
+
 def nvidia_facts(io: HostIo, products: Mapping[str, str]) -> NvidiaFacts:
     bus = pci_view(io)
     module, flavour = _module(io)
     library = _library(io)
     has_program = bool(io.program("nvidia-smi"))
-    facts = NvidiaFacts(faults=_driver_faults(bus, module, library, has_program))
+    facts = NvidiaFacts(
+        faults=[*_driver_faults(bus, module, library, has_program), *module_faults(bus, flavour)]
+    )
+    facts.switches = bus.switches
     listing = Listing("")
     if has_program:
         listing, said = _listing(io, module)
@@ -201,11 +400,16 @@ def nvidia_facts(io: HostIo, products: Mapping[str, str]) -> NvidiaFacts:
         query = _ask(io, CAPABILITY_QUERY, "--format=csv")
         listing = joined(listing, parse(query.out))
         facts.gpus, of_gpus = gpus_of(listing, products)
-        facts.faults += of_gpus + _missing(bus, facts.gpus)
-        facts.nvlink, uneven = _links(io)
-        facts.faults += uneven
+        facts.faults += [*of_gpus, *untold(listing), *_bus_faults(bus, facts.gpus)]
+        facts.nvlink, of_links = _links(io, facts.gpus)
+        facts.faults += of_links
         if listing.cuda == CUDA_MISSING:
             facts.faults.append(fault("libcuda-missing", "driver"))
+    else:
+        facts.faults += listing.faults
+    if mismatch(module, listing.driver) and listing.records:
+        detail = f"it names driver {listing.driver}, the kernel module is {module}"
+        facts.faults.append(fault("nvidia-smi-unreadable", "driver", detail=detail))
     if any(command.startswith("nvidia-smi") for command in io.hung):
         facts.faults.append(fault("nvidia-smi-hangs", "driver", seconds=f"{io.timeout:g}"))
     version = module or listing.driver
@@ -218,10 +422,22 @@ def nvidia_facts(io: HostIo, products: Mapping[str, str]) -> NvidiaFacts:
             library_version=library or (in_words.group(1) if in_words else listing.library),
             cuda="" if listing.cuda == CUDA_MISSING else listing.cuda,
         )
-    if facts.driver or bus.gpus:
+    signs = evidence(io, bus, module)
+    if facts.driver or bus.gpus or signs:
         facts.fabric_manager = fabric_manager(io)
-        facts.faults += _xid_faults(io, facts.gpus)
+        facts.faults += kernel_faults(
+            _kernel_log(io),
+            facts.gpus,
+            bool(signs),
+            any(number in _UNIFIED for number in bus.numbers.values()),
+        )
         if bus.switches and facts.fabric_manager in ("stopped", "absent"):
             facts.faults.append(fault("fabric-manager-down", "fabric manager", state=facts.fabric_manager))
-    facts.faults = _unique(facts.faults)
+    if (
+        signs
+        and not facts.gpus
+        and not any(found.code.startswith(_NO_REASON_NEEDED) for found in facts.faults)
+    ):
+        facts.faults.append(fault("gpu-none-listed", "driver", evidence=signs))
+    facts.faults = _with_causes(_unique(facts.faults))
     return facts

@@ -9,10 +9,10 @@ import re
 
 from .faults import fault
 from .nvidia_listing import Listing
-from .nvidia_smi_flat import parse_csv, parse_names, parse_table, parse_version
+from .nvidia_smi_flat import is_csv, parse_csv, parse_names, parse_table, parse_version
 from .nvidia_smi_tree import parse_text, parse_xml
 from .schema import Fault
-from .values import pci_address, plain
+from .values import MOST_CHARACTERS, pci_address, plain
 
 STATUSES = {
     4: "nvidia-smi-no-permission",
@@ -43,6 +43,7 @@ _WORDS = (
     (r"unable to determine the device handle", "gpu-unreadable"),
     (r"failed to initialize nvml", "nvidia-smi-failed"),
 )
+_MOST_WORDS = 64 * 1024
 _LISTED = ("<nvidia_smi_log", "NVSMI LOG", "| NVIDIA-SMI")
 _ADDRESS = re.compile(r"\bgpu\s*#?((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])", re.IGNORECASE)
 
@@ -50,20 +51,17 @@ _ADDRESS = re.compile(r"\bgpu\s*#?((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[
 def form_of(output: str) -> str:
     """Which output of nvidia-smi a text is, "" for none of them."""
     start = plain(output)[:65536]
-    if re.search(r"(?m)^\s*Link \d+:|support Nvlink|^[^\n]*\bpid, process_name", start):
+    if re.search(r"(?m)^[ \t]*Link \d+:|support Nvlink|^[^\n]*\bpid, process_name", start):
         return ""  # links and processes belong to GPUs, they list none
     tests = (
         ("xml", r"<nvidia_smi_log|<\?xml"),
         ("text", r"NVSMI LOG|^GPU [0-9A-F]{4,8}:[0-9A-F:.]+\s*$"),
         ("version", r"^NVIDIA-SMI version\s*:"),
         ("table", r"\| NVIDIA-SMI [0-9]|^\|=+\+=+"),
-        ("names", r"^GPU \d+: .* \(UUID: "),
-        (
-            "csv",
-            r"\A(?:(?:[a-z_]+\.)*[A-Za-z_]+(?: \[[^\]]*\])?, *)*(?:index|name|gpu_name|uuid|gpu_uuid|pci\.bus_id)\b",
-        ),
+        ("names", r"^GPU \d+: [^(\n]* \(UUID: "),
     )
-    return next((form for form, pattern in tests if re.search(pattern, start, re.MULTILINE)), "")
+    found = next((form for form, pattern in tests if re.search(pattern, start, re.MULTILINE)), "")
+    return found or ("csv" if is_csv(start) else "")
 
 
 def parse(output: str) -> Listing:
@@ -76,21 +74,25 @@ def parse(output: str) -> Listing:
         "names": parse_names,
         "version": parse_version,
     }
-    reader = readers.get(form_of(output))
+    form = form_of(output)
+    if form and len(output) > MOST_CHARACTERS:
+        detail = f"{len(output) // 2**20} MiB, more than any host prints"
+        return Listing(form, faults=(fault("nvidia-smi-unreadable", "driver", detail=detail),))
+    reader = readers.get(form)
     return reader(output) if reader else Listing("")
 
 
 def _outside(output: str) -> str:
     """The lines around a listing: warnings come before, after or instead of it."""
     if any(sign in output for sign in _LISTED):
-        lines = output.splitlines()
+        lines = plain(output).splitlines()
         return "\n".join(line for line in lines if line[:1].isalpha() and " : " not in line)
     return output
 
 
 def explain(status: int, out: str, err: str, module_version: str = "") -> list[Fault]:
     """Named faults for what nvidia-smi said about itself, or for its exit status."""
-    said = plain(_outside(out) + "\n" + err).strip()
+    said = plain(plain(_outside(out))[:_MOST_WORDS] + "\n" + err[:_MOST_WORDS]).strip()
     library = re.search(r"(?:NVML )?library version:\s*([0-9.]+)", said, re.IGNORECASE)
     faults: list[Fault] = []
     for line in said.splitlines():

@@ -10,9 +10,10 @@ import json
 import re
 from typing import Any
 
+from .faults import fault
 from .host import HostIo
 from .rdma_text import parse_ibdev2netdev, parse_rdma_link
-from .schema import RdmaDevice
+from .schema import Fault, RdmaDevice
 from .values import number
 
 CLASS = "/sys/class/infiniband"
@@ -20,7 +21,7 @@ CLASS = "/sys/class/infiniband"
 
 def rate_gbps(text: str) -> float | None:
     """`200 Gb/sec (2X NDR)` is 200.0."""
-    found = re.match(r"\s*(\d+(?:\.\d+)?)\s*Gb/sec", text)
+    found = re.match(r"(\d{1,6}(?:\.\d{1,3})?) ?Gb/sec", text.strip())
     return float(found.group(1)) if found else None
 
 
@@ -65,7 +66,7 @@ def _second_source(io: HostIo) -> dict[str, str]:
     ran = io.run(["rdma", "-j", "link"])
     try:
         rows = json.loads(ran.out) if ran.status == 0 else []
-    except ValueError:
+    except (ValueError, RecursionError):
         rows = parse_rdma_link(ran.out)
     found = {}
     for row in rows if isinstance(rows, list) else []:
@@ -111,6 +112,7 @@ def rdma_devices(io: HostIo) -> tuple[RdmaDevice, ...]:
                     port=number(port) or 1,
                     netdev=netdev,
                     state=state(io.line(f"{place}/state")),
+                    phys_state=state(io.line(f"{place}/phys_state")),
                     link_layer=io.line(f"{place}/link_layer"),
                     rate_gbps=rate_gbps(io.line(f"{place}/rate")),
                     mtu=number(io.line(f"{net}/mtu")) if net else None,
@@ -126,3 +128,26 @@ def rdma_devices(io: HostIo) -> tuple[RdmaDevice, ...]:
                 )
             )
     return tuple(found)
+
+
+_CURES = {"polling": "rdma-port-polling", "disabled": "rdma-port-disabled", "sleep": "rdma-port-disabled"}
+
+
+def rdma_faults(io: HostIo, devices: tuple[RdmaDevice, ...]) -> list[Fault]:
+    """Devices that are names only, and ports without a link, each with the cure of its physical state."""
+    found = []
+    for name in io.names(CLASS):
+        target = io.link(f"{CLASS}/{name}/device")
+        if not any(device.name == name for device in devices):
+            found.append(fault("rdma-device-dangling", name, detail="it has no port"))
+        elif target and not io.exists(f"{CLASS}/{name}/device"):
+            found.append(fault("rdma-device-dangling", name, detail=f"its PCI device {target} is gone"))
+    up = any(device.state == "active" for device in devices)
+    for device in devices:
+        code = _CURES.get(device.phys_state, "")
+        # A port of a RoCE card that nobody uses is disabled; where another one works that is how it is wired.
+        unused = device.link_layer.lower() == "ethernet" and device.phys_state == "disabled" and up
+        if code and device.state != "active" and not unused:
+            layer = device.link_layer or "RDMA"
+            found.append(fault(code, f"{device.name} port {device.port}", layer=layer, device=device.name))
+    return found

@@ -81,6 +81,8 @@ class RdmaDevice:
     netdev: str = ""
     state: str = ""
     """"active", "down" ..."""
+    phys_state: str = ""
+    """"linkup", "polling", "disabled" ...: why a port is down."""
     link_layer: str = ""
     rate_gbps: float | None = None
     mtu: int | None = None
@@ -163,9 +165,12 @@ class HostFacts:
     gpus: tuple[Gpu, ...] = ()
     nvlink: dict[str, Any] = field(default_factory=dict)
     """{links_per_gpu: 8, devices: [GPU0, ..., NIC0], topology: [["X", "NV8", ...]], nics: {NIC0: mlx5_0},
-    cpu_affinity: [...], numa: [...], gb_per_second_per_link: 26.562}, as far as known."""
+    cpu_affinity: [...], numa: [...], gb_per_second_per_link: 26.562}, as far as known; `full` where NVLink joins
+    every two GPUs, false with `islands` where it joins some."""
     fabric_manager: str = ""
     """"running", "stopped", "absent" or "" when unknown."""
+    nvswitches: int | None = None
+    """On the PCI bus; None where nobody looked, as on declared hosts."""
     rdma: tuple[RdmaDevice, ...] = ()
     interfaces: tuple[dict[str, Any], ...] = ()
     """Each {name, mtu, state, addresses: [...], speed_mbps, pci_address}."""

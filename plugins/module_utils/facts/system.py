@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 
+from .faults import fault
 from .host import HostIo
-from .schema import OperatingSystem, Python
-from .values import plain, version
+from .schema import Fault, OperatingSystem, Python
+from .values import count, labelled, number, plain, version
 
 LIMITS = {
     "Max locked memory": "memlock",
@@ -24,12 +25,8 @@ _PYTHON_SECONDS = 5.0
 
 def parse_release(text: str) -> dict[str, str]:
     """KEY=value lines; a key that stands twice counts as written last."""
-    found = {}
-    for line in plain(text).splitlines():
-        key, equals, value = line.strip().partition("=")
-        if equals and not key.startswith("#"):
-            found[key.strip()] = value.strip().strip("\"'")
-    return found
+    rows = labelled(plain(text), "=")
+    return {key: value.strip("\"'") for key, value in rows if not key.startswith("#")}
 
 
 def dgx_version(text: str) -> str:
@@ -50,7 +47,12 @@ def operating_system(io: HostIo) -> OperatingSystem:
 
 def parse_meminfo(text: str) -> dict[str, int]:
     """KiB under each name."""
-    return {name: int(size) for name, size in re.findall(r"^(\w+):\s+(\d{1,15})\b", text, re.MULTILINE)}
+    sizes = {}
+    for name, value in labelled(text):
+        size = number(value)
+        if size is not None:
+            sizes[name] = size
+    return sizes
 
 
 def gib(kib: int | None) -> float | None:
@@ -59,19 +61,36 @@ def gib(kib: int | None) -> float | None:
 
 def parse_lscpu(text: str) -> tuple[str, int | None]:
     """Model and threads; two core types give two models."""
-    models = re.findall(r"^Model name:\s+(\S.*?)\s*$", text, re.MULTILINE)
-    threads = re.search(r"^CPU\(s\):\s+(\d{1,6})\s*$", text, re.MULTILINE)
-    return " + ".join(dict.fromkeys(models)), int(threads.group(1)) if threads else None
+    rows = labelled(text)
+    models = [value for label, value in rows if label == "Model name" and value]
+    threads = next((count(value) for label, value in rows if label == "CPU(s)"), None)
+    return " + ".join(dict.fromkeys(models)), threads
 
 
 def cpu(io: HostIo) -> tuple[str, int | None]:
-    text = io.read("/proc/cpuinfo")
-    named = re.search(r"^model name\s*:\s*(\S.*?)\s*$", text, re.MULTILINE)
-    threads = len(re.findall(r"^processor\s*:", text, re.MULTILINE))
+    rows = labelled(io.read("/proc/cpuinfo"))
+    named = next((value for label, value in rows if label == "model name"), "")
+    threads = sum(label == "processor" for label, _value in rows)
     if named and threads:
-        return named.group(1), threads
+        return named, threads
     model, counted = parse_lscpu(io.run(["lscpu"]).out)  # the kernel names no Arm processor
     return model, threads or counted
+
+
+def parse_free(text: str) -> dict[str, float]:
+    """GiB of the columns of `free -h` for memory and swap: {memory, swap}."""
+    units = {"Ki": 1 / 1048576, "Mi": 1 / 1024, "Gi": 1.0, "Ti": 1024.0, "B": 0.0}
+    found = re.findall(r"^(Mem|Swap):[ \t]+(\d{1,9}(?:\.\d{1,3})?)(B|Ki|Mi|Gi|Ti)\b", text, re.MULTILINE)
+    names = {"Mem": "memory", "Swap": "swap"}
+    return {names[row]: float(size) * units[unit] for row, size, unit in found}
+
+
+def parse_uname(text: str) -> dict[str, str]:
+    """`uname -a`: {kernel, arch}."""
+    words = text.split()
+    if len(words) < 4 or words[0] != "Linux":
+        return {}
+    return {"kernel": words[2], "arch": next((w for w in words if w in {"x86_64", "aarch64"}), "")}
 
 
 def parse_process_limits(text: str) -> dict[str, str]:
@@ -89,7 +108,7 @@ def parse_process_limits(text: str) -> dict[str, str]:
 def parse_service_limits(text: str) -> dict[str, str]:
     """DefaultLimitX and DefaultLimitXSoft of `systemctl show`, named as above."""
     found = {}
-    for name, soft, value in re.findall(r"^DefaultLimit([A-Z]+)(Soft)?=(\S+)\s*$", text, re.MULTILINE):
+    for name, soft, value in re.findall(r"^DefaultLimit([A-Z]+)(Soft)?=(\S+)[ \t]*$", text, re.MULTILINE):
         if name.lower() in LIMITS.values():
             found[name.lower() + ("_soft" if soft else "")] = value.replace("infinity", "unlimited")
     return found
@@ -131,3 +150,14 @@ def pythons(io: HostIo, paths: list[str]) -> tuple[Python, ...]:
 def memory(io: HostIo) -> dict[str, int | None]:
     sizes = parse_meminfo(io.read("/proc/meminfo"))
     return {"total": sizes.get("MemTotal"), "swap": sizes.get("SwapTotal")}
+
+
+def kho_faults(io: HostIo) -> list[Fault]:
+    """Memory that kexec handover reserved lies outside what the kernel counts as CMA: free exceeds total."""
+    sizes = parse_meminfo(io.read("/proc/meminfo"))
+    total, free = sizes.get("CmaTotal"), sizes.get("CmaFree")
+    off = re.search(r"(?:^|\s)kho=(?:off|0|no|false|n)\b", io.read("/proc/cmdline"))
+    if total is None or free is None or free <= total or off:
+        return []
+    reserved = gib(free - total)
+    return [fault("kho-reservation", "memory", kernel=io.identity("osrelease"), gib=reserved)]

@@ -11,16 +11,19 @@ from .host import HostIo
 from .schema import Toolkit
 from .values import version
 
+_LONGEST = 4096
+
 
 def parse_nvcc(output: str) -> str:
     """`nvcc --version` and `ptxas --version`: the full number behind `V`."""
-    found = re.search(r"\bV(\d+(?:\.\d+)+)", output)
+    found = re.search(r"\bV(\d{1,9}(?:\.\d{1,9}){1,4})", output)
     return found.group(1) if found else ""
 
 
 def parse_cxx(output: str) -> str:
     """The last dotted number of the first line: before it stands the packager's own."""
-    numbers = re.findall(r"\d+\.\d+(?:\.\d+)*", re.sub(r"\(.*?\)", "", (output.splitlines() or [""])[0]))
+    first = (output[:_LONGEST].splitlines() or [""])[0]
+    numbers = re.findall(r"\d{1,9}(?:\.\d{1,9}){1,4}", re.sub(r"\([^()]*\)", "", first))
     return str(numbers[-1]) if numbers else version(output)
 
 

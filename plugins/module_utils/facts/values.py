@@ -36,14 +36,17 @@ TROUBLE = (
     ("unknown error", "gpu-unreadable"),
     ("err!", "gpu-unreadable"),
 )
+MOST_CHARACTERS = 8 * 1024 * 1024
+"""Of the output of one tool: sixteen GPUs with all their processes print less than one."""
+_LONGEST_VALUE = 64 * 1024
 _TERMINAL_CODE = re.compile(r"\x1b?\[[0-9;]{1,8}m|\x1b\[[0-9;?]*[A-Za-z]")
 _ON = frozenset({"enabled", "yes", "on", "active", "true"})
 _OFF = frozenset({"disabled", "no", "off", "not active", "inactive", "false"})
 
 
 def plain(text: str) -> str:
-    """Without terminal codes, NULs, carriage returns and halves of surrogate pairs."""
-    whole = text.encode("utf-8", "replace").decode("utf-8")
+    """Without terminal codes, NULs, carriage returns and halves of surrogate pairs; never more than MOST_CHARACTERS."""
+    whole = text[:MOST_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
     return _TERMINAL_CODE.sub("", whole).replace("\x00", "").replace("\r\n", "\n")
 
 
@@ -66,11 +69,37 @@ def number(value: str | None) -> int | None:
     return int(found.group(1)) if found else None
 
 
+def mebibytes(value: str | None) -> int | None:
+    """`81920 MiB` or `81920`; anything else behind the number is damage, and no size."""
+    found = re.fullmatch(r"(\d{1,15}) ?(?:MiB)?", (value or "").strip(), re.ASCII)
+    return int(found.group(1)) if found else None
+
+
+def count(value: str | None) -> int | None:
+    """A counter, which has no unit."""
+    said = (value or "").strip()
+    return int(said) if re.fullmatch(r"\d{1,15}", said, re.ASCII) else None
+
+
 def flag(value: str | None) -> bool | None:
     word = _word(value)
     if word in _ON:
         return True
     return False if word in _OFF else None
+
+
+def garbled(value: str | None) -> bool:
+    """Whether something stands where yes, no or a word for "none" has to stand."""
+    return bool(text(value)) and flag(value) is None
+
+
+def undeprecated(value: str | None) -> str:
+    """The value without a remark in brackets: `610.47 [Deprecated; will be removed ...]` is `610.47`."""
+    said = (value or "").strip()
+    remark = said.find("[") if not said.startswith("[") else -1
+    if remark < 0:
+        remark = said.lower().find("(deprecated")
+    return said[:remark].strip() if remark > 0 else said
 
 
 def trouble(value: str | None) -> str:
@@ -93,8 +122,14 @@ def pci_address(value: str | None) -> str:
 
 def version(value: str | None) -> str:
     """The first dotted number of a text."""
-    found = re.search(r"\d+(?:\.\d+)+", value or "", re.ASCII)
+    found = re.search(r"(?<!\d)\d{1,9}(?:\.\d{1,9}){1,8}", (value or "")[:_LONGEST_VALUE], re.ASCII)
     return found.group(0) if found else ""
+
+
+def labelled(text: str, separator: str = ":") -> list[tuple[str, str]]:
+    """(label, value) of each line that has the separator; nothing runs over the end of its line."""
+    parts = (line.partition(separator) for line in text.splitlines())
+    return [(label.strip(), value.strip()) for label, found, value in parts if found]
 
 
 def same_version(one: str, other: str) -> bool:

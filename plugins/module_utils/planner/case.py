@@ -57,6 +57,10 @@ class Inputs:
     """`operating_systems` of files/operating_systems.yml."""
     families: Mapping[str, Any] = field(default_factory=dict)
     """`families` of the same file: names of packages."""
+    drivers: Mapping[str, Any] = field(default_factory=dict)
+    """`branches` of files/drivers.yml."""
+    today: str = ""
+    """Date of the controller, 2026-11-30; "" where nothing may depend on it."""
     before: Mapping[str, Any] = field(default_factory=dict)
     """Host -> the plan that it has, where it was looked at."""
     swarm: Mapping[str, str] = field(default_factory=dict)

@@ -32,21 +32,37 @@ def has_gpu_fault(host: HostFacts, policy: Mapping[str, Any]) -> bool:
     return any(fault.code.startswith(tuple(policy["fault_prefixes_of_gpus"])) for fault in host.faults)
 
 
-def faults(host: HostFacts, device: str, policy: Mapping[str, Any]) -> Findings:
+def faults(host: HostFacts, device: str, policy: Mapping[str, Any], members: int = 1) -> Findings:
     severities = policy["faults"]
     gpu_words = tuple(policy["fault_prefixes_of_gpus"])
-    refusals, advice = [], []
+    refusals: list[Refusal] = []
+    advice: dict[tuple[str, str, str], list[str]] = {}
     for fault in host.faults:
         severity = severities.get(fault.code, "refuse")
         if device == "cpu" and fault.code.startswith(gpu_words):
             continue
-        if severity == "refuse":
+        if severity == "refuse" or (severity == "refuse-group" and members > 1):
             refusals.append(_fault_refusal(host, fault))
-        elif severity == "advise":
-            advice.append(
-                Advice(f"fault-{fault.code}", host.host, fault.subject, f"{fault.what}; {fault.fix}")
-            )
-    return refusals, advice
+        elif severity != "ignore":
+            advice.setdefault((fault.code, fault.what, _of_any(fault)), []).append(fault.subject)
+    return refusals, [
+        Advice(f"fault-{code}", host.host, _subjects(subjects), f"{what}; {fix}")
+        for (code, what, fix), subjects in advice.items()
+    ]
+
+
+def _of_any(fault: Fault) -> str:
+    """The cure, the same words for each of eight GPUs."""
+    kind, _space, number = fault.subject.partition(" ")
+    return fault.fix.replace(f"-i {number}", "-i N") if kind == "GPU" and number.isdigit() else fault.fix
+
+
+def _subjects(subjects: list[str]) -> str:
+    """`GPU 0, 1, 2` for three of a kind."""
+    kinds = {subject.partition(" ")[0] for subject in subjects}
+    if len(subjects) > 1 and len(kinds) == 1:
+        return f"{kinds.pop()} {', '.join(subject.partition(' ')[2] for subject in subjects)}"
+    return ", ".join(subjects)
 
 
 def _fault_refusal(host: HostFacts, fault: Fault) -> Refusal:
@@ -119,11 +135,71 @@ def _unknown_gpu(host: HostFacts, gpu: Gpu, catalogue: Mapping[str, Hardware]) -
     )
 
 
-def gpu_state(host: HostFacts, gpus: Iterable[Gpu], hardware: Hardware) -> list[Refusal]:
-    """MIG and the fabric manager, where no fault said it already."""
-    codes = {fault.code for fault in host.faults}
+def _needs_manager(host: HostFacts, gpus: list[Gpu], hardware: Hardware) -> bool:
+    """Who has NVSwitches sets them up; a guest whose GPUs are linked by its host only sees that it is done."""
+    if gpus and all(gpu.fabric_state == "Completed" for gpu in gpus):
+        return False
+    if host.nvswitches is not None:
+        return host.nvswitches > 0
+    return bool(hardware.interconnect.get("fabric_manager"))
+
+
+def _odd_gpus(
+    host: HostFacts, gpus: list[Gpu], hardware: Hardware, policy: Mapping[str, Any]
+) -> list[Refusal]:
+    """Numbers that do not belong to the product: a slice, a share, or damage."""
+    if host.source != "gathered":
+        return []
     refusals = []
-    sliced = [gpu.index for gpu in gpus if gpu.mig_enabled]
+    for gpu in gpus:
+        where = f"GPU {gpu.index} = {gpu.product}"
+        usual = hardware.memory_mib
+        share = gpu.memory_mib / usual if gpu.memory_mib and usual and not hardware.unified_memory else 1.0
+        if share < policy["gpu_memory"]["least"]:
+            refusals.append(
+                Refusal(
+                    "gpu-memory-small",
+                    host.host,
+                    where,
+                    f"it has {gpu.memory_mib} MiB, this product has {usual}: a MIG slice, a virtual GPU, or a layer "
+                    "that shares the GPU out",
+                    "give the host the whole GPU (MIG off, PCI passthrough, no sharing layer), or name another host",
+                )
+            )
+        elif share > policy["gpu_memory"]["most"]:
+            refusals.append(
+                Refusal(
+                    "gpu-memory-large",
+                    host.host,
+                    where,
+                    f"it has {gpu.memory_mib} MiB, this product has {usual}: another variant, or a damaged answer",
+                    f"gather again; write an entry of its own for the variant below one of catalogue_dirs (see "
+                    f"files/hardware/{hardware.key}.yml)",
+                )
+            )
+        unlike = gpu.compute_capability and hardware.compute_capability
+        if unlike and gpu.compute_capability != hardware.compute_capability:
+            refusals.append(
+                Refusal(
+                    "gpu-capability-differs",
+                    host.host,
+                    where,
+                    f"it says compute capability {gpu.compute_capability}, this product has "
+                    f"{hardware.compute_capability}: a damaged answer, or a wrong entry of the catalogue",
+                    f"gather again; then correct compute_capability of hardware/{hardware.key}.yml",
+                )
+            )
+    return refusals
+
+
+def gpu_state(
+    host: HostFacts, gpus: Iterable[Gpu], hardware: Hardware, policy: Mapping[str, Any]
+) -> list[Refusal]:
+    """MIG, the fabric manager and odd numbers, where no fault said it already."""
+    chosen = list(gpus)
+    codes = {fault.code for fault in host.faults}
+    refusals = [] if "gpu-virtual" in codes else _odd_gpus(host, chosen, hardware, policy)
+    sliced = [gpu.index for gpu in chosen if gpu.mig_enabled]
     if sliced and not codes & {"gpu-mig-enabled", "gpu-mig-pending"}:
         refusals.append(
             Refusal(
@@ -134,9 +210,8 @@ def gpu_state(host: HostFacts, gpus: Iterable[Gpu], hardware: Hardware) -> list[
                 f"nvidia-smi -i {','.join(map(str, sliced))} -mig 0, then restart the host",
             )
         )
-    needs_manager = bool(hardware.interconnect.get("fabric_manager"))
     if (
-        needs_manager
+        _needs_manager(host, chosen, hardware)
         and host.fabric_manager in ("stopped", "absent")
         and not codes & {"fabric-manager-down", "fabric-not-ready"}
     ):

@@ -17,6 +17,7 @@ from . import hosts as host_checks
 from .assemble import host_plan, instance_plan, one_release
 from .attempt import Attempt, Setting, attempt
 from .case import Inputs
+from .drivers import driver_advice
 from .fabric.checks import problems as fabric_problems
 from .fabric.plan import prepare
 from .firewall import firewall, missing_nft, open_swarm, swarm_addresses
@@ -85,12 +86,22 @@ def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
     refusals = _once([*refusals, *said])
     if refusals:
         return PlanResult({}, tuple(refusals), tuple(_once(advice)))
+    advice += open_swarm(inputs)
+    advice += [item for host in sorted(made) for item in driver_advice(inputs, inputs.facts[host])]
     hosts = {
-        host: host_plan(inputs, inputs.facts[host], found, fabric.ports.get(host, ()), spare.get(host, {}))
+        host: replace(
+            host_plan(inputs, inputs.facts[host], found, fabric.ports.get(host, ()), spare.get(host, {})),
+            warnings=_of_host(advice, host, found),
+        )
         for host, found in sorted(made.items())
     }
-    advice += open_swarm(inputs)
     return PlanResult(hosts, (), tuple(_once(advice)), gateways, monitoring)
+
+
+def _of_host(advice: list[Advice], host: str, instances: Mapping[str, InstancePlan]) -> tuple[Advice, ...]:
+    """What was said of the host itself, and not with one of its instances."""
+    told = {item for plan in instances.values() for item in plan.warnings}
+    return tuple(item for item in _once(advice) if item.host == host and item not in told)
 
 
 def _words(inputs: Inputs, instance: Instance) -> list[Refusal]:
@@ -188,7 +199,7 @@ def _plan_instance(inputs: Inputs, instance: Instance, gpus: Mapping[str, tuple[
     advice: list[Advice] = []
     found = []
     for host in members:
-        refused, words = host_checks.faults(host, device, inputs.policy)
+        refused, words = host_checks.faults(host, device, inputs.policy, len(members))
         refusals += refused
         advice += words
         chosen = [gpu for gpu in host.gpus if gpu.index in gpus.get(host.host, ())]
@@ -199,7 +210,9 @@ def _plan_instance(inputs: Inputs, instance: Instance, gpus: Mapping[str, tuple[
         refusals += [item for item in problems if item.code != "no-gpu" or not refused]
         if hardware is not None:
             found.append(hardware)
-            refusals += host_checks.gpu_state(host, chosen, hardware) if device == "cuda" else []
+            refusals += (
+                host_checks.gpu_state(host, chosen, hardware, inputs.policy) if device == "cuda" else []
+            )
     refusals += host_checks.alike(instance, members)
     least = float(inputs.policy["parallel"]["tensor_over_hosts_gbit"])
     parallel, problems = spread(instance, model, device, gpus, slowest(members), least)

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..core.refusals import Advice
 from .plan import InstancePlan, Plan, PlanResult
 
 BAR = 24
@@ -27,6 +28,7 @@ def render(result: PlanResult) -> str:
         return "\n".join(lines)
     for hosts, blocks in _groups(result.plans):
         lines += [_host_line(hosts, result.plans[hosts[0]])]
+        lines += [f"  {line}" for line in warning_lines(result.plans[hosts[0]].warnings)]
         lines += [f"  {line}" for block in blocks for line in block]
         lines.append("")
     further = [*_door_lines(result.gateways), *_policy_lines(result.plans)]
@@ -70,7 +72,8 @@ def _groups(plans: Mapping[str, Plan]) -> list[tuple[list[str], list[list[str]]]
     found: dict[str, tuple[list[str], list[list[str]]]] = {}
     for host, plan in plans.items():
         blocks = [_instance_lines(item) for item in plan.instances.values()]
-        key = _hardware_words(plan) + "\n".join(line for block in blocks for line in block)
+        words = [*warning_lines(plan.warnings), *(line for block in blocks for line in block)]
+        key = _hardware_words(plan) + "\n".join(words)
         found.setdefault(key, ([], blocks))[0].append(host)
     return list(found.values())
 
@@ -124,6 +127,17 @@ def _instance_lines(plan: InstancePlan) -> list[str]:
     for number, advice in enumerate(plan.warnings, 1):
         lines.append(_line("warns" if number == 1 else "", f"{number}: {advice.what} [{advice.where}]"))
     return [part for line in lines for part in _wrapped(line)]
+
+
+def warning_lines(warnings: Iterable[Advice]) -> list[str]:
+    """What is said of a host, each remark once."""
+    return [
+        part
+        for number, advice in enumerate(warnings, 1)
+        for part in _wrapped(
+            _line("warns" if number == 1 else "", f"{number}: {advice.where}: {advice.what}")
+        )
+    ]
 
 
 def _wrapped(line: str) -> list[str]:

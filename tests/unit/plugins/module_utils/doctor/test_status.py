@@ -8,18 +8,23 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.baremetal.sglang.plugins.module_utils.doctor import host as doctor_look
 from ansible_collections.baremetal.sglang.plugins.module_utils.doctor.status import (
     Limits,
     figures,
     host_line,
     host_problems,
     instance_words,
+    warning_line,
 )
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.faults import fault
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.nvidia_host import NvidiaFacts
 from ansible_collections.baremetal.sglang.plugins.module_utils.monitoring.dashboard import ROWS, dashboard
 from ansible_collections.baremetal.sglang.plugins.module_utils.monitoring.scrape_config import (
     fragment,
     prometheus,
 )
+from ansible_collections.baremetal.sglang.plugins.module_utils.release.host import Host
 
 PAGE = """\
 # HELP sglang:gen_throughput The generation throughput
@@ -119,3 +124,30 @@ def test_the_dashboard_has_every_panel_once_and_none_over_another() -> None:
         cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
         assert not cells & taken and place["x"] + place["w"] <= 24
         taken |= cells
+
+
+def test_a_warning_names_host_subject_and_cure() -> None:
+    said = {"subject": "GPU 3", "what": "the hardware slows the GPU down now", "fix": "check cooling"}
+    assert warning_line("gpu-01", said) == (
+        "gpu-01  WARNING  GPU 3: the hardware slows the GPU down now; check cooling"
+    )
+    assert warning_line("gpu-01", {**said, "fix": ""}).endswith("GPU down now")
+
+
+def test_status_reads_the_gpus_as_they_are_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = NvidiaFacts(faults=[fault("gpu-slowdown", "GPU 3", reason="hw thermal slowdown")])
+    monkeypatch.setattr(doctor_look, "nvidia_facts", lambda *_arguments: found)
+    monkeypatch.setattr(doctor_look, "rdma_devices", lambda *_arguments: ())
+    monkeypatch.setattr(doctor_look, "rdma_faults", lambda *_arguments: [])
+    host = Host(lambda *_arguments, **_options: (0, "", ""))
+    (warning,) = doctor_look.warnings(host)
+    assert warning["subject"] == "GPU 3" and "thermal" in warning["what"] and warning["fix"]
+
+
+def test_gpus_that_cannot_be_read_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_arguments: Any) -> NvidiaFacts:
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(doctor_look, "nvidia_facts", broken)
+    (warning,) = doctor_look.warnings(Host(lambda *_arguments, **_options: (0, "", "")))
+    assert "no luck" in warning["what"]

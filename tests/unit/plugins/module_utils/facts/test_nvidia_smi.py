@@ -82,7 +82,7 @@ LISTINGS = {
         "csv", "580.142", "", 1, "NVIDIA GB10", "gb10", None, "000f:01:00.0", set()),
     "gb10/nvidia-smi-q-excerpt-580.178.04.txt": (
         "text", "580.178.04", "13.0", 1, "NVIDIA GB10", "gb10", None, "000f:01:00.0",
-        {"gpu-memory-unknown", "nvidia-smi-unreadable"}),
+        {"gpu-memory-unknown", "gpu-unreadable", "nvidia-smi-unreadable"}),
     "gb10/nvidia-smi-query-pcie-580.142.csv": (
         "csv", "", "", 1, "", "", None, "000f:01:00.0", {"gpu-product-unknown", "gpu-memory-unknown"}),
     "nvidia_smi/l40s-595.80-L.txt": (

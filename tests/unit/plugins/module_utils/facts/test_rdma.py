@@ -99,3 +99,50 @@ def test_no_text_is_too_odd(text: str, cut: int) -> None:
         assert isinstance(parse(text), list)
         for name in ("ibdev2netdev-one-cable-port1", "rdma-link-all-active"):
             assert isinstance(parse(capture(f"gb10/{name}.txt")[:cut] + text), list)
+
+
+def port(host: FakeHost, device: str, state: str, physical: str, layer: str = "InfiniBand") -> None:
+    place = f"/sys/class/infiniband/{device}/ports/1"
+    for name, text in (("state", state), ("phys_state", physical), ("link_layer", layer)):
+        host.write(f"{place}/{name}", text + "\n")
+
+
+@pytest.mark.parametrize(
+    ("physical", "layer", "other", "code"),
+    [
+        ("2: Polling", "InfiniBand", "5: LinkUp", "rdma-port-polling"),
+        ("3: Disabled", "InfiniBand", "5: LinkUp", "rdma-port-disabled"),
+        ("2: Polling", "Ethernet", "5: LinkUp", "rdma-port-polling"),
+        ("3: Disabled", "Ethernet", "5: LinkUp", ""),
+        ("3: Disabled", "Ethernet", "3: Disabled", "rdma-port-disabled"),
+        ("5: LinkUp", "InfiniBand", "5: LinkUp", ""),
+    ],
+)
+def test_ports_without_a_link_say_why(
+    host: FakeHost, physical: str, layer: str, other: str, code: str
+) -> None:
+    port(host, "mlx5_0", "4: ACTIVE" if physical == "5: LinkUp" else "1: DOWN", physical, layer)
+    port(host, "mlx5_1", "4: ACTIVE" if other == "5: LinkUp" else "1: DOWN", other, layer)
+    facts = host.gather()
+    assert {fault.code for fault in facts.faults} == {code} - {""}
+    assert facts.rdma[0].phys_state == physical.partition(": ")[2].lower()
+    assert all(fault.fix for fault in facts.faults)
+
+
+def test_dangling_devices(host: FakeHost) -> None:
+    host.link("/sys/class/infiniband/mlx5_0", "../../devices/gone")
+    port(host, "mlx5_1", "4: ACTIVE", "5: LinkUp")
+    host.link("/sys/class/infiniband/mlx5_1/device", "../../../bus/pci/devices/0000:9a:00.0")
+    faults = host.gather().faults
+    assert [(fault.code, fault.subject) for fault in faults] == [
+        ("rdma-device-dangling", "mlx5_0"),
+        ("rdma-device-dangling", "mlx5_1"),
+    ]
+
+
+def test_text_does_not_run_over_the_end_of_its_line() -> None:
+    gid = "fe80:0000:0000:0000:0200:5eff:fe00:5303"
+    assert parse_show_gids(f"mlx5_0\t1\t0\t{gid}\n\n10.0.0.1\tv2\teth0\n") == []
+    assert parse_ibdev2netdev("mlx5_0 port 1 ==>\neth0 (Up)\n") == []
+    (row,) = parse_ibstat("CA 'mlx5_0'\n\tPort 1:\n\t\tState:\n\t\tPhysical state: LinkUp\n")
+    assert (row["state"], row["phys_state"]) == ("", "linkup")

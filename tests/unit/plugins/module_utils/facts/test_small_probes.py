@@ -370,3 +370,24 @@ def test_read_of_the_real_proc_and_of_nothing() -> None:
         None,
     )
     assert io.run(["no-such-program-at-all"]).missing
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "command_line", "found"),
+    [
+        (0, 9_800_000, "quiet", True),
+        (32_768, 9_750_000, "quiet splash", True),
+        (0, 9_800_000, "quiet kho=off", False),
+        (0, 9_800_000, "akho=off", True),
+        (0, 0, "quiet", False),
+        (131_072, 100_000, "quiet", False),
+    ],
+)
+def test_memory_that_kexec_handover_reserved(
+    host: FakeHost, total: int, free: int, command_line: str, found: bool
+) -> None:
+    host.write("/proc/meminfo", f"MemTotal: 127535084 kB\nCmaTotal: {total} kB\nCmaFree: {free} kB\n")
+    host.write("/proc/cmdline", f"BOOT_IMAGE=/vmlinuz {command_line}\n")
+    faults = host.gather().faults
+    assert [fault.code for fault in faults] == (["kho-reservation"] if found else [])
+    assert all("kho=off" in fault.fix and "6.1.0-18" in fault.what for fault in faults)

@@ -114,6 +114,8 @@ class World:
                 "contracts": self.contracts,
                 "systems": self.shelf.systems["operating_systems"],
                 "families": self.shelf.systems["families"],
+                "drivers": self.shelf.drivers,
+                "today": "2026-11-30",
                 **changes,
             }
         )

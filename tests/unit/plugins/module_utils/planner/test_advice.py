@@ -35,6 +35,7 @@ ROWS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
     "deterministic-tiles": ("h200", 1, {**FP8, "options": {"enable-deterministic-inference": True}}, {}),
     "dp-attention": ("h200", 1, {**FP8, "options": {"enable-dp-attention": True}}, {}),
     "draft-path": ("h200", 1, {**FP8, "options": {"speculative-draft-model-path": "/x"}}, {}),
+    "driver-branch-ended": ("a800", 1, INT8, {}),
     "eagle-topk": ("h200", 1, {**FP8, "options": {"speculative-eagle-topk": 2}}, {}),
     "fabric-mtu-low": ("spark", 2, SMALL, {"rdma": SMALL_PACKETS}),
     "fp8-humming-unproven": ("a800-580", 1, {**FP8, "accept": ["fp8-on-sm80-humming"]}, {}),

@@ -52,6 +52,19 @@ def instance(**wanted: Any) -> Refusals:
     return serve({"it": wanted})
 
 
+def gathered(**changes: Any) -> Refusals:
+    """H200s that were looked at, and say something odd of themselves."""
+
+    def run(world: Any, _tmp: Path) -> list[Refusal]:
+        facts = {
+            name: replace(host, source="gathered", gpus=tuple(replace(gpu, **changes) for gpu in host.gpus))
+            for name, host in world.hosts("h200").items()
+        }
+        return list(world.plan(facts, {"it": {"model": "glm-4.7-flash", "hosts": list(facts)}}).refusals)
+
+    return run
+
+
 def with_model(change: dict[str, Any], kind: str = "a800", count: int = 1, **wanted: Any) -> Refusals:
     """A model of the catalogue with something else in its entry."""
 
@@ -371,6 +384,9 @@ ROWS: dict[str, list[Refusals]] = {
     "file-unreadable": [unreadable],
     "fp8-experts": [one("a800", model="glm-4.7-fp8"), one("a800-580", model="glm-4.7-flash-fp8")],
     "gpu-count-differs": [unequal("gpus", {"model": "a800-sxm4-80gb", "count": 7})],
+    "gpu-capability-differs": [gathered(compute_capability="7.5")],
+    "gpu-memory-large": [gathered(memory_mib=288_000)],
+    "gpu-memory-small": [gathered(memory_mib=17_971)],
     "gpu-missing": [one("a800", model="glm-4.7-flash", gpus=[0, 8])],
     "gpu-twice": [two({"gpus": [0, 1]}, gpus=[1, 2]), two({})],
     "hca-unknown": [
