@@ -213,10 +213,9 @@ def _listing(io: HostIo, module: str) -> tuple[Listing, list[Fault]]:
     damage = list(listing.faults)
     if ran.status == 0 and ran.out.strip() and not listing.form:
         damage.append(fault("nvidia-smi-unreadable", "driver", detail="no form that is known"))
-    others = (lambda: parse(_ask(io, "-q").out), lambda: _asked_for_all(io), lambda: parse(_ask(io).out))
     best = listing
-    for ask in others:
-        other = ask()
+    for form in ("text", "csv", "table"):
+        other = _other_form(io, form)
         whole = bool(other.records) and not _torn(other)
         if whole and other.form != "table":
             return _completed(io, other), named
@@ -227,6 +226,12 @@ def _listing(io: HostIo, module: str) -> tuple[Listing, list[Fault]]:
     if not best.records and not faults and not io.hung:
         faults = [fault("nvidia-smi-unreadable", "driver", detail="no GPU and no reason in its output")]
     return best, faults
+
+
+def _other_form(io: HostIo, form: str) -> Listing:
+    if form == "csv":
+        return _asked_for_all(io)
+    return parse(_ask(io, *(["-q"] if form == "text" else [])).out)
 
 
 def _completed(io: HostIo, listing: Listing) -> Listing:

@@ -176,14 +176,16 @@ def _table_gpu(rows: list[list[str]]) -> GpuRecord | None:
     if len(rows) > 2 and len(rows[2]) >= 3:
         values["mig"] = rows[2][2].strip()
     values["ecc"] = "N/A" if not text(rows[0][2]) else "Enabled"
+    troubles, sensors = _table_troubles(rows)
     return GpuRecord(
         values={name: value.strip() for name, value in values.items()},
         uncorrected=(rows[0][2].strip(),),
-        **_table_troubles(rows),
+        troubles=troubles,
+        sensors=sensors,
     )
 
 
-def _table_troubles(rows: list[list[str]]) -> dict[str, tuple[str, ...]]:
+def _table_troubles(rows: list[list[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Fans, power and load stand in the first and last cell of the second line; all else is the GPU itself."""
     sensors = {(0, 0): "persistence mode", (1, 0): "fan, temperature or power", (1, 2): "utilization"}
     said = []
@@ -194,8 +196,7 @@ def _table_troubles(rows: list[list[str]]) -> dict[str, tuple[str, ...]]:
             said += [
                 (name or f"cell {place + 1}", not name, trouble(word)) for word in words if trouble(word)
             ]
-    troubles, unread = sort_troubles(said)
-    return {"troubles": troubles, "sensors": unread}
+    return sort_troubles(said)
 
 
 def parse_table(output: str) -> Listing:

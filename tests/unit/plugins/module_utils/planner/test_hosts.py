@@ -95,7 +95,7 @@ def test_eight_gpus_that_say_the_same_are_one_remark(world: Any) -> None:
 def test_every_remark_about_a_host_is_on_the_screen(world: Any, code: str) -> None:
     result = world.one("h200", host={"faults": fault(code, "GPU 3")}, **FLASH)
     (plan,) = result.plans.values()
-    assert [item.code for item in plan.warnings] == [f"fault-{code}"]
+    assert f"fault-{code}" in [item.code for item in plan.warnings]
     assert "GPU 3: it is slow" in " ".join(render(result).split())
 
 
