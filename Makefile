@@ -1,7 +1,7 @@
 # The commands of this project; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help controller demo demo-clean check test test-all format lock build bench-demo bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-groups bench-fabric bench-measure bench-client bench-gateway bench-flood
+.PHONY: help controller demo demo-clean check test test-all format lock build bench-demo bench-facts bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-groups bench-fabric bench-measure bench-client bench-gateway bench-flood
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 TIER_WORDS = $(if $(LIST),--list) $(if $(ONLY),--only $(ONLY))
@@ -48,6 +48,9 @@ bench-demo: ## Measures fresh clone to token (download caches warm) and a site.y
 
 bench-fanout: controller ## Measures a fan-out over shaped links against one copy and rsync (needs root and rsync)
 	@python tests/benchmarks/bench_fanout.py
+
+bench-facts: controller ## Damages each capture of a GPU host ten thousand times: the truth or a named refusal
+	@python tests/benchmarks/bench_facts.py
 
 bench-planner: controller ## Measures the planner alone and plan.yml for 100 declared hosts
 	@python tests/benchmarks/bench_planner.py

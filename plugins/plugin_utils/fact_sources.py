@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.entries import Hardware
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal, RefusedError
-from ansible_collections.baremetal.sglang.plugins.module_utils.facts.compare import compare
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.compare import contradictions
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.data_files import read
 
@@ -133,6 +133,5 @@ def _contradictions(host: str, declared: HostFacts, gathered: HostFacts) -> list
             f"the host says {item.gathered}: what was planned and bundled for it may not run there",
             "correct declared_hardware and plan and bundle again, or repair the host",
         )
-        for item in compare(declared, gathered)
-        if item.changes_plan and not str(item.gathered).startswith(f"{item.declared}.")
+        for item in contradictions(declared, gathered)
     ]

@@ -38,7 +38,10 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.mo
     Tuned,
     tuned_from,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.facts.compare import compare, with_declared
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.compare import (
+    contradictions,
+    with_declared,
+)
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.spec import (
     VARIABLES,
@@ -302,11 +305,7 @@ def without_harmless(
             host: with_declared(
                 inputs.facts[host],
                 inputs.declared[host],
-                [
-                    item.field
-                    for item in compare(inputs.declared[host], inputs.facts[host])
-                    if item.changes_plan
-                ],
+                [item.field for item in contradictions(inputs.declared[host], inputs.facts[host])],
             )
             for host in differing
         },
@@ -320,6 +319,10 @@ def without_harmless(
     return [item for item in refusals if item.code != "declared-differs" or item.host not in harmless]
 
 
+PLACES = ("cuda_home", "ptxas_path", "source_words")
+"""Of what is compiled: where the host has its compiler."""
+
+
 def _brought(plan: Plan | None) -> list[Any]:
     """What a bundle had to bring for a plan, and what the server is told; where the host keeps its own is no matter."""
     return [
@@ -330,7 +333,7 @@ def _brought(plan: Plan | None) -> list[Any]:
             {key: value for key, value in item.environment.items() if key != "interpreter"},
             item.weights["path"],
             item.kernels,
-            {key: value for key, value in item.compiles.items() if key not in ("cuda_home", "ptxas_path")},
+            {key: value for key, value in item.compiles.items() if key not in PLACES},
             [(said.flag, said.value) for said in item.arguments if said.flag != "dist-init-addr"],
         )
         for item in (plan.instances.values() if plan else ())

@@ -130,3 +130,12 @@ def compare(declared: HostFacts, gathered: HostFacts) -> list[Difference]:
     for name, value in declared.limits.items():
         found += _text(f"limits.{name}", value, gathered.limits.get(name, ""), False)
     return found + _sizes(declared, gathered) + _rdma(declared, gathered) + _disks(declared, gathered)
+
+
+def contradictions(declared: HostFacts, gathered: HostFacts) -> list[Difference]:
+    """Differences that may change a plan; a version that was declared shorter (12.8 for 12.8.93) is none."""
+    return [
+        item
+        for item in compare(declared, gathered)
+        if item.changes_plan and not str(item.gathered).startswith(f"{item.declared}.")
+    ]

@@ -126,7 +126,7 @@ def test_a_module_that_cannot_drive_the_gpu(flavour: str, device: str, code: str
 
 
 def table_writer() -> Any:
-    loader = importlib.machinery.SourceFileLoader("xids", str(ROOT / "tools/xids"))
+    loader = importlib.machinery.SourceFileLoader("xids", str(ROOT / "tools/xids.py"))
     spec = importlib.util.spec_from_loader("xids", loader)
     assert spec
     module = importlib.util.module_from_spec(spec)
@@ -135,7 +135,7 @@ def table_writer() -> Any:
 
 
 def test_the_table_for_hosts_is_the_one_in_files() -> None:
-    """`tools/xids` writes it."""
+    """`tools/xids.py` writes it."""
     document = yaml.safe_load((ROOT / "files/xids.yml").read_text(encoding="utf-8"))
     writer = table_writer()
     assert writer.TARGET.read_text(encoding="utf-8") == writer.table(document)

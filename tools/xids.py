@@ -16,7 +16,7 @@ TARGET = ROOT / "plugins/module_utils/facts/xid_table.py"
 HEAD = '''# Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The table of files/xids.yml, written by tools/xids: change it there."""
+"""The table of files/xids.yml, written by tools/xids.py: change it there."""
 
 from __future__ import annotations
 
