@@ -119,7 +119,7 @@ STEPS = (
     Step("swarm", "swarm agents in network namespaces", "test", pytest=("tests/swarm",)),
     lab("standby", "an upgrade behind the gateway without a lost request", "standby"),
     lab("hosts", "the lab: hosts, isolation, snapshots, power", "hosts", "labs", "refusals"),
-    lab("kernels", "kernel files, firewall, conda packages", "kernels", "firewall", "pixi"),
+    lab("firewall", "the firewall, conda packages", "firewall", "pixi"),
     lab("network", "fabric addresses through three network managers", "fabric_network"),
     lab("toolchain", "the compiler wheels on a real host", "toolchain", needs=("environment",)),
     Step(

@@ -165,7 +165,9 @@ class ActionModule(ActionBase):
             while running:
                 gone = {key: running[-1][key] for key in ("name", "unit", "writable")}
                 # What it compiled serves its next start.
-                self._module("temporary_instance", {"state": "stopped", "keep_writable": bool(server), **gone})
+                self._module(
+                    "temporary_instance", {"state": "stopped", "keep_writable": bool(server), **gone}
+                )
                 running.pop()
             if not server:
                 if self._given["instead"]:

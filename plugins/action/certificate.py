@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.sglang.plugins.module_utils.certificates import Settings, Wanted, date
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.certificates import (
+    Settings,
+    Wanted,
+    date,
+)
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import certificate_signing as signing
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_authority import (
     Authority,

@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.baremetal.sglang.plugins.action.certificate import authority_folder
-from ansible_collections.baremetal.sglang.plugins.module_utils.certificates import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.certificates import (
     PROMETHEUS_FILES,
     Settings,
     table,

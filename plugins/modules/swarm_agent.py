@@ -142,7 +142,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import host
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import unit_host as swarm_unit
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.arguments import COMMON
-from ansible_collections.baremetal.sglang.plugins.module_utils.swarm_handover import HandoverError
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.handover_host import HandoverError
 
 
 def main() -> None:

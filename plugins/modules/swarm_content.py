@@ -105,8 +105,8 @@ import sys
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.core import published_tree_host as tree
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import host
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import published_tree_host as tree
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.arguments import COMMON
 
 

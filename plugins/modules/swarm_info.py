@@ -128,7 +128,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.addresses import why_unusable
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import host
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.arguments import COMMON
-from ansible_collections.baremetal.sglang.plugins.module_utils.swarm_handover import held
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.handover_host import held
 
 
 def main() -> None:

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.baremetal.sglang.plugins.module_utils import certificates as rules
-from ansible_collections.baremetal.sglang.plugins.module_utils.certificates import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway import certificates as rules
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.certificates import (
     DAY,
     Issued,
     Record,

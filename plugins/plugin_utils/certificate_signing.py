@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from ansible_collections.baremetal.sglang.plugins.module_utils.certificates import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.certificates import (
     ORGANIZATION,
     ROLES,
     Wanted,

@@ -25,6 +25,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.models 
     model_of_config,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal, RefusedError
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.text_checks import straight
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.check import Rules, rules_from
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_release import (
     MoeRelease,
@@ -52,7 +53,6 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.network import is_address
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan, PlanResult
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.policy import of_hosts
-from ansible_collections.baremetal.sglang.plugins.module_utils.text_checks import straight
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_files import read_certificate
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.data_files import read
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.fact_sources import collect_facts

@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.certificates import Wanted
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.certificates import Wanted
 from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.config import config_text
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import certificate_signing as signing
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_authority import (

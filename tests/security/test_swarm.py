@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils import swarm_handover
-from ansible_collections.baremetal.sglang.plugins.module_utils.core import (
-    published_tree_host as published_tree,
-)
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import handover_host as swarm_handover
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import host as swarm_host
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import metainfo as swarm_metainfo
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import (
+    published_tree_host as published_tree,
+)
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import unit_host as swarm_unit
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.plan import blame, status_of
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights import folder_host as weights_folder

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core.refusals import Refusal, did_you_mean
-from ..text_checks import FOLDER
+from ..core.text_checks import FOLDER
 from .entries import Model
 from .loading import typed
 from .shapes import ModelShape, Quantization, derive_quantization, derive_shape

@@ -133,23 +133,6 @@ def parse_csv(output: str) -> Listing:
     )
 
 
-def parse_compute_apps(output: str) -> list[dict[str, str]]:
-    """`--query-compute-apps`: each {pid, gpu}; without a header the pid is the first column."""
-    rows = _rows(output)
-    if not rows:
-        return []
-    columns = [_column(cell) for cell in rows[0]]
-    if "pid" not in columns:
-        columns, rows = ["pid", "process_name", "used_gpu_memory"], [[], *rows]
-    found = []
-    for row in rows[1:]:
-        cells = dict(zip(columns, row))
-        gpu = text(cells.get("gpu_uuid")) or pci_address(cells.get("gpu_bus_id"))
-        if number(cells.get("pid")) is not None:
-            found.append({"pid": cells["pid"], "gpu": gpu})
-    return found
-
-
 _PERSISTENCE = frozenset({"On", "Off", "N/A", "ERR!"})
 _PROCESS_ROW = re.compile(r"\|\s+(\d{1,4})\s+(?:\S+\s+\S+\s+)?(\d+)\s+[CGM+]+\s")
 _LONGEST_ROW = 400

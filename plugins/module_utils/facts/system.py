@@ -77,22 +77,6 @@ def cpu(io: HostIo) -> tuple[str, int | None]:
     return model, threads or counted
 
 
-def parse_free(text: str) -> dict[str, float]:
-    """GiB of the columns of `free -h` for memory and swap: {memory, swap}."""
-    units = {"Ki": 1 / 1048576, "Mi": 1 / 1024, "Gi": 1.0, "Ti": 1024.0, "B": 0.0}
-    found = re.findall(r"^(Mem|Swap):[ \t]+(\d{1,9}(?:\.\d{1,3})?)(B|Ki|Mi|Gi|Ti)\b", text, re.MULTILINE)
-    names = {"Mem": "memory", "Swap": "swap"}
-    return {names[row]: float(size) * units[unit] for row, size, unit in found}
-
-
-def parse_uname(text: str) -> dict[str, str]:
-    """`uname -a`: {kernel, arch}."""
-    words = text.split()
-    if len(words) < 4 or words[0] != "Linux":
-        return {}
-    return {"kernel": words[2], "arch": next((w for w in words if w in {"x86_64", "aarch64"}), "")}
-
-
 def parse_process_limits(text: str) -> dict[str, str]:
     """Hard limits of a process, and soft ones under `_soft`."""
     found = {}

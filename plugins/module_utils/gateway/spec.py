@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from ..certificates import name_error
 from ..core.refusals import Refusal, did_you_mean
+from .certificates import name_error
 
 HIGHEST_PORT = 65535
 ENDPOINT = re.compile(r"(GET|POST|PUT|DELETE|PATCH) /[A-Za-z0-9._/-]*")

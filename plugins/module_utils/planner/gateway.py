@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..certificates import PROMETHEUS_FILES, covers, owner_error
 from ..core.refusals import Refusal, did_you_mean
 from ..facts.schema import HostFacts
+from ..gateway.certificates import PROMETHEUS_FILES, covers, owner_error
 from ..gateway.spec import Gateway, Monitoring, parse_gateway, parse_monitoring
 from . import gateway_names
 from .case import Inputs

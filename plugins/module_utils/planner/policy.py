@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.refusals import Refusal, did_you_mean
-from ..text_checks import CONTROL, PATH, VARIABLE, control_characters
+from ..core.text_checks import CONTROL, PATH, VARIABLE, control_characters
 
 # Programs on the hosts know these places and this user by heart.
 FIXED = ("directories", "account", "remove")

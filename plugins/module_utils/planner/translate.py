@@ -12,11 +12,11 @@ from typing import Any
 
 from ..catalogue.entries import Model
 from ..core.refusals import Refusal
+from ..core.text_checks import secret_in
 from ..engines.flags.check import Problem, Rules, check_arguments
 from ..engines.flags.command_line import Command, parse_words
 from ..engines.flags.contract import Contract
 from ..flags.launch_text import Launch, launches
-from ..text_checks import secret_in
 from .serve_spec import Instance
 from .versions import version_key
 

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ..core.published_tree_host import CHUNK, sha256_of, unsafe_paths
+from ..swarm.published_tree_host import CHUNK, sha256_of, unsafe_paths
 
 File = dict[str, Any]
 READERS = 2

@@ -14,10 +14,10 @@ from typing import Any
 
 from ..facts.host import RunCommand
 from ..facts.installed import parse_properties
-from ..measure.client import Server
-from ..measure.client import ask as ask_once
+from ..measure.client_host import Server
+from ..measure.client_host import ask as ask_once
 from ..measure.http_response import Reply
-from ..service_files_host import printable
+from .files_host import printable
 
 POLL_SECONDS = 0.5
 LAST_LINES = 25

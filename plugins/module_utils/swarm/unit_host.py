@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from .. import swarm_handover
+from . import handover_host as swarm_handover
 from . import host
 from . import metainfo as swarm_metainfo
 from .plan import status_of

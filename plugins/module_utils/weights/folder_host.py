@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..swarm_handover import ARRIVING, wipe
+from ..swarm.handover_host import ARRIVING, wipe
 from . import files_host as files
 from .files_host import Damage
 from .manifest import MANIFEST, STAMP, ManifestError, from_text, piece_digests

@@ -145,7 +145,7 @@ def test_refusals_of_keys(place: dict[str, str], options: dict[str, Any], words:
 
 
 def test_a_host_makes_keys_and_installs_what_was_signed(tmp_path: Path) -> None:
-    from ansible_collections.baremetal.sglang.plugins.module_utils.certificates import Wanted
+    from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.certificates import Wanted
     from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_authority import Authority
 
     (tmp_path / "tls").mkdir()

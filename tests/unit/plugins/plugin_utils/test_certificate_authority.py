@@ -8,7 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.certificates import DAY, Settings, Wanted
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.certificates import (
+    DAY,
+    Settings,
+    Wanted,
+)
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import certificate_signing as signing
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_authority import (
     Authority,

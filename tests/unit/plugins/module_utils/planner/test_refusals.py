@@ -599,6 +599,10 @@ ROWS: dict[str, list[Refusals]] = {
         ),
     ],
     "front-name": [
+        named_before_gateway("zai/glm", "zai_glm"),
+        named_before_gateway("tiny", address="10.0.0.1 check"),
+        named_before_gateway("tiny", host="cpu-1 check"),
+        named_before_gateway("tiny", instance="a" * 65),
         door(names=["cpu-9"]),
         door(hosts=["cpu-1", "cpu-9"], names=["CPU-1"]),
         lambda world, _tmp: list(
@@ -628,12 +632,6 @@ ROWS: dict[str, list[Refusals]] = {
         door(seen={**GOOD, "days_left": -3}, **GIVEN),
         door(seen={**GOOD, "days_to_start": 2}, **GIVEN),
         door(seen=GOOD, names=["other.example"], **GIVEN),
-    ],
-    "front-name": [
-        named_before_gateway("zai/glm", "zai_glm"),
-        named_before_gateway("tiny", address="10.0.0.1 check"),
-        named_before_gateway("tiny", host="cpu-1 check"),
-        named_before_gateway("tiny", instance="a" * 65),
     ],
     "front-port": [
         door(port=30000),

@@ -9,7 +9,7 @@ import hashlib
 import os
 from typing import Any
 
-from ..swarm_handover import ARRIVING, wipe
+from .handover_host import ARRIVING
 
 STAMP = ".published.json"
 CHUNK = 1 << 20

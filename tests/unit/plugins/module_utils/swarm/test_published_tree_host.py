@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.core import published_tree_host as tree
+from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import published_tree_host as tree
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../b", "a//b", tree.STAMP])

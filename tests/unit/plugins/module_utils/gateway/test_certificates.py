@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.certificates import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.certificates import (
     DAY,
     Issued,
     Record,
