@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible import constants
 from ansible.plugins.action import ActionBase
 from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.certificates import (
     Settings,
@@ -81,13 +82,15 @@ class ActionModule(ActionBase):
         settings = Settings.from_dict(given["settings"])
         authority = Authority(authority_folder(given["authority"], variables), settings)
         try:
+            _refuse_injected_facts()
             authority.refuse_wanted(wanted)
             side = Controller(given) if given["on_controller"] else Host(self, given, variables)
             return self._bring(side, authority, wanted, given)
         except AuthorityError as error:
             return {"failed": True, "msg": str(error)}
         except HostError as error:
-            return error.result
+            # Nothing else of what a host returned, such as variables of its own.
+            return {key: error.result[key] for key in ("failed", "unreachable", "msg") if key in error.result}
 
     def _bring(
         self, side: Controller | Host, authority: Authority, wanted: list[Wanted], given: dict[str, Any]
@@ -97,8 +100,9 @@ class ActionModule(ActionBase):
             return {"changed": False, "issued": {}}
         with authority.open(create=not self._task.check_mode):
             _refuse_stranger(authority, there, given["replace_authority"])
-            fitting = set(map(str, there.get("fitting") or ()))
-            texts = there.get("certificates") or {}
+            fitting, texts = there.get("fitting"), there.get("certificates")
+            fitting = fitting if isinstance(fitting, list) else []
+            texts = texts if isinstance(texts, dict) else {}
             blocked = [item for item in wanted if item.owner in authority.record.blocked]
             reasons = {
                 item.role: authority.why_issue(
@@ -133,6 +137,16 @@ class ActionModule(ActionBase):
             trust, revocations = authority.texts()
         side.install(made, trust, revocations)
         return answer
+
+
+def _refuse_injected_facts() -> None:
+    """With it, facts that a host returns replace variables of the inventory, such as `gateway`."""
+    if getattr(constants, "INJECT_FACTS_AS_VARS", False):
+        raise AuthorityError(
+            "ansible.cfg: inject_facts_as_vars = true",
+            "a host could replace variables of the inventory, and so choose its own certificates",
+            "set inject_facts_as_vars = false below [defaults], or ANSIBLE_INJECT_FACT_VARS=false",
+        )
 
 
 def _refuse_stranger(authority: Authority, there: Mapping[str, Any], accepted: bool) -> None:

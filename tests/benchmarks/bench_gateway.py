@@ -32,12 +32,11 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "collections"))
-from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.certificates_host import (
-    Openssl,
-    publish,
-)
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.certificates import Wanted
 from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.config import config_text
 from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.keys import Key, digest_of, map_text
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_authority import Authority
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_signing import new_request
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.deb_folder import DebFolder, own_release
 
 ENGINE = ROOT / "tests/lab/streaming_engine.py"
@@ -88,12 +87,14 @@ def section(folder: Path) -> dict[str, Any]:
 
 
 def prepare(folder: Path, keys: int) -> None:
-    openssl = Openssl(run)
-    if not (folder / "ca.crt").exists():
-        openssl.make_authority(str(folder), 30, "bench")
-        openssl.make_key(str(folder / "inner.key"))
-        csr = openssl.request(str(folder / "inner.key"), {"O": "bench", "CN": "bench"})
-        publish(str(folder / "inner.crt"), openssl.sign(str(folder), csr, ["127.0.0.1"], 10), 0o600)
+    if not (folder / "front.crt").exists():
+        authority = Authority(folder / "authority")
+        key, csr = new_request()
+        with authority.open(create=True):
+            made_for = Wanted("front", "bench", ("127.0.0.1",))
+            (folder / "front.crt").write_text(authority.issue(made_for, csr))
+            (folder / "ca.crt").write_text(authority.texts()[0])
+        (folder / "front.key").write_text(key)
         (folder / "haproxy.cfg").write_text(config_text(section(folder)))
     made = [Key(f"k{number}", digest_of(f"sk-bench-{number}")) for number in range(keys)]
     (folder / "keys.map").write_text(map_text(made))

@@ -260,7 +260,7 @@ exec {openssl} "$@"
 """
 
 
-def play(folder: Path, *words: str, **extra: Any) -> subprocess.CompletedProcess[str]:
+def play(folder: Path, *words: str, env: Any = None) -> subprocess.CompletedProcess[str]:
     wanted = {
         "g1": [{"role": "gateway", "owner": "g1", "names": []}],
         "g2": [{"role": "internal", "owner": "g2", "names": ["g2"]}],
@@ -274,10 +274,10 @@ def play(folder: Path, *words: str, **extra: Any) -> subprocess.CompletedProcess
         (folder / name).mkdir(exist_ok=True)
     return subprocess.run(
         [Path(sys.executable).parent / "ansible-playbook", "-i", folder / "hosts.yml", folder / "play.yml", *words,
-         "-e", json.dumps({"folder": str(folder), "wanted": wanted, **extra})],
+         "-e", json.dumps({"folder": str(folder), "wanted": wanted})],
         cwd=REPOSITORY,
         env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1",
-             "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"},
+             "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", **(env or {})},
         capture_output=True,
         text=True,
         check=False,
@@ -305,6 +305,8 @@ def test_a_host_with_its_own_openssl_gets_what_the_plan_says(tmp_path: Path) -> 
     assert (tmp_path / "g2/internal.key").stat().st_mode & 0o777 == 0o600
     second = play(tmp_path)
     assert second.stdout.count("changed=0") == 2, second.stdout
+    injected = play(tmp_path, env={"ANSIBLE_INJECT_FACT_VARS": "true"})
+    assert injected.returncode != 0 and "inject_facts_as_vars" in injected.stdout
     # Another controller, or a lost folder: hosts do not change their authority on the way.
     (tmp_path / "authority").rename(tmp_path / "away")
     lost = play(tmp_path)
