@@ -11,10 +11,11 @@ from typing import Any
 
 from ..core.refusals import Refusal, did_you_mean
 from ..facts.schema import HostFacts
-from ..gateway.certificates import PROMETHEUS_FILES, covers, owner_error
+from ..gateway.certificates import PROMETHEUS_FILES
 from ..gateway.spec import Gateway, Monitoring, parse_gateway, parse_monitoring
 from . import gateway_names
 from .case import Inputs
+from .gateway_certificates import name_refusals, owner_refusals, planned_certificates
 from .plan import InstancePlan, plain
 
 Made = Mapping[str, Mapping[str, InstancePlan]]
@@ -59,7 +60,7 @@ def doors(
     asked = gateway or Gateway()
     found = heads(made, standbys)
     refusals += _certificate(inputs, asked)
-    refusals += [*_unknown_instances(asked, found), *_names_of_others(inputs, asked, hosts)]
+    refusals += [*_unknown_instances(asked, found), *name_refusals(inputs, asked, hosts)]
     wanted = [head for head in found if not asked.instances or head.instance in asked.instances]
     if gateway and not wanted and not asked.instances:
         fix = "serve something, or take gateway out of the inventory"
@@ -91,8 +92,8 @@ def doors(
                     *([PROMETHEUS_FILES] if monitoring and monitoring.files_dir else []),
                 ],
             }
-        section["certificates"] = _certificates(inputs, asked, host, section)
-        refusals += _owners(host, section)
+        section["certificates"] = planned_certificates(inputs, asked, host, section)
+        refusals += owner_refusals(host, section)
         refusals += [*_ports(asked, section, facts, made.get(host, {})), *_packages(section, facts)]
         sections[host] = section
     for section in sections.values():
@@ -175,56 +176,6 @@ def _host(inputs: Inputs, facts: HostFacts, packages: Iterable[str]) -> dict[str
         "unpackaged": [name for name in wanted if names.get(name, name) == ""],
         "services": {name: services.get(name, name) for name in wanted},
     }
-
-
-def _certificates(
-    inputs: Inputs, asked: Gateway, host: str, section: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """What the own authority signs for a host: one certificate a role, so that none is accepted in place of another."""
-    mine = list(dict.fromkeys([host, *filter(None, [inputs.addresses.get(host)])]))
-    found = []
-    if section["front"] and not section["front"]["given"]:
-        names = list(dict.fromkeys([*mine, *asked.names]))
-        found.append({"role": "front", "owner": host, "names": names})
-    if section["front"] and any(
-        server["tls"] for servers in section["front"]["models"].values() for server in servers
-    ):
-        found.append({"role": "gateway", "owner": host, "names": []})
-    if section["inner"]:
-        found.append({"role": "internal", "owner": host, "names": mine})
-    return found
-
-
-def _owners(host: str, section: Mapping[str, Any]) -> list[Refusal]:
-    said = owner_error(host) if section["certificates"] else ""
-    fix = "give the host a name of letters, digits, dots and hyphens, and its address with ansible_host"
-    return [Refusal("front-name", host, f"inventory host {host!r}", said, fix)] if said else []
-
-
-def _names_of_others(inputs: Inputs, asked: Gateway, hosts: Iterable[str]) -> list[Refusal]:
-    """A gateway must not get a certificate in the name of another host: internal connections trust these names."""
-    known = tuple(hosts)
-    refusals = []
-    for name in asked.names:
-        theirs = [
-            other
-            for other in known
-            for called in (other, inputs.addresses.get(other, ""))
-            if called and covers(name, called) and list(asked.hosts) != [other]
-        ]
-        if theirs:
-            what = f"it is a name of {', '.join(dict.fromkeys(theirs))} in the inventory"
-            fix = "leave it out: every gateway host has its own name and address in its certificate already"
-            refusals.append(Refusal("front-name", "", f"gateway.names = {name}", what, fix))
-    spellings: dict[str, list[str]] = {}
-    for host in known:
-        spellings.setdefault(host.lower(), []).append(host)
-    fix = "rename one of them: host names in certificates are compared without regard to case"
-    return refusals + [
-        Refusal("front-name", "", f"inventory hosts {', '.join(same)}", "they differ in case only", fix)
-        for same in spellings.values()
-        if len(same) > 1
-    ]
 
 
 def _front(inputs: Inputs, asked: Gateway, host: str, wanted: Iterable[Head]) -> dict[str, Any]:
