@@ -113,7 +113,7 @@ class BundleImport:
         manifest = judged.manifest
         place = BundleFolder(self.dest)
         with place.alone():
-            if self._is_whole(manifest, place):
+            if self._is_whole(judged, place):
                 return False
             self._refuse_small_disk(manifest, place)
             if self.dest != self.source:
@@ -132,10 +132,14 @@ class BundleImport:
             place.drop(bundle_manifest.DELTA)
         return True
 
-    def _is_whole(self, manifest: dict[str, Any], place: BundleFolder) -> bool:
+    def _is_whole(self, judged: Verified, place: BundleFolder) -> bool:
         """Nothing is left to do; a damaged file is found by verification, not by an import."""
-        return not (self.dest / bundle_manifest.DELTA).exists() and all(
-            place.holds(path, entry["size"]) for path, entry in manifest["files"].items()
+        if (self.dest / bundle_manifest.DELTA).exists():
+            return False
+        # What lies there must say the same as what was verified, not only hold files of the same size.
+        there = read_manifest(self.dest, self.policy)
+        return there.data == judged.data and all(
+            place.holds(path, entry["size"]) for path, entry in judged.manifest["files"].items()
         )
 
     def _refuse_small_disk(self, manifest: dict[str, Any], place: BundleFolder) -> None:

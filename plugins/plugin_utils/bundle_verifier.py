@@ -249,12 +249,14 @@ def _strangers(folder: Path, files: dict[str, Any]) -> list[str]:
 
 
 def _sums_problems(found: Verified) -> list[str]:
-    path = found.folder / bundle_manifest.SUMS
-    if not path.is_file():
+    wanted = bundle_manifest.sums_with_manifest(found.manifest, found.data).encode(errors="surrogatepass")
+    try:
+        there = _bytes_of(found.folder / bundle_manifest.SUMS, LARGEST_MANIFEST)
+    except FileNotFoundError:
         return [f"{bundle_manifest.SUMS}: is missing"]
-    if path.read_bytes() != bundle_manifest.sums_with_manifest(found.manifest, found.data).encode(
-        errors="surrogatepass"
-    ):
+    except OSError as error:
+        return [f"{bundle_manifest.SUMS}: cannot be read: {error.strerror}"]
+    if there != wanted:
         return [f"{bundle_manifest.SUMS}: does not say the same as the manifest"]
     return []
 

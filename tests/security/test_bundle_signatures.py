@@ -409,7 +409,9 @@ def test_a_damaged_delta_file_is_no_traceback(disk: Path, tmp_path: Path, text: 
 # -- site.yml
 
 
-def weights_stage(disk: Path, bundle: Path, work: Path) -> subprocess.CompletedProcess[str]:
+def weights_stage(
+    disk: Path, bundle: Path, work: Path, hosts: dict[str, dict[str, Any]] | None = None
+) -> subprocess.CompletedProcess[str]:
     """The play of site.yml that looks for weights, on this machine, with a plan of one model."""
     plays = yaml.safe_load((ROOT / "playbooks/site.yml").read_text(encoding="utf-8"))
     (play,) = [play for play in plays if play["name"] == "Weights at hand"]
@@ -422,8 +424,10 @@ def weights_stage(disk: Path, bundle: Path, work: Path) -> subprocess.CompletedP
         "plan_of_host": plan,
         "plan_result": {"plans": {"h1": plan}},
     }
-    (work / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"h1": host}}}))
-    words = {"bundle_dir": str(bundle), "bundle_allowed_signers": str(disk / "allowed")}
+    policies = hosts or {"h1": {"bundle_allowed_signers": str(disk / "allowed")}}
+    inventory = {name: {**host, **policy} for name, policy in policies.items()}
+    (work / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": inventory}}))
+    words = {"bundle_dir": str(bundle)}
     return subprocess.run(
         [
             *(str(Path(sys.executable).with_name("ansible-playbook")), str(work / "stage.yml")),
@@ -449,6 +453,45 @@ def test_the_weights_stage_of_site_refuses_a_bundle_that_was_changed_without_the
     assert done.returncode != 0, done.stdout[-3000:]
     assert REASONS["old"] in done.stdout
     assert not (tmp_path / "host").exists()
+
+
+@pytest.mark.slow
+def test_a_policy_of_some_hosts_only_is_refused(disk: Path, tmp_path: Path) -> None:
+    """The bundle is read once, with the variables of the first host: the others would not notice."""
+    policies: dict[str, dict[str, Any]] = {"h1": {}, "h2": {"bundle_allowed_signers": str(disk / "allowed")}}
+    done = weights_stage(disk, tamper(disk / "bundle", tmp_path / "bundle", "none"), tmp_path, policies)
+    assert done.returncode != 0, done.stdout[-3000:]
+    assert "bundle_allowed_signers and bundle_signer differ between hosts" in done.stdout
+
+
+def test_an_import_does_not_call_another_bundle_complete(disk: Path, tmp_path: Path) -> None:
+    """Files of the same sizes under a manifest that nobody signed."""
+    dest = tamper(disk / "bundle", tmp_path / "dest", "none")
+    manifest = manifest_of(disk / "bundle")
+    for name in (f"{WEIGHTS}/model.safetensors", f"{WEIGHTS}/.weights.json"):
+        (dest / name).write_bytes(b"x" * manifest["files"][name]["size"])
+    policy = SignaturePolicy(disk / "allowed")
+    work = BundleImport(disk / "bundle", dest, None, print, policy)
+    judged = work.refusals()
+    assert judged.problems == []
+    with contextlib.suppress(ContentError):  # a damaged file is taken away, and brought by the next run
+        work.run(judged)
+    assert manifest_of(dest) == manifest
+    work.run(judged)
+    assert verify(dest, print, policy).problems == []
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_sums_that_are_no_plain_file_are_refused(disk: Path, tmp_path: Path, kind: str) -> None:
+    bundle = Path(shutil.copytree(disk / "bundle", tmp_path / "bundle"))
+    sums = bundle / "SHA256SUMS"
+    sums.rename(tmp_path / "sums")
+    if kind == "link":
+        sums.symlink_to(tmp_path / "sums")
+    else:
+        os.mkfifo(sums)
+    (problem,) = verify(bundle, print, SignaturePolicy(disk / "allowed")).problems
+    assert problem.startswith("SHA256SUMS: cannot be read")
 
 
 def test_a_policy_is_made_from_the_arguments_of_a_task(disk: Path) -> None:
