@@ -18,7 +18,6 @@ import errno
 import fcntl
 import os
 import stat
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -185,17 +184,39 @@ def wipe(staging: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Whatever an agent made of it: follows no link, and no folder is too deep for it, as one is for shutil."""
-    if not os.path.lexists(path):
+    """Whatever an agent made of it: follows no link, and no folder is too deep for it, as one is for shutil.
+
+    What lies in a folder is moved up before the folder goes, so that one descriptor is enough.
+    """
+    try:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            os.unlink(path)
+            return
+    except FileNotFoundError:
         return
-    done = subprocess.run(
-        ["rm", "-rf", "--one-file-system", "--", path],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False, env={"LC_ALL": "C", "PATH": os.defpath},
-    )  # fmt: skip
-    if os.path.lexists(path):
-        raise HandoverError(
-            f"{path} cannot be removed: {done.stderr[:200].decode('utf-8', 'replace').strip()}"
-        )
+    moved = 0
+    with _opened(path) as top:
+        while names := os.listdir(top):
+            for name in names:
+                if stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
+                    moved = _flatten(top, name, moved)
+                else:
+                    os.unlink(name, dir_fd=top)
+    os.rmdir(path)
+
+
+def _flatten(top: int, name: str, moved: int) -> int:
+    child = os.open(name, FOLDER, dir_fd=top)
+    try:
+        for inner in os.listdir(child):
+            moved += 1
+            while os.path.lexists(f"/proc/self/fd/{top}/{moved}"):
+                moved += 1
+            os.rename(inner, str(moved), src_dir_fd=child, dst_dir_fd=top)
+    finally:
+        os.close(child)
+    os.rmdir(name, dir_fd=top)
+    return moved
 
 
 def show(folder: str, files: Iterable[Mapping[str, Any]]) -> None:
