@@ -92,7 +92,6 @@ import json
 import os
 import pwd
 import secrets
-import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.runtime import toolchain
@@ -165,10 +164,13 @@ def prove(module: AnsibleModule) -> tuple:
 def compiled(command: list, variables: dict, folder: str) -> list:
     """What the proof printed, the end of it where that is too long. Runs as the service's user."""
     paths = [os.path.join(folder, name) for name in ("out", "err")]
-    with open(paths[0], "wb") as out, open(paths[1], "wb") as err:
-        subprocess.run(
-            command, cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=err, check=False
-        )
+    os.chdir(folder)
+    writing = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    actions: list = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        *((os.POSIX_SPAWN_OPEN, number, path, writing, 0o600) for number, path in enumerate(paths, 1)),
+    ]
+    os.waitpid(os.posix_spawn(command[0], command, variables, file_actions=actions), 0)
     said = []
     for path in paths:
         with open(path, "rb") as stream:
