@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -269,3 +270,33 @@ def test_root_s_import_of_the_packages_loads_nothing_that_a_variable_names(world
     (entry,) = environments(plan)
     assert "NCCL_DEBUG" in entry["import_environment"]
     assert not {"LD_PRELOAD", "PYTHONPATH"} & set(entry["import_environment"])
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_the_engine_gets_the_secret_and_the_plan_wins(monkeypatch: pytest.MonkeyPatch, read: bool) -> None:
+    folder = ROOT / "roles/engine/files/launcher"
+    monkeypatch.syspath_prepend(str(folder))
+    specification = importlib.util.spec_from_file_location("launcher_main", folder / "__main__.py")
+    assert specification is not None and specification.loader is not None
+    main = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(main)
+    started: list[dict[str, str]] = []
+
+    def spawn(_argv: list[str], environment: dict[str, str]) -> tuple[int, int]:
+        started.append(environment)
+        raise OSError(2, "stop here")
+
+    monkeypatch.setattr(main.processes, "spawn", spawn)
+    for name, value in {"HF_TOKEN": "x", "CUDA_VISIBLE_DEVICES": "7", "NOTIFY_SOCKET": "/run/n"}.items():
+        monkeypatch.setenv(name, value)
+    launcher = main.Launcher.__new__(main.Launcher)
+    launcher.launch = {
+        "environment": {"CUDA_VISIBLE_DEVICES": "0"},
+        "environment_from_files": read,
+        "argv": ["/x"],
+        "checks": {},
+    }
+    with pytest.raises(main.DownError):
+        launcher._start()
+    assert started[0].get("HF_TOKEN") == ("x" if read else None)
+    assert started[0]["CUDA_VISIBLE_DEVICES"] == "0" and "NOTIFY_SOCKET" not in started[0]
