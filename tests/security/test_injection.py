@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.models import load_models
-from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal, RefusedError
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.text_checks import secret_in
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.network import is_address
@@ -98,7 +98,7 @@ def test_a_scoped_address_of_the_inventory_is_none() -> None:
 
 def test_facts_are_text_of_one_line(world: World) -> None:
     known = json.loads(json.dumps(world.host("spark", "spark-1").to_dict()))
-    known["rdma"][0]["netdev"] = "eth0\n[Service]\nExecStart=/bin/sh"
+    known["rdma"][0]["firmware"] = "32\n[Service]\nExecStart=/bin/sh"
     known["interfaces"][0]["name"] = "eth0\r\nup rm -rf /"
     known["os"]["name"] = "Debian\u2028\x1b[2J"
     facts = HostFacts.from_dict(known, "spark-1")
@@ -263,6 +263,24 @@ def test_an_interpreter_of_the_facts_is_one_word(world: World) -> None:
     ]
     facts = HostFacts.from_dict(known, "h200-1")
     assert [item.path for item in facts.python] == ["/usr/bin/python3.11"]
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("rdma", "name", "../../../etc/x"),
+        ("rdma", "name", "mlx5_0,evil"),
+        ("rdma", "netdev", "eth0/../../x"),
+        ("gpus", "minor", -1),
+        ("gpus", "minor", 10**9),
+    ],
+)
+def test_devices_of_the_facts_name_nothing_else(world: World, part: str, key: str, value: Any) -> None:
+    known = json.loads(json.dumps(world.host("spark", "spark-1").to_dict()))
+    known[part][0][key] = value
+    with pytest.raises(RefusedError) as refused:
+        HostFacts.from_dict(known, "spark-1")
+    assert f"{part}[0].{key}" in str(refused.value)
 
 
 def test_root_s_import_of_the_packages_loads_nothing_that_a_variable_names(world: World) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 from ..catalogue.entries import Hardware
 from ..core.decode import Problem, decode
 from ..core.refusals import Refusal, RefusedError
-from ..core.text_checks import PATH, one_line
+from ..core.text_checks import DEVICE, NETDEV, PATH, one_line
 from .declared import expand, interface_problems
 from .products import model_of
 
 SCHEMA = 1
+HIGHEST_MINOR = 255
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,7 @@ class HostFacts:
         told = {problem.path for problem in problems}
         problems += [problem for problem in more if problem.path.split(".")[0].split("[")[0] not in told]
         problems += interface_problems(facts.interfaces) if facts else []
+        problems += _device_problems(facts) if facts else []
         if problems or facts is None:
             raise RefusedError(_refusal(problem, host, where) for problem in problems)
         found: HostFacts = facts
@@ -246,6 +248,23 @@ class HostFacts:
         return replace(
             found, python=tuple(item for item in found.python if not item.path or PATH.match(item.path))
         )
+
+
+def _device_problems(facts: HostFacts) -> list[Problem]:
+    """Names and numbers that programs of root make paths of: below /sys, /dev and the network's configuration."""
+    found = []
+    for number, device in enumerate(facts.rdma):
+        if not DEVICE.match(device.name):
+            fix = "write a name as `rdma link` prints it: rocep1s0f1"
+            found.append(Problem(f"rdma[{number}].name", device.name, "is no name of an RDMA device", fix))
+        if device.netdev and not NETDEV.match(device.netdev):
+            fix = "write a name as `ip link` prints it: enp1s0f1np1"
+            found.append(Problem(f"rdma[{number}].netdev", device.netdev, "is no name of an interface", fix))
+    for number, gpu in enumerate(facts.gpus):
+        if gpu.minor is not None and not 0 <= gpu.minor <= HIGHEST_MINOR:
+            fix = "leave it out, or write the number of its node /dev/nvidia<minor>"
+            found.append(Problem(f"gpus[{number}].minor", gpu.minor, "is no number of a device node", fix))
+    return found
 
 
 def _refusal(problem: Problem, host: str, where: str) -> Refusal:
