@@ -48,8 +48,20 @@ STEPS = (
     Step(
         "environment",
         "the engine's environment, installed once and shared read-only by the hosts of other steps",
-        "test",
+        "all",
         command=("python", "-m", "tests.lab.whole_environment", "{scratch}/engine"),
+    ),
+    Step(
+        "demo",
+        "`make demo` in a fresh clone: bundle, bare host, token with the real engine, second run, check mode, "
+        "oldest ansible-core, `make demo-clean`",
+        "test",
+        pytest=(
+            "tests/site/test_demo.py",
+            "tests/site/test_demo_flags.py",
+            "tests/site/test_demo_measured.py",
+            "tests/site/test_demo_taken_away.py",
+        ),
     ),
     Step(
         "unit",
@@ -80,18 +92,6 @@ STEPS = (
         + SHELL_SCRIPTS,
     )),
     Step("changelog", "changelog fragments", "check", command=("antsibull-changelog", "lint")),
-    Step(
-        "demo",
-        "`make demo` in a fresh clone: bundle, bare host, token with the real engine, second run, check mode, "
-        "oldest ansible-core, `make demo-clean`",
-        "test",
-        pytest=(
-            "tests/site/test_demo.py",
-            "tests/site/test_demo_flags.py",
-            "tests/site/test_demo_measured.py",
-            "tests/site/test_demo_taken_away.py",
-        ),
-    ),
     lab("engine", "the unit with the real engine and with a stand-in: states, confinement, faults", "engine",
         needs=("environment",)),
     lab("releases", "releases: upgrade, failing upgrade, rollback, doctor, removal", "releases"),
@@ -121,7 +121,7 @@ STEPS = (
     lab("hosts", "the lab: hosts, isolation, snapshots, power", "hosts", "labs", "refusals"),
     lab("firewall", "the firewall, conda packages", "firewall", "pixi"),
     lab("network", "fabric addresses through three network managers", "fabric_network"),
-    lab("toolchain", "the compiler wheels on a real host", "toolchain", needs=("environment",)),
+    lab("toolchain", "the compiler wheels on a real host", "toolchain", first="all", needs=("environment",)),
     Step(
         "molecule",
         "every molecule scenario, from destroy to destroy",

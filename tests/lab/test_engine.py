@@ -25,7 +25,9 @@ LEND = (
 
 
 @pytest.fixture(scope="module")
-def host(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineHost]:
+def host(
+    request: pytest.FixtureRequest, images: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EngineHost]:
     from lab import Lab
 
     folder = tmp_path_factory.mktemp("engine")
@@ -33,12 +35,15 @@ def host(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Eng
     from .engine_host import REPOSITORY, subprocess
 
     subprocess.run(["/usr/bin/python3", REPOSITORY / "molecule/lab/stub_driver/build.py", driver], check=True)
+    # Gigabytes, for the tests that start the real engine.
+    asked = any("served" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    real = real_environment(folder) if asked else []
     inventory = write_inventory(
         folder,
         lab_name("engine"),
         {"e1": {"ansible_host": "10.91.0.11",
                 "lab": {"kind": "nspawn", "image": "debian-12", "layers": [str(folder / "driver")],
-                        "binds": [*real_environment(folder), fake_environment(folder)]}}},
+                        "binds": [*real, fake_environment(folder)]}}},
     )  # fmt: skip
     lab = Lab.from_inventory(inventory)
     lab.up()
@@ -91,6 +96,7 @@ def tokens(host: EngineHost) -> int:
 # --- the real engine ---
 
 
+@pytest.mark.long
 def test_it_says_how_far_it_is_and_ready_after_a_token(served: EngineHost) -> None:
     assert tokens(served) == 4
     said = served.ssh("journalctl -u sglang-tiny -o cat").splitlines()
@@ -102,6 +108,7 @@ def test_it_says_how_far_it_is_and_ready_after_a_token(served: EngineHost) -> No
     assert re.search(r"first token after \d+ s", served.status("tiny"))
 
 
+@pytest.mark.long
 def test_a_second_run_changes_nothing(served: EngineHost) -> None:
     main = served.show("tiny", "MainPID")
     done = served.play("host engine")
@@ -110,6 +117,7 @@ def test_a_second_run_changes_nothing(served: EngineHost) -> None:
     assert served.show("tiny", "MainPID") == main
 
 
+@pytest.mark.long
 def test_it_is_confined(served: EngineHost) -> None:
     text = served.ssh("systemd-analyze security --no-pager sglang-tiny", check=False)
     found = re.search(r"Overall exposure level for sglang-tiny.service: ([\d.]+)", text)
@@ -130,6 +138,7 @@ def test_it_is_confined(served: EngineHost) -> None:
     assert "127.0.0.1:30000" in listening
 
 
+@pytest.mark.long
 def test_everything_compiled_is_kept_by_environment_and_architecture(served: EngineHost) -> None:
     compiled = served.plan["instances"]["tiny"]["service"]["compiled"]
     assert re.fullmatch(r"/var/cache/sglang/tiny/compiled/[0-9a-f]{16}-x86_64", compiled)

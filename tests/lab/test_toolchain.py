@@ -26,6 +26,9 @@ from .whole_environment import whole_environment
 ENVIRONMENT = "/opt/sglang/envs/0123456789abcdef"
 CAPABILITIES = ("8.0", "9.0", "12.1")
 
+# Minutes of compilers, in an environment of gigabytes.
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -114,10 +117,7 @@ def play(inventory: Path, *capabilities: str, check: bool = False, **changed: An
     return json.loads(answer.read_text())
 
 
-@pytest.mark.parametrize(
-    "capability",
-    [pytest.param(item, marks=() if item == "9.0" else pytest.mark.long) for item in CAPABILITIES],
-)
+@pytest.mark.parametrize("capability", CAPABILITIES)
 def test_everything_compiles_for_each_chip(host: Path, capability: str) -> None:
     (made,) = play(host, capability)
     assert not made.get("failed"), made.get("msg")
@@ -129,13 +129,11 @@ def test_everything_compiles_for_each_chip(host: Path, capability: str) -> None:
     assert made["changed"]
 
 
-@pytest.mark.long
 def test_a_second_run_and_a_look_do_nothing(host: Path) -> None:
     assert [made["changed"] for made in play(host, *CAPABILITIES)] == [False, False, False]
     assert [made["changed"] for made in play(host, "9.0", "8.9", check=True)] == [False, True]
 
 
-@pytest.mark.long
 def test_the_role_does_nothing_more(host: Path) -> None:
     book = host.parent / "role.yml"
     tasks = [

@@ -60,6 +60,7 @@ def test_the_short_tier_runs_no_slow_and_the_middle_one_no_long_test() -> None:
 
 def test_one_step_is_chosen_with_what_it_needs() -> None:
     assert [step.name for step in tiers.chosen("all", "engine")] == ["environment", "engine"]
+    assert [step.name for step in tiers.chosen("test", "engine")] == ["engine"]
     assert [step.name for step in tiers.chosen("test", "groups, unit")] == ["unit", "groups"]
     assert {step.name for step in tiers.chosen("test", "")} < {step.name for step in tiers.chosen("all", "")}
 
@@ -69,6 +70,12 @@ def test_an_unknown_step_is_refused_with_the_known_ones(capsys: pytest.CaptureFi
         tiers.chosen("all", "grups")
     said = capsys.readouterr().err
     assert "unknown step grups" in said and "groups" in said
+
+
+def test_a_step_of_a_longer_tier_is_refused_with_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        tiers.chosen("test", "guest")
+    assert "sudo make test-all ONLY=guest" in capsys.readouterr().err
 
 
 class Usage:
