@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -63,6 +64,17 @@ def remove_tree(folder: Path) -> None:
     subprocess.run(["rm", "-rf", "--one-file-system", "--", str(folder)], check=False)
 
 
+def end_processes(folder: Path) -> None:
+    """Those that were started with a path below that folder, whose name is nobody else's."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode(errors="replace")
+            if f"{folder}/" in words and int(path.parent.name) != os.getpid():
+                os.kill(int(path.parent.name), signal.SIGKILL)
+        except OSError:
+            continue
+
+
 def state_of(lab: Path) -> Path | None:
     try:
         return Path(json.loads((lab / "lab.json").read_text())["state"])
@@ -86,6 +98,8 @@ def remove_leftovers(root: Path, *finished: Path) -> list[str]:
     parents = {Path("/var/tmp"), Path(os.environ.get("TMPDIR") or "/var/tmp")}
     orphans = [path for parent in parents for path in parent.glob(f"{PREFIX}*") if is_orphan(path)]
     orphans += finished
+    for folder in orphans:
+        end_processes(folder)
     labs = orphan_labs(orphans)
     for name in labs:
         subprocess.run(

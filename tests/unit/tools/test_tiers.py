@@ -154,8 +154,14 @@ def test_only_what_belongs_to_processes_that_are_gone_is_taken_away(machine: dic
     for name in (f"swt{old}", f"swt{old}-0", f"swt{os.getpid()}-0", "swarm-of-others", "bsl-mine"):
         (machine["folder"] / "netns" / name).touch()
 
+    words = ["import time; time.sleep(600)", str(orphan / "inventory"), str(parent / "other")]
+    running = [subprocess.Popen([sys.executable, "-c", words[0], word]) for word in words[1:]]
+
     removed = leftovers.remove_leftovers(ROOT)
 
+    assert running[0].wait(300) == -9 and running[1].poll() is None
+    running[1].kill()
+    running[1].wait()
     assert removed == ["demo", f"test-{old}-engine", *removed[2:4], str(orphan)]
     assert set(removed[2:4]) == {f"swt{old}", f"swt{old}-0"}
     assert ours.exists() and not orphan.exists()
