@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 PREFIX = "baremetal-sglang-run-"
-OWNER = "owner.json"
+SCRATCH = re.compile(PREFIX + r"(\d+)-(\d+)-.*")
 REGISTRY = Path("/run/baremetal-sglang-lab")
 NAMESPACES = Path("/run/netns")
 TEST_LAB = re.compile(r"test-(\d+)-.*")
@@ -33,18 +33,16 @@ def started(pid: int) -> int:
 
 
 def begin_scratch(parent: Path) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    """Its name says whose it is: a file in it could be gone while the rest is still there."""
+    owner = os.getpid()
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{owner}-{started(owner)}-", dir=parent))
     folder.chmod(0o755)
-    (folder / OWNER).write_text(json.dumps({"pid": os.getpid(), "started": started(os.getpid())}))
     return folder
 
 
 def is_orphan(folder: Path) -> bool:
-    try:
-        owner = json.loads((folder / OWNER).read_text())
-    except (OSError, ValueError):
-        return False
-    return started(int(owner["pid"])) != int(owner["started"])
+    owner = SCRATCH.fullmatch(folder.name)
+    return owner is not None and started(int(owner[1])) != int(owner[2])
 
 
 def mounts_below(folder: Path) -> list[str]:

@@ -145,8 +145,8 @@ def test_only_what_belongs_to_processes_that_are_gone_is_taken_away(machine: dic
     old = gone()
     parent = machine["folder"] / "scratch"
     ours = leftovers.begin_scratch(parent)
-    orphan = leftovers.begin_scratch(parent)
-    (orphan / leftovers.OWNER).write_text(json.dumps({"pid": old, "started": 1}))
+    orphan = parent / f"{leftovers.PREFIX}{old}-1-x"
+    orphan.mkdir()
     make_lab(machine, f"test-{old}-engine", Path("/nowhere"))
     make_lab(machine, f"test-{os.getpid()}-engine", Path("/nowhere"))
     make_lab(machine, "demo", orphan / "demo/.lab/demo")
@@ -173,8 +173,8 @@ def test_a_number_that_another_process_has_now_is_no_owner(machine: dict[str, An
     folder = leftovers.begin_scratch(machine["folder"] / "scratch")
     assert not leftovers.is_orphan(folder)
     started = leftovers.started(os.getpid())
-    (folder / leftovers.OWNER).write_text(json.dumps({"pid": os.getpid(), "started": started - 1}))
-    assert leftovers.is_orphan(folder)
+    assert leftovers.is_orphan(folder.with_name(folder.name.replace(str(started), str(started - 1))))
+    assert not leftovers.is_orphan(folder.with_name(f"{leftovers.PREFIX}mine"))
 
 
 def test_the_labs_of_a_finished_step_go_before_its_folder(machine: dict[str, Any]) -> None:
