@@ -177,6 +177,16 @@ def _odd_gpus(
                     f"files/hardware/{hardware.key}.yml)",
                 )
             )
+        if gpu.unified_memory and not hardware.unified_memory:
+            refusals.append(
+                Refusal(
+                    "gpu-memory-unlike",
+                    host.host,
+                    where,
+                    f"it reports no memory of its own, this product has {usual} MiB",
+                    "gather again; `nvidia-smi -q -d MEMORY` on the host has to name its memory",
+                )
+            )
         unlike = gpu.compute_capability and hardware.compute_capability
         if unlike and gpu.compute_capability != hardware.compute_capability:
             refusals.append(

@@ -386,6 +386,7 @@ ROWS: dict[str, list[Refusals]] = {
     "gpu-count-differs": [unequal("gpus", {"model": "a800-sxm4-80gb", "count": 7})],
     "gpu-capability-differs": [gathered(compute_capability="7.5")],
     "gpu-memory-large": [gathered(memory_mib=288_000)],
+    "gpu-memory-unlike": [gathered(memory_mib=None, unified_memory=True)],
     "gpu-memory-small": [gathered(memory_mib=17_971)],
     "gpu-missing": [one("a800", model="glm-4.7-flash", gpus=[0, 8])],
     "gpu-twice": [two({"gpus": [0, 1]}, gpus=[1, 2]), two({})],
