@@ -38,7 +38,10 @@ def main() -> int:
         form = corpus.scenario(name).form if name in corpus.names() else "beside"
         forms[form, "wrong" if result.wrong else result.kind] += 1
         if result.wrong:
-            print(f"WRONG  case {number}, {name}, {damage}: {result.kind} {corpus.short(result.words)}")
+            print(
+                f"WRONG  case {number}, {name}, {damage}: {result.kind} {corpus.short(result.words)}",
+                flush=True,
+            )
     wrong = sum(count for (_form, kind), count in forms.items() if kind == "wrong")
     print(f"{given.count} damaged captures of {len(corpus.names())}, {wrong} wrong")
     for form in sorted({form for form, _kind in forms}):
