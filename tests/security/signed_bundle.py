@@ -132,5 +132,7 @@ def act(name: str, check: bool = False, **arguments: Any) -> dict[str, Any]:
     action = module.ActionModule(
         task=task, connection=connection, play_context=None, loader=None, templar=None, shared_loader_obj=None
     )
-    result: dict[str, Any] = action.run(None, {"inventory_hostname": "localhost"})
+    result: dict[str, Any] = action.run(
+        None, {"inventory_hostname": "localhost", "hostvars": {"localhost": {}}}
+    )
     return result

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.baremetal.sglang.plugins.modules import folder_set, scratch
+from ansible_collections.baremetal.sglang.plugins.modules import folder_set, temporary_instance
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.conftest import World
 
@@ -151,9 +151,11 @@ def test_a_temporary_instance_takes_the_parents_over_too(
     state = reachable / "sglang"
     earlier_version(state, account)
     monkeypatch.setattr(
-        scratch.grp, "getgrnam", lambda _name: scratch.grp.struct_group(("e", "x", account, []))
+        temporary_instance.grp,
+        "getgrnam",
+        lambda _name: temporary_instance.grp.struct_group(("e", "x", account, [])),
     )
-    scratch.owned(str(state / "smoke"), "engine", "engine")
+    temporary_instance.owned(str(state / "smoke"), "engine", "engine")
     assert owners(state, state / "smoke") == [(0, 0, 0o755), (account, account, 0o750)]
 
 

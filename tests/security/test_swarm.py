@@ -27,6 +27,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import (
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm import unit_host as swarm_unit
 from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.plan import blame, status_of
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights import folder_host as weights_folder
+from ansible_collections.baremetal.sglang.plugins.module_utils.weights import manifest as weights_manifest
 
 AGENT, STRANGER = 61992, 61993
 CONTENT = b"weights" * 1000
@@ -99,6 +100,12 @@ def test_what_arrived_becomes_roots_and_nobody_elses(staging: Path) -> None:
     for place in (staging, staging / "part"):
         assert place.stat().st_uid == 0 and not place.stat().st_mode & 0o022
     assert not folder.exists()
+
+
+def publish(staging: Path) -> None:
+    manifest = weights_manifest.build("m", "main", {"type": "directory", "id": "x"}, FILES, {})
+    (staging / weights_manifest.MANIFEST).write_text(weights_manifest.to_text(manifest))
+    weights_folder.Staging(str(staging.parent / "main")).publish()
 
 
 def link(folder: Path, staging: Path) -> None:
@@ -290,7 +297,7 @@ def test_the_published_tree_is_roots_and_neither_the_agent_nor_the_engine_writes
     as_agent(lambda: fill(folder))
     assert take(staging) == []
     dest = staging.parent / "main"
-    published_tree.publish(str(staging), str(dest), FILES)
+    publish(staging)
     for place, _unused, names in os.walk(dest):
         for path in (Path(place), *(Path(place) / name for name in names)):
             assert path.stat().st_uid == 0 and not path.stat().st_mode & 0o022, path
@@ -316,8 +323,9 @@ def test_wrong_content_is_found_when_it_is_roots(staging: Path) -> None:
 
     as_agent(lie)
     assert take(staging) == []
-    with pytest.raises(published_tree.TreeError, match="content differs"):
-        published_tree.publish(str(staging), str(staging.parent / "main"), FILES)
+    with pytest.raises(weights_folder.FolderError, match="model.safetensors"):
+        publish(staging)
+    assert not (staging.parent / "main").exists()
 
 
 @needs_root

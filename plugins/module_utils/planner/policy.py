@@ -35,7 +35,7 @@ RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     (r"(?:cache|offline)_variables\.name", VARIABLE, "the name of a variable"),
     (r"cache_variables", re.compile(r"(?!.*\.\.)[A-Za-z0-9._-]*(?:/[A-Za-z0-9._-]+)*\Z"), "a path below the cache folder"),
     (r"host\.packages_for", re.compile(r"[a-z0-9+.-]*(?:\{python\}[a-z0-9+.-]*)?\Z"), "the name of a package"),
-    (r"faults", re.compile(r"(?:refuse|advise|ignore)\Z"), "refuse, advise or ignore"),
+    (r"faults", re.compile(r"(?:refuse|refuse-group|advise|ignore)\Z"), "refuse, refuse-group, advise or ignore"),
     (r"gateway\.endpoints", re.compile(r"(?:GET|POST|PUT|DELETE|PATCH) /[A-Za-z0-9._/-]*\Z"), "an entry such as POST /tokenize"),
 )  # fmt: skip
 

@@ -18,7 +18,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client_ho
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import bench_run
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.truth_server import TruthServer
 
-from ..module_utils.measure.test_point import DATA
+from ..module_utils.measure.test_point_host import DATA
 from ..module_utils.measure.test_results import ABOUT, result
 from ..module_utils.measure.test_results import run as made
 
