@@ -2,7 +2,7 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes plugins/module_utils/facts/xid_table.py out of files/xids.yml: hosts have no YAML reader."""
+"""Writes plugins/module_utils/facts/xids.py out of files/xids.yml: hosts have no YAML reader."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGET = ROOT / "plugins/module_utils/facts/xid_table.py"
+TARGET = ROOT / "plugins/module_utils/facts/xids.py"
 HEAD = '''# Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later

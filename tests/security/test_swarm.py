@@ -323,7 +323,7 @@ def test_wrong_content_is_found_when_it_is_roots(staging: Path) -> None:
 
     as_agent(lie)
     assert take(staging) == []
-    with pytest.raises(weights_folder.FolderError, match="model.safetensors"):
+    with pytest.raises(weights_folder.FolderError, match=r"model\.safetensors"):
         publish(staging)
     assert not (staging.parent / "main").exists()
 

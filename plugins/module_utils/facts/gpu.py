@@ -34,7 +34,7 @@ _MOST_MIB = 4 * 1024 * 1024
 _MOST_LANES = 32
 _RECOVERY_SINCE = 580
 """From this driver branch on a recovery action is always named."""
-VIRTUAL_NAME = re.compile(r"(?:[A-Za-z0-9]-\d{1,3}[QCAB]|-\d-\d{1,3}C(?:ME)?)$")
+VIRTUAL_NAME = re.compile(r"(?:[A-Za-z0-9]-\d{1,3}[QCAB]|-\d-\d{1,3}C(?:ME)?)\Z")
 """As in `GRID A100-40C`, `NVIDIA L40S-48Q` and `A100-2-10C`: a share of a GPU under the product's own name."""
 _VIRTUAL_MODES = {"vgpu": "a virtual GPU (vGPU)", "vsga": "a virtual GPU (vSGA)"}
 _SHARED_MODES = {"host vgpu": "shared out to virtual machines", "host vsga": "shared out to virtual machines"}

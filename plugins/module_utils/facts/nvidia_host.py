@@ -34,7 +34,7 @@ from .nvidia_smi import explain, parse
 from .nvidia_topology import nvlink_facts, parse_nvlink, parse_topology
 from .schema import Driver, Fault, Gpu
 from .values import MOST_CHARACTERS
-from .xid_table import CURES, UNIFIED_CURES, XIDS
+from .xids import CURES, UNIFIED_CURES, XIDS
 
 PCI = "/sys/bus/pci/devices"
 LIBRARY_DIRECTORIES = (

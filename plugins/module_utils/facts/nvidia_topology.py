@@ -170,7 +170,7 @@ def parse_nvlink(output: str) -> list[Links]:
 
     for line in plain(output).splitlines():
         head = re.match(r"GPU (\d{1,4}):", line)
-        link = re.match(r"[ \t]{0,16}Link \d{1,4}: (.{1,80})$", line)
+        link = re.match(r"[ \t]{0,16}Link \d{1,4}: (.{1,80})\Z", line)
         if head:
             close()
             index, speeds, inactive = int(head.group(1)), [], 0

@@ -160,7 +160,7 @@ def _number_problems(place: str, default: float, value: Any) -> Iterator[str]:
         yield "a number above 0, at most 1"
     elif value < 0 or (value == 0 and not FROM_ZERO.match(place)):
         yield "a number above 0"
-    elif re.search(r"(?:^|[._])ports?(?:$|(?=[._]))", place) and value > 65535:
+    elif re.search(r"(?:^|[._])ports?(?:\Z|(?=[._]))", place) and value > 65535:
         yield "a port number, at most 65535"
 
 

@@ -152,10 +152,8 @@ class Host:
         """What the release leads to and is gone: `path: what is wrong`."""
         found = []
         for name, member in sorted(release.members.items()):
-            environment, weights = (
-                folder.target(release, name, "env"),
-                folder.target(release, name, "weights"),
-            )
+            environment = folder.target(release, name, "env")
+            weights = folder.target(release, name, "weights")
             if not os.access(os.path.join(environment, "bin", "python"), os.X_OK):
                 found.append(f"{environment}: the environment of {name} is gone")
             if not release.text_of(member.unit):

@@ -15,7 +15,7 @@ import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.kernel_events import parse_kernel_log
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.nvidia_host import kernel_faults
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import Fault, Gpu
-from ansible_collections.baremetal.sglang.plugins.module_utils.facts.xid_table import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.xids import (
     CURES,
     UNIFIED_CURES,
     XIDS,

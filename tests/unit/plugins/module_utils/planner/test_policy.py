@@ -74,7 +74,7 @@ def test_nothing_said_changes_nothing(given: Any) -> None:
         ({"engine": {"restart": {"delays": [1, -2]}}}, "delays", "above 0"),
         ({"fabric": {"gates": {"share": 1.5}}}, "share = 1.5", "at most 1"),
         ({"ports": {"swarm": 70000}}, "swarm = 70000", "at most 65535"),
-        ({"faults": {"gpu-lost": "ignored"}}, "gpu-lost = 'ignored'", "refuse, advise or ignore"),
+        ({"faults": {"gpu-lost": "ignored"}}, "gpu-lost = 'ignored'", "refuse, refuse-group, advise or ignore"),
         ({"directories": {"root": "/data"}}, "policy.directories", "leave it out"),
         ({"remove": {"always": ["/"]}}, "policy.remove", "leave it out"),
         ({"account": {"user": "root"}}, "policy.account", "leave it out"),
