@@ -32,11 +32,17 @@ _SENTENCES: tuple[tuple[str, re.Pattern[str]], ...] = (
         CLOSED_MODULE,
         re.compile(r"not supported by open|does not include the required GPU System", re.IGNORECASE),
     ),
-    (SEC2, re.compile(r"sec2.{0,80}(?:time|halt|fail|reset)|(?:time|halt|fail).{0,80}sec2", re.IGNORECASE)),
+    (
+        SEC2,
+        re.compile(
+            r"sec2.{0,80}(?:time-?out|timed out|halt|fail)|(?:time-?out|timed out|halt|fail).{0,80}sec2",
+            re.IGNORECASE,
+        ),
+    ),
     (
         GSP,
         re.compile(
-            r"RPC from GSP|Cannot initialize GSP|BootGspRm|GSP.{0,80}(?:time|heartbeat|fail)|GFW_?BOOT|WPR2 already up"
+            r"RPC from GSP|Cannot initialize GSP|BootGspRm|GSP.{0,80}(?:time-?out|timed out|heartbeat|fail)|GFW_?BOOT|WPR2 already up"
             r"|waiting for GSP",
             re.IGNORECASE,
         ),
@@ -49,7 +55,7 @@ _SENTENCES: tuple[tuple[str, re.Pattern[str]], ...] = (
     (INIT_FAILED, re.compile(r"RmInitAdapter failed|rm_init_adapter failed", re.IGNORECASE)),
 )
 _FALLEN = re.compile(r"fallen off the bus", re.IGNORECASE)
-_REJECTED = re.compile(r"\bnvidia\b.{0,80}Key was rejected|module verification failed.{0,80}\bnvidia\b|"
+_REJECTED = re.compile(r"\bnvidia\b.{0,80}Key was rejected|"
                        r"Lockdown:.{0,80}unsigned module|nvidia: .{0,80}(?:version magic|Unknown symbol)")  # fmt: skip
 _SAME_STORY = 4
 """So many lines apart, the address and the sentence that belongs to it may stand."""

@@ -73,6 +73,8 @@ _CLOSED_ONLY = 0x1E00
 _UNIFIED = range(0x2E00, 0x2F00)
 """PCI device numbers of the GB10: soldered, with the host's memory."""
 _CAUSES = (OPEN_MODULE, CLOSED_MODULE, SEC2, GSP, MODULE_REJECTED, OTHER_VERSION, INIT_FAILED)
+_AT_START = (INIT_FAILED, GSP, SEC2, OPEN_MODULE, CLOSED_MODULE)
+"""What is over where the GPU is listed now; a GPU that stays away is missing anyway."""
 _EFFECTS = (
     "nvidia-smi-no-devices",
     "nvidia-smi-hangs",
@@ -301,7 +303,7 @@ def kernel_faults(
             found.append(
                 fault("nvswitch-sxid", f"NVSwitch {event.address}", number=event.number, how=severity)
             )
-        elif event.kind in (INIT_FAILED, GSP, SEC2) and index is not None:
+        elif event.kind in _AT_START and (index is not None or (gpus and not event.address)):
             # It answers now: what was logged while it started is over.
             found.append(fault("gpu-trouble-before", subject, **details))
         elif event.kind in (MODULE_REJECTED, OTHER_VERSION):

@@ -158,11 +158,18 @@ def _table_gpu(rows: list[list[str]]) -> GpuRecord | None:
         values["memory_used"], values["memory_total"] = (used, total) if slash else (rows[1][1], rows[1][1])
     if len(rows) > 2 and len(rows[2]) >= 3:
         values["mig"] = rows[2][2].strip()
-    values["ecc"] = "N/A" if not text(rows[0][2]) else "Enabled"
+        if values["mig"].endswith("*"):  # the other mode waits for a reset
+            values["mig"] = values["mig"][:-1].strip()
+            values["mig_pending"] = "Disabled" if flag(values["mig"]) else "Enabled"
+    counter = rows[0][2].strip()
+    if flag(counter) is False:  # the column says Off where error correction is
+        values["ecc"], counter = "Disabled", "N/A"
+    else:
+        values["ecc"] = "Enabled" if text(counter) else "N/A"
     troubles, sensors = _table_troubles(rows)
     return GpuRecord(
         values={name: value.strip() for name, value in values.items()},
-        uncorrected=(rows[0][2].strip(),),
+        uncorrected=(counter,),
         troubles=troubles,
         sensors=sensors,
     )

@@ -97,17 +97,7 @@ _HEADER = {
     "cuda": ("cuda umd version", "cuda version"),
     "attached": ("attached gpus",),
 }
-_ALWAYS = (
-    "product",
-    "uuid",
-    "pci",
-    "memory_total",
-    "mig",
-    "ecc",
-    "remap_pending",
-    "remap_failure",
-    "virtualization",
-)
+_ALWAYS = ("product", "uuid", "memory_total", "mig", "ecc", "remap_pending", "remap_failure")
 """What every XML and every indented listing says since driver 450, if only N/A."""
 _DECISIVE_SECTIONS = ("ecc errors/", "retired pages/", "remapped rows/", "mig mode/", "fb memory usage/")
 _SLOWDOWNS = ("hw thermal slowdown", "hw power brake slowdown", "hw slowdown")

@@ -174,3 +174,15 @@ def test_impossible_numbers() -> None:
     assert faults_of(changed("<current_link_width>16x", "<current_link_width>160x")) == {
         "gpu-numbers-impossible"
     }
+
+
+def test_words_that_a_table_has_for_modes() -> None:
+    """Off where error correction is off, and a star where a change of the MIG mode waits."""
+    table = capture("nvidia_smi/h200-590.48.01-table.txt")
+    off = re.sub(r"\|( +)0 \|", r"|\1Off |", table, count=1)
+    assert off != table
+    (gpu,), faults = gpus_of(parse(off), {})
+    assert (gpu.ecc_enabled, gpu.ecc_uncorrected, faults) == (False, None, [])
+    star = re.sub(r"Disabled \|", "Enabled* |", table, count=1)
+    assert star != table
+    assert faults_of(star) == {"gpu-mig-enabled", "gpu-mig-pending"}

@@ -82,6 +82,9 @@ def found(log: str, gpus: tuple[Gpu, ...] = ()) -> list[tuple[str, str]]:
             [("module-version-mismatch", "driver")]),
         ("Loading of module with unavailable key is rejected\nnvidia: Key was rejected by service\n", (),
             [("module-rejected", "driver")]),
+        ("NVRM: GPU6 _kgspBootGspRm: unexpected WPR2 already up\n", LISTED, [("gpu-trouble-before", "GPU")]),
+        ("NVRM: GPU 0000:3b:00.0: GSP firmware runtime started\n", LISTED, []),
+        ("nvidia: module verification failed: signature and/or required key missing - tainting kernel\n", (), []),
         ("usb 1-1: new device\nGPU fan is fine\n", LISTED, []),
     ],
 )  # fmt: skip
