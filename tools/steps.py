@@ -49,7 +49,10 @@ STEPS = (
         "environment",
         "the engine's environment, installed once and shared read-only by the hosts of other steps",
         "all",
-        command=("python", "-m", "tests.lab.whole_environment", "{scratch}/engine"),
+        command=(
+            *("env", "PYTHONPATH={root}/collections:{root}", "ANSIBLE_COLLECTIONS_PATH={root}/collections"),
+            *("python", "-m", "tests.lab.whole_environment", "{scratch}/engine"),
+        ),
     ),
     Step(
         "demo",

@@ -146,11 +146,10 @@ class Run:
         self.environment = {
             **os.environ,
             "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
-            "PYTHONPATH": f"{ROOT / 'collections'}{os.pathsep}{ROOT}",
         }
-        # With it each of hundreds of Python processes would compile the same modules again.
-        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        # Hundreds of Python processes would compile the same modules again; what make was told is not for others.
+        for name in ("PYTHONDONTWRITEBYTECODE", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "ONLY", "LIST"):
+            self.environment.pop(name, None)
         if scratch:
             self.environment["TMPDIR"] = str(scratch / "tmp")
             (scratch / "tmp").mkdir()
@@ -175,7 +174,7 @@ class Run:
 
     def pytest_of(self, step: Step) -> list[str]:
         words = ["pytest", "-ra", "--durations=10", f"--junitxml={self.logs / step.name}.xml"]
-        words += ["-p", "no:cacheprovider", "-p", "ansible_collections.baremetal.sglang.tests.evidence"]
+        words += ["-p", "no:cacheprovider"]
         if self.scratch:
             words.append(f"--basetemp={self.scratch / step.name}")
         if MARKERS[self.tier]:

@@ -203,7 +203,7 @@ def test_a_failure_is_told_in_few_lines_with_the_last_task(tmp_path: Path) -> No
     evidence = tmp_path / "logs" / "step"
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, f"--rootdir={tmp_path}",
-         "-p", "ansible_collections.baremetal.sglang.tests.evidence", tmp_path / "test_failing.py"],
+         "-p", "ansible_collections.baremetal.sglang.tests.conftest", tmp_path / "test_failing.py"],
         env={**os.environ, "PYTHONPATH": str(ROOT / "collections"), "BAREMETAL_TEST_EVIDENCE": str(evidence),
              "ANSIBLE_LOG_PATH": str(tmp_path / "ansible.log")},
         cwd=tmp_path, capture_output=True, text=True, check=False,

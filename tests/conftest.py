@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A pytest plugin: what a failed run leaves to read, in the folder that BAREMETAL_TEST_EVIDENCE names.
+"""What a failed run leaves to read, in the folder that BAREMETAL_TEST_EVIDENCE names.
 
 `first-failure.txt` holds the first failing test, the last Ansible task and the journal of its host in at most fifty
 lines; `journal-*.txt` hold the whole journals of all hosts that ran at a failure.
