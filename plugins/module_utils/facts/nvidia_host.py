@@ -28,6 +28,7 @@ from .kernel_events import (
     parse_kernel_log,
     recovery_words,
 )
+from .nvidia_bus import PciView, bus_faults, evidence, module_faults, pci_view
 from .nvidia_driver import library_version, mismatch, parse_modinfo, parse_proc_version
 from .nvidia_listing import CUDA_MISSING, Listing
 from .nvidia_smi import explain, parse
@@ -36,7 +37,6 @@ from .schema import Driver, Fault, Gpu
 from .values import MOST_CHARACTERS
 from .xids import CURES, UNIFIED_CURES, XIDS
 
-PCI = "/sys/bus/pci/devices"
 LIBRARY_DIRECTORIES = (
     "/usr/lib/x86_64-linux-gnu",
     "/usr/lib/aarch64-linux-gnu",
@@ -66,10 +66,6 @@ _MOST_QUERIES = 8
 """Drivers that lack many of these fields are too old to serve; each refusal costs one question more."""
 _UNKNOWN_FIELD = re.compile(r'Field "([\w.]{1,80})" is not a valid field')
 _FABRIC_PROCESS = "nv-fabricmanager"[:15]  # the kernel keeps 15 characters of a name
-_OPEN_ONLY = 0x2900
-"""PCI device numbers from here on are Blackwell and later, which only the open kernel modules drive."""
-_CLOSED_ONLY = 0x1E00
-"""Those below are older than Turing, which only the proprietary modules drive."""
 _UNIFIED = range(0x2E00, 0x2F00)
 """PCI device numbers of the GB10: soldered, with the host's memory."""
 _CAUSES = (OPEN_MODULE, CLOSED_MODULE, SEC2, GSP, MODULE_REJECTED, OTHER_VERSION, INIT_FAILED)
@@ -94,53 +90,6 @@ class NvidiaFacts:
     switches: int | None = None
     """NVSwitches on the PCI bus, None where it cannot be looked at."""
     faults: list[Fault] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class PciView:
-    gpus: dict[str, str]
-    """Address -> kernel driver, of every GPU that is no virtual function."""
-    switches: int | None
-    """NVSwitches; None where the bus cannot be looked at."""
-    numbers: dict[str, int] = field(default_factory=dict)
-    """Address -> PCI device number."""
-
-
-def _hexadecimal(text: str) -> str:
-    return text.lower().removeprefix("0x").strip()
-
-
-def pci_view(io: HostIo) -> PciView:
-    gpus: dict[str, str] = {}
-    numbers: dict[str, int] = {}
-    switches = 0
-    addresses = io.names(PCI)
-    for address in addresses:
-        place = f"{PCI}/{address}"
-        if _hexadecimal(io.line(f"{place}/vendor")) != "10de":
-            continue
-        kind = _hexadecimal(io.line(f"{place}/class"))
-        if kind.startswith("03") and not io.exists(f"{place}/physfn"):
-            gpus[address] = io.link(f"{place}/driver").rpartition("/")[2]
-            number = _hexadecimal(io.line(f"{place}/device"))
-            if re.fullmatch(r"[0-9a-f]{4}", number):
-                numbers[address] = int(number, 16)
-        switches += kind.startswith("0680")
-    return PciView(gpus, switches if addresses else None, numbers)
-
-
-def evidence(io: HostIo, bus: PciView, module: str) -> str:
-    """What says that this host has a GPU, whatever nvidia-smi lists; "" for nothing."""
-    held = [address for address, name in bus.gpus.items() if name in ("", "nvidia")]
-    nodes = [name for name in io.names("/dev") if re.fullmatch(r"nvidia\d+", name)]
-    of_driver = io.names("/proc/driver/nvidia/gpus")
-    signs = (
-        (bool(held), f"the PCI bus has {len(held)} NVIDIA GPU(s)"),
-        (bool(of_driver), f"the kernel driver knows {len(of_driver)} GPU(s)"),
-        (bool(nodes), f"there are device nodes ({', '.join(nodes[:4])})"),
-        (bool(module or io.names("/sys/module/nvidia")), "the NVIDIA kernel module is loaded"),
-    )
-    return next((words for found, words in signs if found), "")
 
 
 def _module(io: HostIo) -> tuple[str, str]:
@@ -347,35 +296,6 @@ def _driver_faults(bus: PciView, module: str, library: str, has_program: bool) -
     return found
 
 
-def _bus_faults(bus: PciView, gpus: tuple[Gpu, ...]) -> list[Fault]:
-    """Where the bus and the listing differ; without addresses only the numbers can be compared."""
-    listed = {gpu.pci_address for gpu in gpus if gpu.pci_address}
-    held = [address for address, name in bus.gpus.items() if name in ("", "nvidia")]
-    if not listed:
-        if gpus and held and len(held) != len(gpus):
-            return [fault("gpu-list-incomplete", "driver", attached=len(held), listed=len(gpus))]
-        return []
-    found = [fault("gpu-missing", f"GPU {address}") for address in held if address not in listed]
-    if bus.gpus:
-        found += [
-            fault("gpu-not-on-bus", f"GPU {gpu.index}", address=gpu.pci_address)
-            for gpu in gpus
-            if gpu.pci_address and gpu.pci_address not in bus.gpus
-        ]
-    return found
-
-
-def module_faults(bus: PciView, flavour: str) -> list[Fault]:
-    """A kernel module of the kind that cannot drive a GPU of this host."""
-    found = []
-    for address, number in bus.numbers.items():
-        if flavour == "proprietary" and number >= _OPEN_ONLY:
-            found.append(fault(OPEN_MODULE, f"GPU {address}"))
-        elif flavour == "open" and number < _CLOSED_ONLY:
-            found.append(fault(CLOSED_MODULE, f"GPU {address}"))
-    return found
-
-
 def _unique(faults: list[Fault]) -> list[Fault]:
     """One fault a code and subject: sources tell the same story twice."""
     return list({(found.code, found.subject): found for found in reversed(faults)}.values())[::-1]
@@ -407,7 +327,7 @@ def nvidia_facts(io: HostIo, products: Mapping[str, str]) -> NvidiaFacts:
         query = _ask(io, CAPABILITY_QUERY, "--format=csv")
         listing = joined(listing, parse(query.out))
         facts.gpus, of_gpus = gpus_of(listing, products)
-        facts.faults += [*of_gpus, *untold(listing), *_bus_faults(bus, facts.gpus)]
+        facts.faults += [*of_gpus, *untold(listing), *bus_faults(bus, facts.gpus)]
         facts.nvlink, of_links = _links(io, facts.gpus)
         facts.faults += of_links
         if listing.cuda == CUDA_MISSING:

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import socket
@@ -380,15 +381,18 @@ def test_something_else_listens(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
 
         def greet() -> None:
-            connection, _address = other.accept()
-            with connection:
-                connection.recv(4096)
-                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _address = other.accept()
+                    with connection:
+                        connection.recv(4096)
+                        connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
 
         threading.Thread(target=greet, daemon=True).start()
         code, document = run(
-            capsys, "--base-url", f"http://127.0.0.1:{other.getsockname()[1]}", "--timeout", "30"
+            capsys, "--base-url", f"http://127.0.0.1:{other.getsockname()[1]}", "--timeout", "5"
         )
+        other.shutdown(socket.SHUT_RDWR)
     assert code == 1
     assert "does not speak HTTP" in document["error"]["what"]
 
