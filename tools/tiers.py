@@ -19,25 +19,22 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from leftovers import begin_scratch, remove_leftovers
 from steps import MARKERS, STEPS, TIERS, Step
+from tiers_report import GIB, REPORT_LINES, Peaks, existing, report_failure, slowest
 
 ROOT = Path(__file__).resolve().parents[1]
-GIB = 1024**3
 # What a run needs at its peak, beside the download cache, and what the cache grows to.
 DISK_GIB = {"check": 0, "test": 26, "all": 40}
 CACHE_GIB = 7
 # A step that runs for this long hangs.
 HANGS_AFTER_SECONDS = 5400
 NOTHING_COLLECTED = 5
-REPORT_LINES = 60
 
 
 def say(words: str) -> None:
@@ -61,12 +58,6 @@ def cache_folder() -> Path:
     named = os.environ.get("BAREMETAL_CACHE")
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(named) if named else base / "baremetal-sglang"
-
-
-def existing(folder: Path) -> Path:
-    while not folder.exists():
-        folder = folder.parent
-    return folder
 
 
 def size_of(folder: Path) -> int:
@@ -284,45 +275,6 @@ def last_line(log: Path) -> str:
 
 
 # --- after the last step ---
-
-
-class Peaks(threading.Thread):
-    """The most memory and disk that this machine gave while the run lasted."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(daemon=True)
-        self.folder, self.over = folder, threading.Event()
-        self.before = self.now()
-        self.most = (0.0, 0.0)
-
-    def now(self) -> tuple[float, float]:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        values = {line.split(":")[0]: int(line.split()[1]) for line in lines}
-        usage = shutil.disk_usage(existing(self.folder))
-        return (values["MemTotal"] - values["MemAvailable"]) / 1024**2, usage.used / GIB
-
-    def run(self) -> None:
-        while not self.over.wait(2):
-            memory, disk = (now - before for now, before in zip(self.now(), self.before))
-            self.most = max(self.most[0], memory), max(self.most[1], disk)
-
-
-def slowest(logs: Path, count: int = 10) -> list[str]:
-    found = []
-    for path in logs.glob("*.xml"):
-        for case in ET.parse(path).getroot().iter("testcase"):
-            name = f"{path.stem}: {case.get('name')}"
-            found.append((float(case.get("time") or 0), name))
-    return [f"{seconds:7.1f} s  {name[:100]}" for seconds, name in sorted(found, reverse=True)[:count]]
-
-
-def report_failure(logs: Path, name: str) -> list[str]:
-    """What the plugin of the tests wrote at the first failure, or the end of the log."""
-    written = logs / name / "first-failure.txt"
-    log = logs / f"{name}.log"
-    text = written if written.exists() else log
-    lines = text.read_text(errors="replace").splitlines() if text.exists() else []
-    return [f"FIRST FAILURE  step {name}", *lines[-(REPORT_LINES - 4) :]]
 
 
 def report(run: Run, peaks: Peaks, seconds: float) -> int:
