@@ -139,6 +139,12 @@ STEPS = (
         "all",
         command=("tools/sanity", "--venv", "{root}/.venv-oldest"),
     ),
+    Step(
+        "facts",
+        "10,000 damaged captures of hosts: the truth or a named fault, never another host",
+        "all",
+        command=("python", "tests/benchmarks/bench_facts.py"),
+    ),
     lab("group-engine", "two hosts with the real engine and the real torchrun", "group_engine", first="all",
         needs=("environment",), alone=True),
     lab("fabric", "two emulated guests with RDMA", "fabric", first="all", alone=True),
