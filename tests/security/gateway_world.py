@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import os
 import re
 import shutil
@@ -14,19 +16,26 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
+from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.certificates import Wanted
 from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.config import config_text
 from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.keys import Key, digest_of, map_text
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_authority import Authority
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_signing import new_request
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
+from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.conftest import World
 
 ROOT = Path(__file__).resolve().parents[2]
 POLICY = yaml.safe_load((ROOT / "files/policy.yml").read_text(encoding="utf-8"))["gateway"]
 CHAT = "/v1/chat/completions"
 PATIENCE = 40.0
+HOSTS = ("g1", "g2", "m1")
+"""A gateway, a host of engines behind an internal listener, and Prometheus."""
 
 
 def haproxy() -> str:
@@ -172,9 +181,9 @@ class Gateway:
 
     def inner(self, asked: str, port: int, *lines: str) -> int:
         made = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
-        made.load_cert_chain(self.folder / "inner.crt", self.folder / "inner.key")
+        made.load_cert_chain(self.folder / "gateway.crt", self.folder / "gateway.key")
         plain = socket.create_connection(("127.0.0.1", port), PATIENCE)
-        with made.wrap_socket(plain, server_hostname="localhost") as link:
+        with made.wrap_socket(plain, server_hostname="g2") as link:
             head = [f"{asked} HTTP/1.1", "Host: x", "X-Sglang-Instance: a", *lines, "", ""]
             link.sendall("\r\n".join(head).encode())
             return first_status(link.recv(65536))
@@ -274,59 +283,108 @@ def status_of(block: bytes) -> int:
     return int(found[1])
 
 
-def make_certificates(folder: Path) -> None:
-    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /OU=gateway/CN=localhost"
-    words += " -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout inner.key -out inner.crt"
-    subprocess.run(words.split(), cwd=folder, check=True, capture_output=True)
-    shutil.copy(folder / "inner.crt", folder / "ca.crt")
+def issue(authority: Authority, wanted: Wanted, folder: Path, name: str = "") -> str:
+    """Serial of a new certificate, which lies under its role's name, or under another one, with its key."""
+    key, csr = new_request()
+    with authority.open():
+        made = authority.issue(wanted, csr)
+        serial = authority.record.certificates[-1].serial
+    (folder / f"{name or wanted.role}.key").write_text(key, encoding="ascii")
+    (folder / f"{name or wanted.role}.crt").write_text(made, encoding="ascii")
+    return serial
+
+
+def trust(authority: Authority, folder: Path) -> None:
+    with authority.open():
+        certificates, revocations = authority.texts()
+    (folder / "ca.crt").write_text(certificates, encoding="ascii")
+    (folder / "crl.pem").write_text(revocations, encoding="ascii")
+
+
+def make_certificates(authority: Authority, told: dict[str, Any], folder: Path) -> None:
+    """Those that the plan names and that are not there yet, as the roles install them."""
+    with authority.open(create=True):
+        pass
+    for item in told["certificates"]:
+        if not (folder / f"{item['role']}.crt").exists():
+            issue(authority, Wanted.from_dict(item), folder)
+    trust(authority, folder)
+
+
+class Served(Protocol):
+    """A stand-in for an engine on this machine."""
+
+    name: str
+    port: int
+
+
+@functools.cache
+def planner() -> World:
+    return World(load_shelf([]))
 
 
 def section(
-    folder: Path, port: int, models: dict[str, list[Engine]], behind: Sequence[Engine] = (), **limits: int
+    folder: Path,
+    port: int,
+    models: Mapping[str, Sequence[Served]],
+    behind: Sequence[Served] = (),
+    **limits: int,
 ) -> dict[str, Any]:
-    """As the planner makes it, with everything on this machine; engines in `behind` are reached over an inner listener."""
-    inner = free_port()
-    account = [
+    """What the planner says for gateway g1, moved onto free ports of this machine.
+
+    Engines in `behind` are planned on host g2, and the same process has the internal listener of that host; m1 watches it.
+    """
+    served: dict[str, Served] = {}
+    serve = {}
+    for model, engines in models.items():
+        for engine in engines:
+            # An instance has one model, a stand-in may serve two.
+            name = f"{engine.name}{len(served)}" if engine.name in served else engine.name
+            served[name] = engine
+            hosts = ["g2" if engine in behind else "g1"]
+            wanted = {"model": "glm-4.7-tiny", "device": "cpu", "standby": False}
+            serve[name] = {
+                **wanted,
+                "hosts": hosts,
+                "served_model_name": model,
+                "port": 30000 + 10 * len(served),
+            }
+    asked = {
+        "hosts": ["g1"],
+        "address": "127.0.0.1",
+        "port": port,
+        "inner_port": free_port(),
+        "names": ["localhost"],
+        # As many connections as a process may have files here.
+        "limits": {"connections": 400, "inner_connections": 400, **limits},
+    }
+    facts = {name: planner().host("cpu", name, number) for number, name in enumerate(HOSTS, 1)}
+    result = planner().plan(
+        facts,
+        serve,
+        gateway=asked,
+        monitoring={"prometheus": "m1"} if behind else None,
+        addresses=dict.fromkeys(HOSTS, "127.0.0.1"),
+    )
+    assert not result.refusals, [refusal.lines() for refusal in result.refusals]
+    told: dict[str, Any] = copy.deepcopy(result.gateways["g1"])
+    if behind:
+        other = copy.deepcopy(result.gateways["g2"])
+        inner = {**other["inner"], "address": "127.0.0.1", "node_exporter_port": 1, "dcgm_exporter_port": 1}
+        inner["instances"] = {name: served[name].port for name in inner["instances"]}
+        told["inner"] = inner
+        mine = [item for item in told["certificates"] if item["role"] != "internal"]
+        told["certificates"] = mine + other["certificates"] + result.monitoring["m1"]["certificates"]
+    for servers in told["front"]["models"].values():
+        for server in servers:
+            server["port"] = asked["inner_port"] if server["tls"] else served[server["instance"]].port
+    user, group = (
         subprocess.run(["id", word], capture_output=True, text=True, check=True).stdout.strip()
         for word in ("-un", "-gn")
-    ]
-    return {
-        "account": {"user": account[0], "group": account[1]},
-        # As many connections as a process may have files here.
-        "limits": {**POLICY["limits"], "connections": 400, "inner_connections": 400, **limits},
-        "folders": {"run": str(folder), "tls": str(folder), "key_files": str(folder)},
-        "front": {
-            "address": "127.0.0.1",
-            "port": port,
-            "models": {
-                model: [
-                    {
-                        "instance": engine.name,
-                        "host": "localhost",
-                        "address": "127.0.0.1",
-                        "port": inner if engine in behind else engine.port,
-                        "tls": engine in behind,
-                    }
-                    for engine in engines
-                ]
-                for model, engines in models.items()
-            },
-            "endpoints": POLICY["endpoints"],
-            "headers": POLICY["headers"],
-            "given": {},
-        },
-        "inner": {
-            "address": "127.0.0.1",
-            "port": inner,
-            "instances": {engine.name: engine.port for engine in behind},
-            "standbys": {},
-            "endpoints": ["GET /health_generate", *POLICY["endpoints"]],
-            "node_exporter_port": free_port(),
-            "dcgm_exporter_port": free_port(),
-        }
-        if behind
-        else {},
-    }
+    )
+    told["account"] = {"user": user, "group": group}
+    told["folders"] = dict.fromkeys(told["folders"], str(folder))
+    return told
 
 
 @contextlib.contextmanager
@@ -336,8 +394,7 @@ def gateway(folder: Path, told: dict[str, Any], *keys: Key) -> Iterator[Gateway]
     (folder / "keys.map").write_text(map_text(known), encoding="ascii")
     (folder / "haproxy.cfg").write_text(config_text(told), encoding="utf-8")
     (folder / "admin.sock").unlink(missing_ok=True)
-    if not (folder / "inner.crt").exists():
-        make_certificates(folder)
+    make_certificates(Authority(folder / "authority"), told, folder)
     with (folder / "haproxy.log").open("wb") as log:
         process = subprocess.Popen(
             [haproxy(), "-db", "-f", str(folder / "haproxy.cfg")], stdout=log, stderr=subprocess.STDOUT
@@ -353,8 +410,8 @@ def gateway(folder: Path, told: dict[str, Any], *keys: Key) -> Iterator[Gateway]
         process.wait()
 
 
-def wait_for(condition: Any) -> None:
+def wait_for(condition: Callable[[], Any], what: str = "the condition of the test") -> None:
     end = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < end, "it did not come to that"
+        assert time.monotonic() < end, f"never seen: {what}"
         time.sleep(0.02)

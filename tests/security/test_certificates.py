@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
-import grp
 import json
 import os
 import shutil
@@ -17,10 +15,10 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,8 +34,10 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_autho
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from . import gateway_world
+from .gateway_world import free_port, haproxy, make_certificates, section, trust, wait_for
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-POLICY = yaml.safe_load((REPOSITORY / "files/policy.yml").read_text(encoding="utf-8"))
 ENGINE = Wanted("internal", "g2", ("g2", "10.0.0.2"))
 HOSTILE = [
     "/O=baremetal.sglang/OU=gateway/CN=g1",
@@ -339,79 +339,33 @@ class Engine(BaseHTTPRequestHandler):
         pass
 
 
-def free_port() -> int:
-    with socket.socket() as link:
-        link.bind(("127.0.0.1", 0))
-        return int(link.getsockname()[1])
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    for _number in range(300):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"never seen: {what}")
-
-
 class Proxy:
-    """HAProxy with the configuration that the collection writes, on loopback ports."""
+    """HAProxy as the roles run it, master and workers, with the planner's section."""
 
     def __init__(self, folder: Path, authority: Authority) -> None:
         self.folder, self.authority = folder, authority
-        self.tls = folder / "tls"
-        self.tls.mkdir()
-        (folder / "keys").mkdir()
-        (folder / "keys/keys.map").write_text("")
-        self.port, self.front, self.remote = free_port(), free_port(), free_port()
+        (folder / "keys.map").write_text("")
         self.engine = ThreadingHTTPServer(("127.0.0.1", 0), Engine)
         self.engine.daemon_threads = True
         self.engine.pieces, self.engine.go = 3, threading.Event()  # type: ignore[attr-defined]
         threading.Thread(target=self.engine.serve_forever, daemon=True).start()
+        engine = SimpleNamespace(name="a", port=self.engine.server_port)
+        limits = {"check_seconds": 1, "connections": 100, "table_entries": 1000}
+        self.section = section(folder, free_port(), {"tiny": [engine]}, [engine], **limits)
+        self.port = self.section["inner"]["port"]
+        make_certificates(authority, self.section, folder)
         self.process: subprocess.Popen[bytes] | None = None
 
-    def certificate(self, name: str, wanted: Wanted, folder: Path | None = None) -> str:
-        key, csr = signing.new_request()
-        with self.authority.open():
-            made = self.authority.issue(wanted, csr)
-            serial = self.authority.record.certificates[-1].serial
-        (folder or self.tls).joinpath(f"{name}.key").write_text(key)
-        (folder or self.tls).joinpath(f"{name}.crt").write_text(made)
-        return serial
+    def certificate(self, name: str, wanted: Wanted) -> None:
+        gateway_world.issue(self.authority, wanted, self.folder, name)
 
     def trust(self) -> None:
-        with self.authority.open():
-            trust, revocations = self.authority.texts()
-        (self.tls / "ca.crt").write_text(trust)
-        (self.tls / "crl.pem").write_text(revocations)
+        trust(self.authority, self.folder)
 
     def start(self) -> None:
         self.trust()
-        gateway = POLICY["gateway"]
-        group = grp.getgrgid(os.getegid()).gr_name
-        server = {
-            "instance": "b",
-            "host": "g2",
-            "address": "127.0.0.1",
-            "port": self.remote,
-            "tls": True,
-            "standby": False,
-        }
-        section = {
-            "account": {"user": getpass.getuser(), "group": group},
-            "limits": {**gateway["limits"], "check_seconds": 1, "connections": 100, "table_entries": 1000},
-            "folders": {"run": str(self.folder), "tls": str(self.tls), "key_files": str(self.folder / "keys")},
-            "front": {
-                "address": "127.0.0.1", "port": self.front, "models": {"tiny": [server]},
-                "endpoints": gateway["endpoints"], "given": {},
-            },
-            "inner": {
-                "address": "127.0.0.1", "port": self.port, "instances": {"a": self.engine.server_port}, "standbys": {},
-                "endpoints": ["GET /health_generate", *gateway["endpoints"]],
-                "node_exporter_port": 1, "dcgm_exporter_port": 1, "gateways": ["g1"], "collectors": ["m1"],
-            },
-        }  # fmt: skip
-        (self.folder / "haproxy.cfg").write_text(config_text(section))
-        words = ["haproxy", "-W", "-f", self.folder / "haproxy.cfg", "-p", self.folder / "pid"]
+        (self.folder / "haproxy.cfg").write_text(config_text(self.section))
+        words = [haproxy(), "-W", "-f", self.folder / "haproxy.cfg", "-p", self.folder / "pid"]
         checked = subprocess.run([*words, "-c"], capture_output=True, text=True, check=False)
         assert checked.returncode == 0, checked.stderr
         self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -438,9 +392,9 @@ class Proxy:
         wait_for(lambda: self.worker() not in (0, before), "another worker after the reload")
 
     def context(self, name: str = "") -> ssl.SSLContext:
-        made = ssl.create_default_context(cafile=str(self.tls / "ca.crt"))
+        made = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
         if name:
-            made.load_cert_chain(self.tls / f"{name}.crt", self.tls / f"{name}.key")
+            made.load_cert_chain(self.folder / f"{name}.crt", self.folder / f"{name}.key")
         return made
 
     def connect(self, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
@@ -470,22 +424,18 @@ class Proxy:
 
 @pytest.fixture
 def proxy(authority: Authority, tmp_path: Path) -> Iterator[Proxy]:
-    if shutil.which("haproxy") is None:
-        pytest.skip("haproxy is not installed: bindep.txt, profile lab")
+    if not haproxy():
+        pytest.skip("haproxy is not installed (bindep.txt, profile gateway)")
     folder = Path(os.path.realpath(tmp_path)) / "p"
     folder.mkdir()
     made = Proxy(folder, authority)
     try:
-        made.certificate("front", Wanted("front", "g2", ("g2", "llm.example")))
-        made.certificate("internal", Wanted("internal", "g2", ("g2",)))
-        made.certificate("gateway", Wanted("gateway", "g1"))
         yield made
     finally:
         made.stop()
 
 
 def test_a_real_haproxy_accepts_each_certificate_for_its_role_only(proxy: Proxy) -> None:
-    proxy.certificate("monitoring", Wanted("monitoring", "m1"))
     proxy.certificate("former", Wanted("gateway", "g3"))
     proxy.certificate("monitor", Wanted("monitoring", "g1"))
     proxy.start()
@@ -523,7 +473,8 @@ def test_a_real_haproxy_refuses_a_revoked_client_and_keeps_streams_through_the_r
         # A session from before is one more way in.
         assert proxy.get("gateway", context=context, session=session) == 200
         with proxy.authority.open():
-            assert len(proxy.authority.revoke("g1")) == 1
+            # Of its front and of its internal connections.
+            assert len(proxy.authority.revoke("g1")) == 2
         proxy.trust()
         proxy.reload()
         assert proxy.get("gateway") == 0
@@ -545,7 +496,7 @@ def served_by(proxy: Proxy, wanted: Wanted, revoked: bool = False) -> str:
     """What HAProxy's health check says of another host that shows this certificate."""
     folder = proxy.folder / "remote"
     folder.mkdir()
-    serial = proxy.certificate("remote", wanted, folder)
+    serial = gateway_world.issue(proxy.authority, wanted, folder, "remote")
     if revoked:
         with proxy.authority.open():
             proxy.authority.revoke(serial)
@@ -560,7 +511,9 @@ def served_by(proxy: Proxy, wanted: Wanted, revoked: bool = False) -> str:
             with contextlib.suppress(OSError):
                 super().finish_request(context.wrap_socket(sock, server_side=True), address)
 
-    server = Server(("127.0.0.1", proxy.remote), Engine)
+    server = Server(("127.0.0.1", 0), Engine)
+    (other,) = proxy.section["front"]["models"]["tiny"]
+    other["port"] = server.server_port
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         proxy.start()
@@ -582,7 +535,7 @@ def check_status(proxy: Proxy) -> str:
     names = lines[0].lstrip("# ").split(",")
     rows = [dict(zip(names, line.split(","))) for line in lines[1:] if line]
     found = next(
-        (row["check_status"] for row in rows if (row["pxname"], row["svname"]) == ("model-tiny", "b")), ""
+        (row["check_status"] for row in rows if (row["pxname"], row["svname"]) == ("model-tiny", "a")), ""
     )
     return found.removeprefix("* ")
 

@@ -5,32 +5,40 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pytest
 
+from .gateway_world import planner
+
 TEMPLATES = Path(__file__).resolve().parents[2] / "roles/monitoring/templates"
 HIGHEST = 2.0
 FOLDER = "/etc/sglang-monitoring"
-SECTION = {
-    "folders": {
-        "configuration": FOLDER,
-        "data": "/var/lib/m/prometheus",
-        "textfiles": "/var/lib/m/textfiles",
-    },
-    "exporter": {"port": 9100, "collect_seconds": 15},
-    "prometheus": {"port": 9090, "retention_days": 30, "retention_gib": 20},
-    "key_group": "sglang-monitoring",
-}
+
+
+@functools.cache
+def section() -> dict[str, Any]:
+    """What the planner says for a host that serves and has Prometheus."""
+    serve = {"a": {"model": "glm-4.7-tiny", "device": "cpu", "hosts": ["g1"]}}
+    result = planner().plan({"g1": planner().host("cpu", "g1")}, serve, monitoring={"prometheus": "g1"})
+    assert not result.refusals, [refusal.lines() for refusal in result.refusals]
+    return dict(result.monitoring["g1"])
 
 
 def rendered(name: str, gpu: str = "none") -> str:
-    template = jinja2.Template((TEMPLATES / f"{name}.j2").read_text(encoding="utf-8"), trim_blocks=True)
-    return template.render(ansible_managed="test", monitoring_section={**SECTION, "collect": {"gpu": gpu}})
+    template = jinja2.Template(
+        (TEMPLATES / f"{name}.j2").read_text(encoding="utf-8"),
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    told = {**section(), "collect": {**section()["collect"], "gpu": gpu}}
+    return template.render(ansible_managed="test", monitoring_section=told)
 
 
 @pytest.mark.parametrize(
