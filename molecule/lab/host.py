@@ -55,18 +55,18 @@ class Host:
 
     # --- what it is doing ---
 
-    def _keeper(self) -> tuple[ProcessId, dict[str, Any]] | None:
+    def _supervisor(self) -> tuple[ProcessId, dict[str, Any]] | None:
         state = read_json(self.paths.supervisor)
         return (ProcessId(state["pid"], state["start"]), state) if state else None
 
     @property
     def running(self) -> bool:
-        supervisor = self._keeper()
+        supervisor = self._supervisor()
         return supervisor is not None and supervisor[0].alive
 
     @property
     def boots(self) -> int:
-        supervisor = self._keeper()
+        supervisor = self._supervisor()
         return int(supervisor[1]["boots"]) if supervisor else 0
 
     @property
@@ -76,7 +76,7 @@ class Host:
 
     def _groups(self) -> list[Path]:
         """The host's control groups, also when its supervisor was killed before it wrote them down."""
-        supervisor = self._keeper()
+        supervisor = self._supervisor()
         known = [Path(group) for group in supervisor[1]["groups"]] if supervisor else []
         boot = read_json(self.paths.boot)
         planned = [Path(group, self.paths.unit) for group in boot["hosting"]["groups"]] if boot else []
@@ -227,7 +227,7 @@ class Host:
         self._end()
 
     def _end(self) -> None:
-        supervisor = self._keeper()
+        supervisor = self._supervisor()
         if supervisor:
             supervisor[0].kill()
         mine = self._groups()
