@@ -57,7 +57,7 @@ def service(
             "fabric": expected(
                 host, links[host.host], case.inputs.fabric.get(host.host, FabricSpec()).sockets
             ),
-            "kernel_files": [entry["path"] for entry in kernel_files.get("files", ())],
+            "kernel_files": _kernel_files(kernel_files),
         },
         "logs": plain(policy["logs"][case.instance.engine]),
         "compiled": compiled_folder(case, environment),
@@ -67,6 +67,11 @@ def service(
         "address_families": _families(links.values()),
         **({"group": group(case, host, links)} if case.parallel.nodes > 1 else {}),
     }
+
+
+def _kernel_files(planned: Mapping[str, Any]) -> list[str]:
+    files = planned.get("tree", {}).get("files", ())
+    return [f"{planned['directory']}/{entry['path']}" for entry in files]
 
 
 def group(case: Case, host: HostFacts, links: Mapping[str, Link]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.mo
     USERS,
     tuned_from,
 )
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import plain
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import units
 
 INT8 = {"model": "glm-4.7-int8"}
 FP8 = {"model": "glm-4.7-fp8"}
@@ -63,6 +65,23 @@ def test_a_file_lies_where_the_running_triton_looks_first(
     path = f"/opt/sglang/current/it/moe/configs/{folder}/{name}"
     assert found["log"]["expected"] == [{"name": name, "outcome": "file", "path": path}]
     assert found["tree"]["leave_out"] == [name.replace(".json", "_down.json")]
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_the_launcher_checks_each_planned_kernel_file(world: Any, twin: bool) -> None:
+    facts = world.hosts("a800", 1)
+    names = [A800_INT8, *([A800_INT8.replace(".json", "_down.json")] if twin else [])]
+    found = {**world.shelf.moe_files, **{name: (users(name),) for name in names}}
+    result = world.plan(facts, {"it": {"hosts": list(facts), **INT8}}, moe_files=found)
+    plan = plain(next(iter(result.plans.values())))
+    (unit,) = units(plan)
+    checked = unit["launch"]["checks"]["kernel_files"]
+    assert len(checked) == len(names)
+    assert checked == [item["path"] for item in plan["instances"]["it"]["kernels"]["log"]["expected"]]
+
+
+def test_no_kernel_file_is_checked_where_none_is_planned(world: Any) -> None:
+    assert world.instance("a800", model="glm-4.7-awq").service["checks"]["kernel_files"] == []
 
 
 def test_the_server_is_told_of_the_tree(world: Any) -> None:
