@@ -215,6 +215,8 @@ def _expected(plan: Planned, subject: Subject, gateway: Mapping[str, Any]) -> di
         "kernels": dict(instance["kernels"].get("log") or {}),
         "rdma": list(instance["parallel"]["rdma_devices"].get(plan["host"], ())),
         "weights": instance["weights"]["path"],
+        # The plan names a folder of the user's by its path: no manifest is there to compare it with.
+        "weights_of_user": instance["weights"]["path"] == instance["weights"].get("model"),
         "environment": instance["environment"]["path"],
         "environment_id": instance["environment"]["id"],
         "user": plan["host_settings"]["user"],

@@ -183,6 +183,30 @@ def test_a_server_that_is_right_passes(server: TruthServer) -> None:
         assert found[name]["status"] == "passed", (name, found[name])
 
 
+@pytest.mark.parametrize(
+    ("of_user", "holds", "status", "words"),
+    [
+        (True, True, "passed", "is the user's own folder: not compared with a manifest"),
+        (False, True, "failed", "is foreign"),
+        (True, False, "failed", "is absent"),
+    ],
+)
+def test_a_folder_of_the_users_has_no_manifest(
+    server: TruthServer, tmp_path: Path, of_user: bool, holds: bool, status: str, words: str
+) -> None:
+    if holds:
+        (tmp_path / "config.json").write_text("{}")
+    found = results(server, "files", weights=str(tmp_path), weights_of_user=of_user)["files"]
+    assert found["status"] == status and words in found["said"]
+
+
+def test_a_model_that_is_a_folder_is_the_users_own() -> None:
+    folder = "/srv/models/mine"
+    for model, of_user in ((folder, True), ("glm-4.7-fp8", False)):
+        (found,) = derive.checks(plan(weights={"path": folder, "model": model}), DATA)
+        assert found["expected"]["weights_of_user"] is of_user
+
+
 def says(**said: Any) -> Any:
     return lambda _asked: {"tokens": 12, **said}
 
