@@ -49,6 +49,9 @@ GATEWAY = {
         # A busy machine's engine answers late, and is not broken.
         "check_limit_seconds": 10,
         "body_mib": 2,
+        # Two files each, and a host in the lab may have as few as 20,000.
+        "connections": 4000,
+        "inner_connections": 4000,
         "connections_of_source": 300,
         "connections_of_source_10s": 10_000,
     },
