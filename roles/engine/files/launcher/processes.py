@@ -10,11 +10,11 @@ import ctypes
 import os
 import signal
 import socket
-import struct
 from collections.abc import Iterable
 
-SO_ATTACH_FILTER = 26
-BPF_RETURN_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)
+# From the kernel's in.h and in6.h; Python does not name them.
+IP_MINTTL, IPV6_MINHOPCOUNT = 21, 73
+MOST_HOPS = 255
 PIDFD_GETFD = 438
 LISTENING = "0A"
 
@@ -185,7 +185,11 @@ def _descriptors(pid: int, inodes: list[str]) -> list[int]:
 
 
 def _drop(pid: int, number: int) -> bool:
-    """A filter on the other process's own socket; kernels before 5.6 cannot lend it."""
+    """An option on the other process's own socket; kernels before 5.6 cannot lend it.
+
+    The socket then asks for more hops than packets start with, so that the kernel drops each of them. Unlike a socket
+    filter, which some kernels refuse to everybody but root, this needs no privilege.
+    """
     opened = []
     try:
         opened.append(os.pidfd_open(pid))
@@ -193,11 +197,10 @@ def _drop(pid: int, number: int) -> bool:
         if lent < 0:
             return False
         opened.append(lent)
-        program = ctypes.create_string_buffer(BPF_RETURN_NOTHING)
-        with socket.socket(fileno=os.dup(lent)) as door:
-            door.setsockopt(
-                socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program))
-            )
+        with socket.socket(fileno=os.dup(lent)) as listener:
+            listener.setsockopt(socket.SOL_IP, IP_MINTTL, MOST_HOPS)
+            if listener.family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, IPV6_MINHOPCOUNT, MOST_HOPS)
         return True
     except (OSError, AttributeError):
         return False
