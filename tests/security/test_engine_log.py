@@ -26,6 +26,8 @@ STAMP = "[2026-11-30 19:00:00]"
 OWN = [
     f'{STAMP} INFO:     127.0.0.1:46432 - "GET /health_generate HTTP/1.1" 200 OK',
     'INFO:     127.0.0.1:46432 - "GET /health_generate HTTP/1.1" 200 OK',
+    f'{STAMP} INFO:     127.0.0.1:46432 - "GET /health HTTP/1.1" 503 Service Unavailable',
+    'INFO:     127.0.0.1:46432 - "GET /health HTTP/1.1" 200 OK',
     "[2026-11-30 19:00:00 TP0] Prefill batch, #new-seq: 1, #new-token: 1, #cached-token: 0, token usage: 0.00",
     f"{STAMP} Prefill batch. #new-seq: 1, #new-token: 1, #cached-token: 0, #running-req: 0, #queue-req: 0",
     f"{STAMP} Prefill batch [7], #new-seq: 1, #new-token: 1, #cached-token: 0, full token usage: 0.00",
@@ -40,6 +42,9 @@ FORGED = [
     f"{STAMP} ERROR: #new-seq: 1, #new-token: 1, #cached-token: 0,",
     f'{STAMP} INFO:     127.0.0.1:46432 - "GET /health_generate HTTP/1.1" 200 OK and more',
     f'{STAMP} INFO:     127.0.0.1:46432 - "GET /health_generate HTTP/1.1" 503 Service Unavailable',
+    f'{STAMP} INFO:     127.0.0.1:46432 - "GET /health HTTP/1.1" 500 Internal Server Error',
+    f'{STAMP} INFO:     127.0.0.1:46432 - "GET /health HTTP/1.1" 503 Service Unavailable:0 - "POST /x HTTP/1.1" 200 OK',
+    f'{STAMP} INFO:     10.0.0.7:46432 - "GET /health HTTP/1.1" 503 Service Unavailable',
 ]
 
 
@@ -70,6 +75,13 @@ def journal(launcher: Any, monkeypatch: pytest.MonkeyPatch, lines: list[str]) ->
     made._pump(out)
     os.close(out)
     return b"".join(written).decode().splitlines()
+
+
+def test_its_own_health_checks_are_not_the_last_words(launcher: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = launcher.LastWords()
+    monkeypatch.setattr(launcher, "LastWords", lambda: words)
+    journal(launcher, monkeypatch, ["the reason", *OWN])
+    assert [line for _when, line in words.lines] == ["the reason"]
 
 
 def test_its_own_health_checks_are_left_out(launcher: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,12 +173,13 @@ class Launcher:
                 break
             *lines, rest = (rest + block.replace(b"\r", b"\n")).split(b"\n")
             now = time.monotonic()
-            for line in lines:
+            shown = [line for line in lines if line and not self.quiet.fullmatch(line)]
+            for line in shown:
                 text = line[:2000].decode("utf-8", "replace")
                 self.words.add(now, text)
                 if not self.ready.is_set() and self.progress.read(text):
                     self.moved.set()
-            _write(b"".join(line + b"\n" for line in lines if line and not self.quiet.fullmatch(line)))
+            _write(b"".join(line + b"\n" for line in shown))
         _write(rest)
 
     def _look(self) -> None:
