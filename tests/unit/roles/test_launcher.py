@@ -44,7 +44,20 @@ REAL_START = [
     ("Multi-thread loading shards: 100% Completed | 2/2 [00:00<00:00, 596.33it/s]", "loading 100 %"),
     ("[2026-11-21 11:35:41] Load weight end. elapsed=0.03 s, mem usage=0.00 GB.", "weights loaded"),
     ("[2026-11-21 11:35:42] KV Cache is allocated. dtype: torch.bfloat16", "cache allocated"),
+    (
+        "Capture target prefill CUDA graph begin. backend=tc_piecewise, avail mem=14.4 GB",
+        "capturing prefill graphs",
+    ),
+    (
+        "Capturing num tokens (num_tokens=8192 avail_mem=14.1 GB):   2%|1 | 1/58",
+        "capturing prefill graphs 2 %",
+    ),
+    (
+        "Capturing num tokens (num_tokens=4 avail_mem=12.1 GB): 100%|##| 58/58",
+        "capturing prefill graphs 100 %",
+    ),
     ("Capture target decode CUDA graph begin. This can take up to several minutes.", "capturing graphs"),
+    ("Capturing batches (bs=256 avail_mem=11.9 GB):   2%|1    | 1/36", "capturing graphs 2 %"),
     ("Capturing batches (bs=160 avail_mem=11.9 GB):  50%|#####     | 4/8", "capturing graphs 50 %"),
     ("[2026-11-21 11:35:42] INFO:     Uvicorn running on http://127.0.0.1:30160", "warming up"),
 ]
