@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -174,6 +175,11 @@ Traceback (most recent call last):
   File "/x/engine.py", line 1, in launch
 RuntimeError: Rank 0 scheduler died during initialization (exit code: -9).
 """
+CRASHED = "Subprocess scheduler_0 (pid=6328) crashed with exit code -9. Triggering SIGQUIT for cleanup..."
+KILLED = f"""\
+[2026-11-30 17:20:00] {CRASHED}
+[2026-11-30 17:20:01] INFO:     Shutting down
+"""
 
 
 @pytest.mark.parametrize(
@@ -183,6 +189,9 @@ RuntimeError: Rank 0 scheduler died during initialization (exit code: -9).
         ("usage: x\nlaunch_server.py: error: argument --port: invalid int value: 'a'\n",
          "launch_server.py: error: argument --port: invalid int value: 'a'"),
         ("Traceback\nRuntimeError: Rank 0 scheduler died\n", "RuntimeError: Rank 0 scheduler died"),
+        (KILLED, CRASHED),
+        (f"{KILLED}RuntimeError: Rank 0 scheduler died (exit code: -9).\n", CRASHED),
+        (f"torch.OutOfMemoryError: CUDA out of memory.\n{KILLED}", "torch.OutOfMemoryError: CUDA out of memory."),
         ("[2026-11-21 11:00:00] the last line\n\n", "the last line"),
         ("", ""),
     ],
@@ -229,6 +238,33 @@ def test_who_ran_out_of_memory_is_counted_by_the_kernel(tmp_path: Path) -> None:
 
 
 # --- starting again ---
+
+
+def test_a_killed_launcher_left_no_reason() -> None:
+    from decisions import Restarts
+
+    first = Restarts.remembered(POLICY["restart"], None, "boot", 100)
+    first.begin(100)
+    second = Restarts.remembered(POLICY["restart"], first.record(), "boot", 101)
+    assert second.last_reason == "it was killed before it could say why"
+    second.reason = "the disk is full"
+    third = Restarts.remembered(POLICY["restart"], second.record(), "boot", 102)
+    assert third.last_reason == "the disk is full"
+
+
+def test_the_wait_between_starts_names_the_last_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    import decisions
+
+    told = importlib.util.spec_from_file_location("launcher_main", FOLDER / "__main__.py")
+    assert told and told.loader
+    module = importlib.util.module_from_spec(told)
+    told.loader.exec_module(module)
+    made = object.__new__(module.Launcher)
+    made.restarts = decisions.Restarts([0.0, 0.01], 60, failures=[0.0])
+    made.stop, made.wake, said = False, threading.Event(), []
+    made.systemd = type("Systemd", (), {"status": lambda _self, *words: said.append(words[0])})()
+    made._back_off()
+    assert said == ["waiting 0 s before start 2 of 2; the last one: it was killed before it could say why"]
 
 
 def test_failures_wait_longer_and_end() -> None:

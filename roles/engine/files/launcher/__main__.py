@@ -116,7 +116,8 @@ class Launcher:
         if delay <= 0:
             return
         bound = len(self.restarts.delays)
-        said = f"waiting {delay:.0f} s before start {failures + 1} of {bound}; the last one: {self.restarts.reason}"
+        last = self.restarts.last_reason
+        said = f"waiting {delay:.0f} s before start {failures + 1} of {bound}; the last one: {last}"
         end = time.monotonic() + delay
         self.systemd.status(said, f"EXTEND_TIMEOUT_USEC={int((delay + 60) * 1e6)}")
         while time.monotonic() < end:
@@ -263,7 +264,9 @@ class Launcher:
         time.sleep(0.3)  # its last lines may still be in the pipe
         now = time.monotonic()
         starved = processes.out_of_memory() > self.starved
-        ending = decisions.ending(status, bool(self._error(now)), starved)
+        error = self._error(now)
+        explained = bool(error) and not decisions.CRASHED.match(error)
+        ending = decisions.ending(status, explained, starved)
         raise DownError(f"the server {ending} {when}{self._because(self.words.cause(now))}")
 
     def _room(self) -> None:

@@ -15,14 +15,17 @@ STATUS_LIMIT = 700
 REMEMBERED_LINES = 300
 REMEMBERED_SECONDS = 45.0
 PERCENT = re.compile(r"(\d{1,3})%")
+# The server's word that another process of its own ended; not why.
+CRASHED = re.compile(r"Subprocess .* crashed with exit code ")
 # The last line of a traceback, or argparse's own.
 EXCEPTION = re.compile(
     r"^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Failure)\b.*|.*: error: .+"
+    rf"|{CRASHED.pattern}.*"
 )
 STAMP = re.compile(r"^\[[^\]]*\]\s*")
 # Who only reports that another process died is not the cause.
 ECHO = re.compile(
-    r"child process|died|EOFError|BrokenPipeError|SystemExit|KeyboardInterrupt|resource_tracker"
+    r"child process|died|crashed with exit code|EOFError|BrokenPipeError|SystemExit|KeyboardInterrupt|resource_tracker"
 )
 
 
@@ -218,6 +221,10 @@ class Restarts:
     @property
     def delay(self) -> float:
         return self.delays[min(len(self.failures), len(self.delays) - 1)]
+
+    @property
+    def last_reason(self) -> str:
+        return self.reason or "it was killed before it could say why"
 
     @property
     def exhausted(self) -> bool:
