@@ -16,7 +16,7 @@ from ..core.text_checks import secret_in
 from ..engines.flags.check import Problem, Rules, check_arguments
 from ..engines.flags.command_line import Command, parse_words
 from ..engines.flags.contract import Contract
-from ..flags.launch_text import Launch, launches
+from ..engines.flags.launch_text import Launch, launches
 from .serve_spec import Instance
 from .versions import version_key
 
