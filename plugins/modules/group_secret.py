@@ -75,7 +75,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import group_secret
 
 LONGEST = 4096
-FILE_MODE, FOLDER_MODE, TRAVERSE = 0o640, 0o750, 0o011
+FILE_MODE = 0o640
+FOLDER_MODE = 0o750
+TRAVERSE = 0o011
 
 
 def read(path: str) -> str:

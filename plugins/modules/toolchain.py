@@ -170,6 +170,8 @@ def compiled(command: list, variables: dict, folder: str) -> list:
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         *((os.POSIX_SPAWN_OPEN, number, path, writing, 0o600) for number, path in enumerate(paths, 1)),
     ]
+    # run_command would run it as root; this process has become the service user.
+    # pylint: disable-next=ansible-bad-function
     os.waitpid(os.posix_spawn(command[0], command, variables, file_actions=actions), 0)
     said = []
     for path in paths:

@@ -334,8 +334,8 @@ def test_the_percentage_is_seen_and_compiled_code_is_carried(toy: EngineHost) ->
         "baremetal.sglang.jit_cache": {"folder": compiled, "state": "packed", **given},
         "register": "packed",
     }
-    unpack = {"baremetal.sglang.jit_cache": {"folder": f"{compiled}-other", "state": "unpacked",
-                                                 "sha256": "{{ packed.sha256 }}", **given}}  # fmt: skip
+    received = {"folder": f"{compiled}-other", "state": "unpacked", "sha256": "{{ packed.sha256 }}"}
+    unpack = {"baremetal.sglang.jit_cache": {**received, **given}}
     first, second = toy.tasks([pack, unpack]), toy.tasks([pack, unpack])
     assert (changed(first), changed(second)) == (2, 1), first
     assert toy.ssh(f"stat -c '%U %a' {compiled}-other/triton/kernel") == "sglang 600"

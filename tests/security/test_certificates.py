@@ -507,9 +507,9 @@ def served_by(proxy: Proxy, wanted: Wanted, revoked: bool = False) -> str:
         daemon_threads = True
         pieces, go = 1, threading.Event()
 
-        def finish_request(self, sock: Any, address: Any) -> None:
+        def finish_request(self, request: Any, client_address: Any) -> None:
             with contextlib.suppress(OSError):
-                super().finish_request(context.wrap_socket(sock, server_side=True), address)
+                super().finish_request(context.wrap_socket(request, server_side=True), client_address)
 
     server = Server(("127.0.0.1", 0), Engine)
     (other,) = proxy.section["front"]["models"]["tiny"]

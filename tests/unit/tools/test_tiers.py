@@ -114,9 +114,13 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     commands: list[list[str]] = []
     run = subprocess.run
 
-    def record(words: list[str], **options: Any) -> Any:
+    def record(words: list[str], check: bool = False, **options: Any) -> Any:
         commands.append(words)
-        return run(words, **options) if words[0] == "rm" else subprocess.CompletedProcess(words, 0, "", "")
+        return (
+            run(words, check=check, **options)
+            if words[0] == "rm"
+            else subprocess.CompletedProcess(words, 0, "", "")
+        )
 
     for name in ("registry", "netns", "scratch"):
         (tmp_path / name).mkdir()
