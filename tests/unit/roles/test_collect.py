@@ -67,7 +67,7 @@ def host(tmp_path: Path) -> dict[str, Any]:
     weights.mkdir(parents=True)
     (weights / ".published.json").write_text(json.dumps({"damaged": ["a", "b"]}))
     (tmp_path / "gateway/tls").mkdir(parents=True)
-    (tmp_path / "gateway/tls/inner.crt").write_text("")
+    (tmp_path / "gateway/tls/internal.crt").write_text("")
     port = tmp_path / "sys/class/infiniband/mlx5_0/ports/1"
     (port / "counters").mkdir(parents=True)
     (port / "state").write_text("4: ACTIVE\n")
@@ -126,7 +126,7 @@ def test_every_part_of_a_host(host: dict[str, Any]) -> None:
     assert said["sglang_gpus_planned"] == 2 and said["sglang_gpus_found"] == 1
     assert said["sglang_switch_failed"] == 1 and said["sglang_switch_unfinished"] == 0
     assert said[f'sglang_weights_damaged_files{{path="{host["weights"]}/tiny/local"}}'] == 2
-    assert said['sglang_certificate_days_left{file="inner.crt"}'] > 30000
+    assert said['sglang_certificate_days_left{file="internal.crt"}'] > 30000
     assert said['sglang_gpu_power_watts{gpu="0",product="NVIDIA A800-SXM4-80GB"}'] == pytest.approx(61.2)
     assert said['sglang_gpu_busy_ratio{gpu="0",product="NVIDIA A800-SXM4-80GB"}'] == pytest.approx(0.97)
     assert not any("power_watts" in name and 'gpu="1"' in name for name in said), "[N/A] is no figure"

@@ -60,7 +60,7 @@ def test_words_of_an_instance(unit: dict[str, Any], words: str) -> None:
 
 def seen(days: float = 90, free: float = 80, state: str = "active") -> dict[str, Any]:
     return {
-        "certificates": [{"file": "inner.crt", "days_left": days}],
+        "certificates": [{"file": "internal.crt", "days_left": days}],
         "disks": [{"path": "/opt/sglang", "free_gib": free, "total_gib": 100}],
         "services": {"sglang-gateway.service": state},
     }
@@ -70,7 +70,7 @@ def seen(days: float = 90, free: float = 80, state: str = "active") -> dict[str,
     ("what", "words"),
     [
         (seen(), []),
-        (seen(days=13), ["certificate inner.crt has 13 days left"]),
+        (seen(days=13), ["certificate internal.crt has 13 days left"]),
         (seen(days=-1, free=1), ["-1 days left", "/opt/sglang has 1.0 GiB left"]),
         (seen(state="failed"), ["sglang-gateway.service is failed (journalctl -u sglang-gateway.service)"]),
     ],
