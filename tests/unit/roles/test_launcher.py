@@ -564,6 +564,25 @@ def test_a_plain_user_shuts_new_connections_out_and_lets_others_go_on(listens: s
     }  # fmt: skip
 
 
+def test_nvidia_smi_is_found_on_the_planned_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import checks
+
+    tool = tmp_path / "nvidia/bin/nvidia-smi"
+    tool.parent.mkdir(parents=True)
+    tool.write_text("#!/bin/sh\ncase $1 in *query-gpu*) echo '0, GPU-a, NVIDIA H200, 0' ;; esac\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    planned = [{"index": 0, "product": "NVIDIA H200"}]
+    (missing,) = checks.gpus(planned, 100, "/nowhere:/else")
+    assert missing.what.startswith("there is no nvidia-smi in /nowhere:/else: ")
+    assert checks.gpus(planned, 100, f"/nowhere:{tool.parent}") == []
+
+
+def test_the_planned_path_has_the_folder_of_drivers_that_a_host_is_lent() -> None:
+    policy = yaml.safe_load((ROOT / "files/policy.yml").read_text(encoding="utf-8"))
+    assert policy["path"][-1] == "/usr/local/nvidia/bin"
+
+
 # --- memory that GPU and CPU share ---
 
 MEMINFO = "MemTotal:       127535084 kB\nMemFree:          500000 kB\nMemAvailable:    {left} kB\n"

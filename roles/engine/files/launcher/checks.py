@@ -28,7 +28,7 @@ def problems(launch: dict[str, Any]) -> list[Problem]:
     return [
         *program(launch["argv"][0]),
         *driver(checks["driver"]),
-        *gpus(checks["gpus"], checks["gpu_used_mib"]),
+        *gpus(checks["gpus"], checks["gpu_used_mib"], launch["environment"].get("PATH", "")),
         *weights(launch["weights"]),
         *kernel_files(checks["kernel_files"]),
         *network(checks.get("fabric", {})),
@@ -52,14 +52,17 @@ def driver(planned: str) -> list[Problem]:
     return found
 
 
-def gpus(planned: list[dict[str, Any]], used_mib: int) -> list[Problem]:
+def gpus(planned: list[dict[str, Any]], used_mib: int, path: str = "") -> list[Problem]:
+    """`path`: the planned PATH; systemd's own, which the launcher has, lacks folders of some drivers."""
     if not planned:
         return []
+    program = shutil.which("nvidia-smi", path=path or None)
+    if program is None:
+        places = path or os.environ.get("PATH", "")
+        return [Problem(f"there is no nvidia-smi in {places}: install the driver's tools, or link it there")]
     try:
-        listed = _smi("--query-gpu=index,uuid,name,memory.used")
-        apps = _smi("--query-compute-apps=gpu_uuid,pid")
-    except FileNotFoundError:
-        return [Problem("there is no nvidia-smi: install the driver's tools")]
+        listed = _smi(program, "--query-gpu=index,uuid,name,memory.used")
+        apps = _smi(program, "--query-compute-apps=gpu_uuid,pid")
     except subprocess.TimeoutExpired:
         return [Problem(f"nvidia-smi does not answer within {SMI_SECONDS} s: look at dmesg, reboot")]
     except subprocess.CalledProcessError as error:
@@ -67,9 +70,9 @@ def gpus(planned: list[dict[str, Any]], used_mib: int) -> list[Problem]:
     return decisions.gpu_problems(planned, listed, apps, [], used_mib)
 
 
-def _smi(query: str) -> str:
+def _smi(program: str, query: str) -> str:
     return subprocess.run(
-        ["nvidia-smi", query, "--format=csv,noheader,nounits"],
+        [program, query, "--format=csv,noheader,nounits"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
