@@ -103,16 +103,7 @@ def test_recording_of_this_machine_plays_the_same() -> None:
 def test_a_real_h200_that_was_recorded() -> None:
     """One GPU passed through to a virtual machine: its fabric is the owner's affair, not a fault."""
     recording = json.loads(capture("nvidia_smi/recorded-h200-580.159.04.json"))
-    # Nobody asked for it when the recording was made.
-    recording["facts"]["nft"] = ""
-    recording["facts"]["nvswitches"] = 0
-    del recording["facts"]["nvlink"]["links_per_gpu"]  # a matrix of one GPU says nothing of its links
-    recording["facts"]["fabric"] = {
-        "python": sys.executable,
-        "manager": "",
-        "default_interfaces": [],
-        "nccl_conf": {},
-    }
+    recording["facts"]["fabric"]["python"] = sys.executable  # of who plays it
     facts = play(recording)
     assert facts.to_dict() == recording["facts"]
     gpu = facts.with_models(shipped_hardware()).gpus[0]
@@ -127,3 +118,21 @@ def test_a_real_h200_that_was_recorded() -> None:
     assert (facts.toolkit.nvcc, facts.python[0].version, facts.memory_gib) == ("13.0.88", "3.12.3", 125.9)
     # It ran in a container; nothing else is wrong with it.
     assert [fault.code for fault in facts.faults] == ["systemd-not-running"]
+    assert (facts.nvswitches, facts.fabric_manager) == (0, "")
+
+
+@pytest.mark.parametrize("form", ["text", "csv", "table"])
+def test_a_real_h200_whose_listing_comes_damaged(form: str) -> None:
+    """The other forms are of the same host."""
+    recording = json.loads(capture("nvidia_smi/recorded-h200-580.159.04.json"))
+    whole, answers = play(recording), recording["answers"]
+    forms = {"text": '["run", ["nvidia-smi", "-q"]]', "table": '["run", ["nvidia-smi"]]'}
+    forms["csv"] = next(key for key in answers if "--query-gpu=index,name," in key)
+    for name, key in {**forms, "xml": '["run", ["nvidia-smi", "-q", "-x"]]'}.items():
+        if name != form:
+            answers[key]["Ran"]["out"] = answers[key]["Ran"]["out"][:1500] if name == "xml" else ""
+    facts = play(recording)
+    assert len(facts.gpus) == 1
+    kept = ("product", "memory_mib", "pci_address", "compute_capability")
+    assert [getattr(facts.gpus[0], name) for name in kept] == [getattr(whole.gpus[0], name) for name in kept]
+    assert facts.driver == whole.driver if form != "csv" else facts.driver is not None
