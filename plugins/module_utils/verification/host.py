@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import os
@@ -91,13 +92,45 @@ def loopback_only(desk: CheckContext) -> str:
                 open_to |= {address for address, number in listeners(stream.read()) if number == port}
     if not open_to:
         raise CheckError(f"nothing listens on port {port}")
-    strange = sorted(open_to - set(desk.expected["addresses"]) - {"::1", "::ffff:127.0.0.1"})
+    allowed = {*desk.expected["addresses"], "127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    strange = sorted(open_to - allowed)
     if strange:
         raise CheckError(
             f"port {port} is open on {', '.join(strange)}: the engine itself asks for no key",
             "only the gateway may be reached: take host out of options and restart",
         )
-    return f"port {port} on {', '.join(sorted(open_to))} only"
+    said = f"port {port} on {', '.join(sorted(open_to))} only"
+    more = sorted(_own_listeners(desk.processes()) - {(address, port) for address in open_to})
+    wide = [f"port {number} on {address}" for address, number in more if not _is_closed(address, allowed)]
+    if not wide:
+        return said
+    # torch's store listens on every address at a port of its own choice; the unit's filter is what closes it.
+    _status, shown, _error = desk.run_command(["systemctl", "show", desk.unit, "--property=IPAddressDeny"])
+    if shown.strip() == "IPAddressDeny=":
+        raise CheckError(
+            f"{', '.join(wide)} is open to other hosts: the unit has no IPAddressDeny",
+            "site.yml --tags engine writes the unit anew",
+        )
+    return f"{said}; {', '.join(wide)} is closed by the unit's IPAddressDeny"
+
+
+def _is_closed(address: str, allowed: set[str]) -> bool:
+    return address in allowed or address.removeprefix("::ffff:").startswith("127.")
+
+
+def _own_listeners(pids: list[int]) -> set[tuple[str, int]]:
+    """(address, port) of each socket that one of the processes holds and listens on."""
+    found: set[tuple[str, int]] = set()
+    held: set[str] = set()
+    for pid in pids:
+        for path in glob.glob(f"/proc/{pid}/fd/*"):
+            with contextlib.suppress(OSError):
+                held.add(os.readlink(path))
+    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
+        head, *lines = _bytes(path).decode("ascii", "replace").splitlines() or [""]
+        own = [line for line in lines if len(cells := line.split()) > 9 and f"socket:[{cells[9]}]" in held]
+        found.update(listeners("\n".join([head, *own])))
+    return found
 
 
 def _bytes(path: str) -> bytes:

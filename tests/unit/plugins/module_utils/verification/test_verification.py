@@ -9,6 +9,7 @@ import copy
 import json
 import os
 import pwd
+import socket
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,12 +161,13 @@ def results(server: TruthServer, *names: str, **expected: Any) -> dict[str, dict
     (instance,) = derive.checks(
         plan(("speculative-algorithm", "EAGLE"), device="cpu", model="qwen2-vl-7b"), DATA, quick=True
     )
+    run_command = expected.pop("run", lambda *_words, **_how: (0, "", ""))
     desk = CheckContext(
         Server(server.url, silence=5, limit=10),
         "big",
         "sglang-big.service",
         {**instance["expected"], **expected},
-        lambda *_words, **_how: (0, "", ""),
+        run_command,
         list,
         lambda: [os.getpid()],
     )
@@ -348,6 +350,32 @@ def test_sockets_that_listen_elsewhere_are_found() -> None:
     assert place.listeners(text) == [("127.0.0.1", 30000), ("0.0.0.0", 30000)]
     six = "  sl\n   0: 00000000000000000000000001000000:7530 0:0 0A 0\n"
     assert place.listeners(six) == [("::1", 30000)]
+
+
+@pytest.mark.parametrize(
+    ("found", "shown", "status", "words"),
+    [
+        ({("::", 41234)}, "IPAddressDeny=::/0 0.0.0.0/0\n", "passed",
+         "only; port 41234 on :: is closed by the unit's IPAddressDeny"),
+        ({("::", 41234), ("0.0.0.0", 9)}, "IPAddressDeny=\n", "failed",
+         "port 9 on 0.0.0.0, port 41234 on :: is open to other hosts: the unit has no IPAddressDeny"),
+        ({("127.0.0.1", 41234), ("::ffff:127.0.0.1", 7)}, "", "passed", "only"),
+    ],
+)  # fmt: skip
+def test_ports_that_nobody_planned_are_named(
+    server: TruthServer, monkeypatch: pytest.MonkeyPatch, found: Any, shown: str, status: str, words: str
+) -> None:
+    monkeypatch.setattr(place, "_own_listeners", lambda _pids: found)
+    asked = {"run": lambda *_words, **_how: (0, shown, "")}
+    said = results(server, "loopback only", **asked)["loopback only"]
+    assert said["status"] == status and said["said"].endswith(words), said
+
+
+def test_listeners_of_other_processes_are_not_counted() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mine:
+        address, port = mine.getsockname()
+        assert (address, port) in place._own_listeners([os.getpid()])
+        assert (address, port) not in place._own_listeners([1, os.getppid()])
 
 
 def test_another_user_is_found(server: TruthServer) -> None:
