@@ -121,6 +121,13 @@ def speculation(case: Case) -> tuple[str, str]:
         off = "off: it does not go together with pipeline stages"
     elif wanted is False:
         off = f"off: serve.{case.instance.name}.speculative = false"
+    elif not model.speculative and "speculative-algorithm" in case.instance.options:
+        off = f"as serve.{case.instance.name}.options say"
+    elif not model.speculative and model.shape.mtp_layers:
+        off = (
+            f"off: {model.key} has an MTP layer, but no settings for it are known; give speculative-algorithm and its "
+            "numbers in options"
+        )
     elif not model.speculative:
         off = f"off: {model.key} has no MTP layer"
     elif wanted is None and case.instance.thinking_budget:

@@ -211,6 +211,8 @@ def _behaviour_words(plan: InstancePlan) -> str:
         )
         if plan.argument(flag)
     ]
+    if not words and plan.model.startswith("/"):
+        return "nothing parsed: config.json names no parsers; give tool-call-parser and reasoning-parser in options"
     return ", ".join(words) or "nothing parsed"
 
 

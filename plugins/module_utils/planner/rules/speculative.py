@@ -144,11 +144,12 @@ def pipeline_stages(case: Case) -> Iterator[Finding]:
 
 def no_mtp(case: Case) -> Iterator[Finding]:
     if case.instance.speculative and not case.model.speculative:
+        layer = "an MTP layer, but no settings for it" if case.model.shape.mtp_layers else "no MTP layer"
         yield Refusal(
             "mtp-missing",
             case.head.host,
             f"serve.{case.instance.name}.speculative = true",
-            f"{case.model.key} has no MTP layer and no draft model is known for it",
+            f"{case.model.key} has {layer}, and no draft model is known for it",
             "remove speculative, or give speculative-algorithm and speculative-draft-model-path in options",
         )
 

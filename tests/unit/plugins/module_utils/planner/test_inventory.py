@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.render import render
 
 
 def test_a_room_of_a800_on_an_old_driver_gets_the_newest_release_that_it_can_run(world: Any) -> None:
@@ -140,6 +142,14 @@ def test_the_user_overrides_and_the_plan_says_what_it_would_have_said(world: Any
     assert "the plan would say flashinfer" in argument.why
 
 
+DRAFT = {
+    "speculative-algorithm": "EAGLE",
+    "speculative-num-steps": 3,
+    "speculative-eagle-topk": 1,
+    "speculative-num-draft-tokens": 4,
+}
+
+
 def test_a_thinking_budget_switches_speculation_off(world: Any) -> None:
     plan = world.instance("a800", model="glm-4.7-int8", thinking_budget=True)
     assert plan.argument("speculative-algorithm") is None
@@ -150,6 +160,37 @@ def test_mtp_and_thinking_budget_together_work_only_on_the_first_worker(world: A
     both = {"thinking_budget": True, "speculative": True}
     assert world.codes("h200", model="glm-4.7-fp8", **both) == ["thinking-budget-with-mtp"]
     assert world.codes("a800", model="glm-4.7-int8", **both) == []
+
+
+@pytest.mark.parametrize(
+    ("mtp_layers", "options", "words"),
+    [
+        (
+            1,
+            {},
+            "off: /data/mine has an MTP layer, but no settings for it are known; give speculative-algorithm",
+        ),
+        (0, {}, "off: /data/mine has no MTP layer"),
+        (1, DRAFT, "as serve.it.options say"),
+    ],
+)
+def test_a_model_directory_says_what_is_not_known(
+    world: Any, mtp_layers: int, options: dict[str, Any], words: str
+) -> None:
+    known = world.catalogues.models["glm-4.7-fp8"]
+    shape = replace(known.shape, mtp_layers=mtp_layers)
+    mine = replace(
+        known, key="/data/mine", ids={}, speculative={}, tool_call_parser="", reasoning_parser="",
+        arguments={}, shape=shape,
+    )  # fmt: skip
+    catalogues = replace(world.catalogues, models={**world.catalogues.models, "/data/mine": mine})
+    facts = world.hosts("h200")
+    serve = {"it": {"model": "/data/mine", "hosts": list(facts), "options": options}}
+    made = world.plan(facts, serve, catalogues=catalogues)
+    assert not made.refusals, [refusal.lines() for refusal in made.refusals]
+    text = " ".join(render(made).split())
+    assert words in text
+    assert "nothing parsed: config.json names no parsers; give tool-call-parser and reasoning-parser" in text
 
 
 def test_plans_are_plain_json_and_the_same_every_time(world: Any) -> None:
