@@ -75,7 +75,7 @@ line:
   description: The host itself, in one line.
   returned: when O(quick=true)
   type: str
-warnings:
+host_warnings:
   description: What its GPUs, their driver and its RDMA ports say against themselves, one line each with the cure.
   returned: when O(quick=true)
   type: list
@@ -124,7 +124,7 @@ def main() -> None:
                 changed=False,
                 instances=[{"serving": serving, "line": line} for serving, line in lines],
                 line=status.host_line(given["name"], looked, problems),
-                warnings=[status.warning_line(given["name"], item) for item in looked["warnings"]],
+                host_warnings=[status.warning_line(given["name"], item) for item in looked["warnings"]],
                 problems=[f"{given['name']}: {problem}" for problem in problems],
                 seen=looked,
             )
