@@ -182,7 +182,7 @@ def test_compiled_code_is_taken_from_a_host_and_given_to_one_that_has_none(room:
     compiled = json.loads(room.ssh("cat /opt/sglang/current/tiny/launch.json"))["compiled"]
     room.ssh(f"install -d -o sglang -g sglang -m 700 {compiled}/triton; echo cubin >{compiled}/triton/kernel")
     folder = ("-e", f"engine_compiled_dir={room.folder}/compiled")
-    room.works("compiled", *folder, "--tags", "take")
+    room.works("jit_cache", *folder, "--tags", "take")
     archive, record = sorted((room.folder / "compiled").iterdir())
     assert archive.name.startswith("tiny-")
     assert room.ssh("ls -d /opt/sglang/carried /var/tmp/*tar*", check=False) == ""
@@ -191,13 +191,13 @@ def test_compiled_code_is_taken_from_a_host_and_given_to_one_that_has_none(room:
     for spoiled in (lambda: archive.write_bytes(content + b"x"), record.unlink):
         spoiled()
         assert "does not say that a host of this inventory packed" in room.fails(
-            "compiled", *folder, "--tags", "give"
+            "jit_cache", *folder, "--tags", "give"
         )
         archive.write_bytes(content)
         record.write_text(said)
-    assert changed(room.works("compiled", *folder, "--tags", "give")) > 0
+    assert changed(room.works("jit_cache", *folder, "--tags", "give")) > 0
     assert room.ssh(f"cat {compiled}/triton/kernel; stat -c '%U %a' {compiled}") == "cubin\nsglang 700"
-    assert changed(room.works("compiled", *folder)) == 0
+    assert changed(room.works("jit_cache", *folder)) == 0
 
 
 ENGINE = ("site", "--tags", "engine")
