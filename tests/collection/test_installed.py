@@ -27,7 +27,16 @@ PLUGINS = {
 # Top folders and files of what `ansible-galaxy collection build` packs; a new one is a decision.
 PACKED = {
     *(".ansible-lint", ".config", ".pre-commit-config.yaml", ".yamllint", "FILES.json", "MANIFEST.json"),
-    *("CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "ansible.cfg", "bindep.txt", "pyproject.toml"),
+    *(
+        "CONTRIBUTING.md",
+        "LICENSE",
+        "Makefile",
+        "README.md",
+        "SECURITY.md",
+        "ansible.cfg",
+        "bindep.txt",
+        "pyproject.toml",
+    ),
     *("changelogs", "docs", "files", "inventories", "meta", "molecule", "playbooks", "plugins"),
     *("requirements", "roles", "site.yml", "tests", "tools"),
 }
