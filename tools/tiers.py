@@ -26,7 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from leftovers import begin_scratch, remove_leftovers
 from steps import MARKERS, STEPS, TIERS, Step
-from tiers_report import GIB, REPORT_LINES, Peaks, existing, report_failure, slowest
+from tiers_report import GIB, REPORT_LINES, Peaks, existing, failed_tests, last_line, report_failure, slowest
 
 ROOT = Path(__file__).resolve().parents[1]
 # What a run needs at its peak, beside the download cache, and what the cache grows to.
@@ -269,11 +269,6 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
 
 
-def last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1].strip("= ")[:100] if lines else ""
-
-
 # --- after the last step ---
 
 
@@ -285,7 +280,10 @@ def report(run: Run, peaks: Peaks, seconds: float) -> int:
         print(f"peaks above the start: {memory:.1f} GiB of memory, {disk:.1f} GiB of disk")
     failed = run.order_of_failures
     if failed:
-        print("\n".join(report_failure(run.logs, failed[0])[: REPORT_LINES - 2]))
+        first = report_failure(run.logs, failed[0])
+        others = failed_tests(run.logs, failed)
+        print("\n".join([*first[:1], *first[1:][-(REPORT_LINES - len(others) - 4) :]]))
+        print("\n".join(["FAILED TESTS", *others]))
         print(f"STOPPED  failed: {', '.join(failed)}; after {seconds:.0f} s. Everything else: {run.logs}")
         return 1
     say(f"all good after {seconds:.0f} s; logs: {run.logs}")

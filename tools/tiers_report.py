@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run of the tests says at its end: peaks, slowest tests, and the first failure."""
+"""What a run of the tests says at its end: peaks, slowest tests, the failed tests and the first failure whole."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from pathlib import Path
 
 GIB = 1024**3
 REPORT_LINES = 60
+FAILED_TESTS = 25
+FAILED_TEST_WIDTH = 300
 
 
 def existing(folder: Path) -> Path:
@@ -50,10 +52,30 @@ def slowest(logs: Path, count: int = 10) -> list[str]:
     return [f"{seconds:7.1f} s  {name[:100]}" for seconds, name in sorted(found, reverse=True)[:count]]
 
 
+def failed_tests(logs: Path, steps: list[str]) -> list[str]:
+    """One line a failed test: its step, its name and why; the machine that ran it may be gone when one asks."""
+    lines = []
+    for step in steps:
+        path = logs / f"{step}.xml"
+        if not path.exists():
+            lines.append(f"{step}: {last_line(logs / f'{step}.log')}")
+            continue
+        for case in ET.parse(path).getroot().iter("testcase"):
+            for failure in (*case.findall("failure"), *case.findall("error")):
+                why = " ".join((failure.get("message") or "").split())
+                lines.append(f"{step}: {case.get('classname', '').split('.')[-1]}::{case.get('name')}: {why}")
+    return [line[:FAILED_TEST_WIDTH] for line in lines[:FAILED_TESTS]]
+
+
+def last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1].strip("= ")[:100] if lines else ""
+
+
 def report_failure(logs: Path, name: str) -> list[str]:
     """What the plugin of the tests wrote at the first failure, or the end of the log."""
     written = logs / name / "first-failure.txt"
     log = logs / f"{name}.log"
     text = written if written.exists() else log
     lines = text.read_text(errors="replace").splitlines() if text.exists() else []
-    return [f"FIRST FAILURE  step {name}", *lines[-(REPORT_LINES - 4) :]]
+    return [f"FIRST FAILURE  step {name}", *lines[-REPORT_LINES:]]

@@ -259,7 +259,9 @@ def _device_problems(facts: HostFacts) -> list[Problem]:
             found.append(Problem(f"rdma[{number}].name", device.name, "invalid name of an RDMA device", fix))
         if device.netdev and not NETDEV.match(device.netdev):
             fix = "write a name as `ip link` prints it: enp1s0f1np1"
-            found.append(Problem(f"rdma[{number}].netdev", device.netdev, "invalid name of an interface", fix))
+            found.append(
+                Problem(f"rdma[{number}].netdev", device.netdev, "invalid name of an interface", fix)
+            )
     for number, gpu in enumerate(facts.gpus):
         if gpu.minor is not None and not 0 <= gpu.minor <= HIGHEST_MINOR:
             fix = "leave it out, or write the number of its node /dev/nvidia<minor>"
