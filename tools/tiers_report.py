@@ -78,4 +78,4 @@ def report_failure(logs: Path, name: str) -> list[str]:
     log = logs / f"{name}.log"
     text = written if written.exists() else log
     lines = text.read_text(errors="replace").splitlines() if text.exists() else []
-    return [f"FIRST FAILURE  step {name}", *lines[-REPORT_LINES:]]
+    return [f"FIRST FAILURE  step {name}", *lines[1 - REPORT_LINES :]]

@@ -183,11 +183,15 @@ def room(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Roo
         lab.down()
 
 
-def test_it_comes_up_and_a_second_run_changes_nothing(room: Room) -> None:
+@pytest.mark.long
+def test_check_mode_on_bare_hosts_leaves_them_bare(room: Room) -> None:
     room.play("monitoring", "--check", "--diff")
     assert room.ssh(
         "ls /etc/sglang /etc/sglang-monitoring 2>&1; systemctl is-active sglang-gateway", check=False
     ).count("No such file")
+
+
+def test_it_comes_up_and_a_second_run_changes_nothing(room: Room) -> None:
     assert changed(room.play("monitoring")) > 20
     assert changed(room.play("monitoring")) == 0
     for host in ("g1", "g2"):
@@ -220,6 +224,7 @@ def test_the_process_that_reads_what_clients_send_has_no_capability(room: Room) 
     assert limits == [str(8192 * 2**20), "invisible", "pid"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
@@ -431,6 +436,7 @@ def query(room: Room, words: str) -> list[dict[str, Any]]:
     return list(said["data"].get("result") or said["data"].get("activeTargets") or [said["data"]])
 
 
+@pytest.mark.long
 def test_a_live_prometheus_answers_every_query_of_the_dashboard(room: Room) -> None:
     from urllib.parse import quote
 
@@ -498,6 +504,7 @@ def test_strangers_see_nothing_through_the_inner_door(room: Room) -> None:
     assert said["health"] == 200
 
 
+@pytest.mark.long
 def test_certificates_are_listed_revoked_and_renewed_while_streams_run(room: Room) -> None:
     listed = room.play("certificates", "--check")
     assert re.search(r"g1 +gateway +valid", listed) and re.search(r"g2 +internal +valid", listed)

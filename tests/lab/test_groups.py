@@ -183,6 +183,7 @@ def test_both_hosts_serve_as_one_and_a_second_run_changes_nothing(room: Room) ->
     assert changed(room.works("site")) == [0] * len(room.lab.hosts)
 
 
+@pytest.mark.long
 def test_what_gives_no_token_is_taken_back_on_all_hosts(room: Room) -> None:
     before = {host: room.current(host) for host in HOSTS}
     status, said = room.run(*ENGINE, tokens=REJECTED)
@@ -196,6 +197,7 @@ def test_what_gives_no_token_is_taken_back_on_all_hosts(room: Room) -> None:
     assert room.answer() == 200
 
 
+@pytest.mark.long
 def test_an_upgrade_and_a_rollback_are_one_step_for_all(room: Room) -> None:
     before = {host: room.current(host) for host in HOSTS}
     room.works(*ENGINE, tokens=4000)

@@ -178,6 +178,7 @@ def test_a_bare_host_serves_and_a_second_run_changes_nothing(room: Room) -> None
     assert "tiny  r1  serving  http://127.0.0.1:30000" in room.works("status")
 
 
+@pytest.mark.long
 def test_compiled_code_is_taken_from_a_host_and_given_to_one_that_has_none(room: Room) -> None:
     compiled = json.loads(room.ssh("cat /opt/sglang/current/tiny/launch.json"))["compiled"]
     room.ssh(f"install -d -o sglang -g sglang -m 700 {compiled}/triton; echo cubin >{compiled}/triton/kernel")
@@ -258,6 +259,7 @@ def test_rollback_goes_to_what_served_before_and_back_again(room: Room) -> None:
     assert (room.current(), room.says("tiny")) == (new, "hello with 4000")
 
 
+@pytest.mark.long
 def test_rollback_is_refused_where_the_environment_is_gone(room: Room) -> None:
     tiny = room.started("tiny")
     room.ssh(f"mv {room.environment} {room.environment}.away")
@@ -267,6 +269,7 @@ def test_rollback_is_refused_where_the_environment_is_gone(room: Room) -> None:
     assert room.started("tiny") == tiny
 
 
+@pytest.mark.long
 def test_an_instance_that_is_no_longer_planned_goes_and_comes_back(room: Room) -> None:
     tiny = room.started("tiny")
     said = room.works(*ENGINE, tiny=4000, small=0)
@@ -281,6 +284,7 @@ def test_an_instance_that_is_no_longer_planned_goes_and_comes_back(room: Room) -
     assert room.started("tiny") == tiny
 
 
+@pytest.mark.long
 def test_restart_of_one_instance(room: Room) -> None:
     tiny, small = room.started("tiny"), room.started("small")
     assert "no instance large on this host; there: small, tiny" in room.fails(
@@ -308,6 +312,7 @@ def kill_run(run: subprocess.Popen[str]) -> None:
             os.kill(worker, signal.SIGKILL)
 
 
+@pytest.mark.long
 def test_a_second_run_is_told_who_works_here_and_a_killed_one_leaves_no_lock(room: Room) -> None:
     room.behave(start=4)
     first, before = room.start(*ENGINE, tiny=3900), room.current()
@@ -358,6 +363,7 @@ def test_after_a_power_cut_in_mid_switch_the_next_run_ends_it(
     assert room.record()["unfinished"] is None
 
 
+@pytest.mark.long
 def test_doctor_names_each_damage_with_what_to_do(room: Room, tmp_path: Path) -> None:
     served = {"tiny": int(room.says("tiny").rpartition(" ")[2])}
     weights = "/opt/sglang/weights/glm-4.7-tiny/local"

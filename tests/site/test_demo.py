@@ -36,7 +36,6 @@ def test_nothing_tried_to_leave_and_a_second_run_changes_nothing(clone: Path) ->
     lab(clone, "egress", "--expect-none", "--self-check")
 
 
-@pytest.mark.long
 def test_a_look_at_a_finished_host_finds_no_difference(clone: Path) -> None:
     output = inside(clone, *PLAY, "--check", "--diff")
     assert re.search(r"lab-1 .* changed=0 .* failed=0", output), output[-3000:]

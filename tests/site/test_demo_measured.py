@@ -75,6 +75,7 @@ def test_everything_that_is_planned_is_checked(clone: Path, folder: Path) -> Non
     assert int(suite.get("tests", 0)) == len(rows)
 
 
+@pytest.mark.long
 def test_a_tag_asks_for_its_checks_only(clone: Path, folder: Path) -> None:
     inside(
         clone, "ansible-playbook", "playbooks/verify.yml", "-i", "inventories/lab", "-e", f"report_dir={folder}",

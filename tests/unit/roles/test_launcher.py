@@ -532,7 +532,7 @@ try:
     with socket.create_connection(("127.0.0.1", port)) as inside:
         inside.sendall(b"a")
         said["before"] = inside.recv(1).decode()
-        said["shut"] = processes.close_the_door(server, port)
+        said["shut"] = processes.refuse_connections(server, port)
         for address in ("127.0.0.1", "::1") if both else ("127.0.0.1",):
             try:
                 socket.create_connection((address, port), timeout=1.5).close()
@@ -541,11 +541,25 @@ try:
                 pass
         inside.sendall(b"b")
         said["after"] = inside.recv(1).decode()
-        said["other_port"] = processes.close_the_door(server, 1)
+        said["other_port"] = processes.refuse_connections(server, 1)
 finally:
     processes.kill_tree(server)
 print(json.dumps(said))
 """
+
+
+def test_connections_that_a_server_has_not_taken_are_counted() -> None:
+    import processes
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert processes.waiting(port) == 0
+        clients = [socket.create_connection(("127.0.0.1", port)) for _number in range(3)]
+        assert processes.waiting(port) == 3
+        taken = [server.accept()[0] for _client in clients]
+        assert processes.waiting(port) == 0
+        for link in (*clients, *taken):
+            link.close()
 
 
 @pytest.mark.parametrize("listens", ["loopback", "both"])

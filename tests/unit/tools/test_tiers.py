@@ -227,6 +227,17 @@ def test_a_step_without_tests_shows_the_end_of_its_log(tmp_path: Path) -> None:
     assert shown[-1] == "line 499"
 
 
+def test_every_failed_test_is_named_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "unit.xml").write_text(
+        '<testsuite><testcase classname="tests.unit.test_a" name="test_one" time="1"><failure message="assert 1 ==\n 2"/>'
+        '</testcase><testcase classname="tests.unit.test_a" name="test_two" time="1"/></testsuite>'
+    )
+    (tmp_path / "yaml.log").write_text("a.yml\n  24:121 error line too long\n")
+    assert tiers.failed_tests(tmp_path, ["unit", "yaml"]) == [
+        "unit: test_a::test_one: assert 1 == 2", "yaml: 24:121 error line too long",
+    ]  # fmt: skip
+
+
 def test_a_step_whose_need_failed_is_not_run(tmp_path: Path) -> None:
     broken = steps.Step("broken", "fails", "check", command=("false",))
     after = steps.Step("after", "needs it", "check", command=("true",), needs=("broken",))

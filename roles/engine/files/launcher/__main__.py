@@ -35,6 +35,10 @@ TICK_SECONDS = 0.5
 FEED_SECONDS = 5.0
 MOVED_BYTES = 1 << 20
 FIRST_TOKEN_SECONDS = 300.0
+# Before a server is told to end: the longest wait until it has taken the connections that stand in its queue, and the
+# time that it then has to read their requests.
+TAKE_IN_SECONDS = 10.0
+READ_SECONDS = 0.5
 RECORD = "starts.json"
 
 
@@ -336,17 +340,26 @@ class Launcher:
 
     def _drain(self) -> None:
         seconds = self.launch["drain_seconds"]
-        shut = processes.close_the_door(self.pid, self.launch["port"])
+        shut = processes.refuse_connections(self.pid, self.launch["port"])
         door = "no new ones are taken" if shut else "the gateway must send no new ones"
         self.systemd.status(f"draining: running requests have up to {seconds} s, {door}")
-        processes.kill([self.pid], signal.SIGTERM)
         end = time.monotonic() + seconds
+        if shut:
+            self._take_in_what_came_before()
+        processes.kill([self.pid], signal.SIGTERM)
         while time.monotonic() < end:
             self.wake.wait(0.2)
             self.wake.clear()
             if processes.ended(self.pid) is not None:
                 return
         self.systemd.status(f"requests still ran after {seconds} s: they are cut off")
+
+    def _take_in_what_came_before(self) -> None:
+        """A server resets the connections that it has not taken or not read yet when it is told to end."""
+        end = time.monotonic() + TAKE_IN_SECONDS
+        while processes.waiting(self.launch["port"]) and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(READ_SECONDS)
 
     def _fail(self, why: str) -> int:
         if self.grouped:

@@ -148,7 +148,7 @@ def kill_tree(root: int) -> None:
 # --- no new connections ---
 
 
-def close_the_door(root: int, port: int) -> bool:
+def refuse_connections(root: int, port: int) -> bool:
     """From now on the kernel drops new connections to the engine's port; those that are there go on.
 
     The server itself takes new requests as long as old ones run, so under load it would never come to an end.
@@ -163,13 +163,22 @@ def close_the_door(root: int, port: int) -> bool:
 
 def listening(port: int) -> list[str]:
     """The inodes of the sockets that listen on a port."""
+    return [cells[9] for cells in _listeners(port)]
+
+
+def waiting(port: int) -> int:
+    """How many connections the server has not taken yet; it would reset them when it ends."""
+    return sum(int(cells[4].rpartition(":")[2], 16) for cells in _listeners(port))
+
+
+def _listeners(port: int) -> list[list[str]]:
     found = []
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError), open(f"/proc/self/net/{name}", encoding="ascii") as stream:
             for line in stream.read().splitlines()[1:]:
                 cells = line.split()
                 if cells[3] == LISTENING and int(cells[1].rpartition(":")[2], 16) == port:
-                    found.append(cells[9])
+                    found.append(cells)
     return found
 
 
