@@ -207,6 +207,8 @@ def install(bundle: Bundle, dest: Path, conda: dict[str, str] | None = None) -> 
         "store": content["store"],
         "files": files,
         "lock": bundle.lock,
+        "lock_sha256": listed[f"locks/{bundle.lock}"],
+        "installer": next(path for path in listed if path.startswith("wheels/uv-")),
         "python": sys.executable,
         "imports": ["packaging", "sqlite3"],
         "versions": {"distro": pins["distro"]},
