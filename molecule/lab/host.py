@@ -32,6 +32,8 @@ NSPAWN = [
     "--link-journal=no", "--settings=no", "--console=read-only",
     # What nspawn withholds though the host's network is its own; nftables and `ip` need it.
     "--capability=CAP_NET_ADMIN",
+    # A launcher borrows its server's socket to shut it, as on a real host.
+    "--system-call-filter=pidfd_getfd",
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import Source, Wanted
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_run import FetchJob, fetch_all
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.common import Settings
@@ -301,11 +302,12 @@ def test_a_bundle_that_was_filled_from_a_folder_without_a_manifest(room: Room, t
     listed = {}
     for name, data in make_files(9).items():
         (folder / name).write_bytes(data)
-        listed[f"weights/glm-4.7-tiny/local/{name}"] = {"size": len(data), "sha256": sha256(data).hexdigest()}
+        listed[f"weights/glm-4.7-tiny/local/{name}"] = {
+            "size": len(data), "sha256": sha256(data).hexdigest(), "kind": "weights",
+        }  # fmt: skip
     weights = {"glm-4.7-tiny/local": {"folder": "weights/glm-4.7-tiny/local", "files": sorted(listed)}}
-    (tmp_path / "manifest.json").write_text(
-        json.dumps({"files": listed, "weights": weights}), encoding="utf-8"
-    )
+    manifest = bundle_manifest.build(listed, {}, weights, {}, {})
+    (tmp_path / "manifest.json").write_text(bundle_manifest.rendered(manifest), encoding="utf-8")
     said = room.brought(weights_dir="", bundle_dir=str(tmp_path))
     assert "verified and published" in said
     mounted = room.lab.host("h1").mounted_root() / "mnt/bundle"

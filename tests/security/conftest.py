@@ -20,10 +20,18 @@ SERVICE_USER = 64123
 @pytest.fixture
 def reachable() -> Iterator[Path]:
     """Root's folder that every user may enter, unlike tmp_path."""
-    made = Path(tempfile.mkdtemp(prefix="privileges-"))
+    made = Path(tempfile.mkdtemp(prefix="privileges-", dir=_open_place()))
     made.chmod(0o755)
     yield made
     shutil.rmtree(made)
+
+
+def _open_place() -> Path:
+    """Where every user may enter all folders on the way: TMPDIR may be root's alone, and so may be where it lies."""
+    places = [Path(tempfile.gettempdir()), Path("/var/tmp"), Path("/tmp")]
+    return next(
+        place for place in places if all(item.stat().st_mode & 0o001 for item in (place, *place.parents))
+    )
 
 
 @pytest.fixture
