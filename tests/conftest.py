@@ -20,11 +20,14 @@ from typing import Any
 
 import pytest
 
+# What tests make is read by other users, whatever the umask of the caller is.
+os.umask(0o022)
+
 REGISTRY = Path("/run/baremetal-sglang-lab")
 TOOL = Path(__file__).parents[1] / "tools/lab"
 WIDTH = 200
 # The labs that pytest's own process did not make, but a command of the tests.
-NAMED_LABS = ("demo", "serves-a-token")
+NAMED_LABS = ("demo", "refuses-bad-input", "serves-a-token")
 JOURNAL = "journalctl --no-pager --output=short-iso --lines=2000"
 
 

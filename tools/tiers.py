@@ -323,8 +323,6 @@ def main() -> int:
     steps = chosen(given.tier, given.only)
     target = {"check": "check", "test": "test", "all": "test-all"}[given.tier]
     scratch = None
-    # Folders that tests make for other users are entered by them, whatever the caller's umask is.
-    os.umask(0o022)
     if given.tier != "check":
         if os.geteuid() != 0:
             stop(f"the tests boot real hosts and need root: sudo make {target} (make check needs no root)")
