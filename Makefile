@@ -1,7 +1,7 @@
 # The commands of this project; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help controller demo demo-clean check test test-all format readmes lock build bench-demo bench-facts bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-groups bench-fabric bench-measure bench-client bench-gateway bench-flood
+.PHONY: help controller demo demo-clean check test test-all format galaxy readmes lock build bench-demo bench-facts bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-groups bench-fabric bench-measure bench-client bench-gateway bench-flood
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 TIER_WORDS = $(if $(LIST),--list) $(if $(ONLY),--only $(ONLY))
@@ -32,6 +32,9 @@ test-all: ## Everything, with faults, emulated guests and real-engine groups (ne
 
 format: controller ## Rewrites the Python files in the project's format
 	@ruff format . && ruff check --fix .
+
+galaxy: ## Checks the built archive as Galaxy does: importer, lint, documentation, sanity (minutes)
+	@tools/galaxy
 
 readmes: controller ## Writes roles/*/README.md from the roles' argument_specs and defaults
 	@python tools/role_readmes.py

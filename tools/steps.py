@@ -113,6 +113,13 @@ STEPS = (
             "tests/collection/test_tools.py",
         ),
     ),
+    Step(
+        "documentation",
+        "modules, filters, roles and playbooks have documentation that antsibull-docs accepts",
+        "test",
+        command=("antsibull-docs", "lint-collection-docs", "--plugin-docs", "."),
+    ),
+    Step("galaxy", "the archive passes galaxy-importer, ansible-builder and sanity", "all", command=("tools/galaxy",)),
     Step("oldest", "the oldest ansible-core that is supported", "test", pytest=("tests/collection/test_oldest.py",)),
     Step("refusals", "site.yml refuses bad input on a bare host", "test", pytest=("tests/site/test_refusals.py",)),
     lab("weights", "weights: published, repaired, replaced, pruned", "weights", first="all"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tarfile
 from pathlib import Path
 
@@ -28,6 +29,7 @@ PLUGINS = {
 PACKED = {
     *(".ansible-lint", ".config", ".pre-commit-config.yaml", ".yamllint", "FILES.json", "MANIFEST.json"),
     *(
+        "CODE_OF_CONDUCT.md",
         "CONTRIBUTING.md",
         "LICENSE",
         "Makefile",
@@ -38,7 +40,7 @@ PACKED = {
         "pyproject.toml",
     ),
     *("changelogs", "docs", "files", "inventories", "meta", "molecule", "playbooks", "plugins"),
-    *("requirements", "roles", "site.yml", "tests", "tools"),
+    *("requirements", "requirements.txt", "requirements.yml", "roles", "site.yml", "tests", "tools"),
 }
 
 
@@ -60,6 +62,39 @@ def test_the_real_root_packs_the_same_as_a_clean_copy(built: Path, tmp_path: Pat
     succeed(BIN / "ansible-galaxy", "collection", "build", "--output-path", tmp_path, ROOT, cwd=tmp_path)
     (archive,) = tmp_path.glob("*.tar.gz")
     assert sorted(set(names(archive)) - set(names(built))) == []
+
+
+def test_requirements_yml_is_installed_from_a_clone(copy: Path, tmp_path: Path) -> None:
+    """In the clone the collection counts as installed; another path gets a built copy."""
+    galaxy = (BIN / "ansible-galaxy", "collection", "install", "-r", "requirements.yml")
+    environment = {"ANSIBLE_HOME": str(tmp_path / "home")}
+    before = listing(copy)
+    for offline in ((), ("--offline",)):
+        assert "already installed" in succeed(*galaxy, *offline, cwd=copy, **environment)
+    assert listing(copy) == before
+    succeed(*galaxy, cwd=copy, ANSIBLE_COLLECTIONS_PATH=str(tmp_path / "here"), **environment)
+    assert (tmp_path / "here/ansible_collections/baremetal/sglang/MANIFEST.json").is_file()
+
+
+def test_packages_of_an_execution_environment_are_those_of_the_controller() -> None:
+    """requirements.txt names what plugins import; the kit that a bundle carries holds the same packages."""
+    named = {
+        line.split()[0] for line in (ROOT / "requirements.txt").read_text().splitlines() if line[0] != "#"
+    }
+    locked = set(
+        re.findall(r"^([\w.-]+)==", (ROOT / "requirements/controller.txt").read_text(), re.MULTILINE)
+    )
+    assert {name.replace("_", "-") for name in named} <= locked
+    imported = {
+        match
+        for folder in ("action", "plugin_utils")
+        for path in (ROOT / "plugins" / folder).rglob("*.py")
+        for match in re.findall(r"^\s*(?:import|from) (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    brought = {"yaml", "jinja2", "ansible", "ansible_collections", "__future__"}  # by ansible-core and by us
+    packages = {"elftools": "pyelftools", "rattler": "py-rattler"}
+    others = imported - brought - set(sys.stdlib_module_names)
+    assert {packages.get(name, name) for name in others} <= named
 
 
 def test_every_play_is_found_by_its_full_name(elsewhere: dict[str, str], tmp_path: Path) -> None:
