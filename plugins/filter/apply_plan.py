@@ -11,6 +11,7 @@ from functools import wraps
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.baremetal.sglang.plugins.module_utils.acceptance import report as acceptance
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import debs as bundle_debs
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
 from ansible_collections.baremetal.sglang.plugins.module_utils.doctor import diagnosis as doctor
@@ -79,6 +80,16 @@ def effective_policy(defaults: Mapping[str, Any], given: Any = None) -> dict[str
     return found.values
 
 
+def acceptance_report(
+    measured: Mapping[str, Any],
+    data: Mapping[str, Any],
+    hardware: list[Any],
+    facts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    partial = [host for host, known in (facts or {}).items() if known.get("nvlink") == "partial"]
+    return acceptance.report(measured, data, hardware, partial)
+
+
 def verify_report(checked: Mapping[str, Any]) -> dict[str, Any]:
     """Out of what each host registered from a loop over its instances."""
     return verification.report(
@@ -92,6 +103,7 @@ def verify_report(checked: Mapping[str, Any]) -> dict[str, Any]:
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return {
+            "acceptance_report": _filter(acceptance_report),
             "bundle_debs": _filter(bundle_debs.wanted),
             "bundle_conda": _filter(plan_application.bundle_conda),
             "bundle_environments": _filter(plan_application.bundle_environments),

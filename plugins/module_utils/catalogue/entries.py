@@ -130,6 +130,8 @@ class Hardware:
     fp4: bool = False
     interconnect: dict[str, Any] = field(default_factory=dict)
     """{kind: nvlink, gb_per_second: 400, links: 8, fabric_manager: true} ..."""
+    peak: dict[str, float] = field(default_factory=dict)
+    """{bf16_tflops: 989, memory_gb_per_second: 4800}: dense, of the data sheet."""
     driver_reserve_mib: int = 0
     """What the driver keeps of memory_mib: programs see that much less."""
     os_reserve_mib: int = 0

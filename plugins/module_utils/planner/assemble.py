@@ -184,6 +184,7 @@ def _relied_on(facts: HostFacts) -> dict[str, Any]:
         "memory_gib": facts.memory_gib,
         "pythons": [item.version for item in facts.python],
         "rdma": [device.name for device in facts.rdma],
+        **({"nvlink": "partial"} if facts.nvlink.get("full") is False else {}),
     }
 
 
