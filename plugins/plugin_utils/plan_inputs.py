@@ -74,6 +74,7 @@ class DataFiles:
     moe_files: dict[str, tuple[Tuned, ...]]
     moe_releases: dict[str, MoeRelease]
     drivers: dict[str, Any] = field(default_factory=dict)
+    log_verdicts: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
 
 
@@ -130,6 +131,7 @@ def load_shelf(catalogue_dirs: Iterable[str]) -> DataFiles:
         moe_files=_moe_files(directories, refusals),
         moe_releases=_moe_releases(directories, refusals),
         drivers=_ours("drivers.yml", refusals).get("branches", {}),
+        log_verdicts=_ours("log_verdicts.yml", refusals).get("verdicts", []),
         refusals=refusals,
     )
 
@@ -279,6 +281,7 @@ def make_inputs(
         systems=shelf.systems.get("operating_systems", {}),
         families=shelf.systems.get("families", {}),
         drivers=shelf.drivers,
+        log_verdicts=tuple(shelf.log_verdicts),
         today=datetime.date.today().isoformat(),
         swarm=_swarm(hosts, variable),
         before={host: variable(host, "plan_on_host") or {} for host in hosts},

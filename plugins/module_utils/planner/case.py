@@ -59,6 +59,8 @@ class Inputs:
     """`families` of the same file: names of packages."""
     drivers: Mapping[str, Any] = field(default_factory=dict)
     """`branches` of files/drivers.yml."""
+    log_verdicts: tuple[Mapping[str, Any], ...] = ()
+    """`verdicts` of files/log_verdicts.yml: what lines of the engine's log mean."""
     today: str = ""
     """Date of the controller, 2026-11-30; "" where nothing may depend on it."""
     before: Mapping[str, Any] = field(default_factory=dict)

@@ -59,7 +59,13 @@ def service(
             ),
             "kernel_files": _kernel_files(kernel_files),
         },
-        "logs": plain(policy["logs"][case.instance.engine]),
+        "logs": {
+            **plain(policy["logs"][case.instance.engine]),
+            "verdicts": [
+                {key: str(item[key]) for key in ("says", "cause", "cure")}
+                for item in case.inputs.log_verdicts
+            ],
+        },
         "compiled": compiled_folder(case, environment),
         "compiled_keep": case.inputs.policy["keep"]["compiled"],
         "devices": _devices(case, host, links[host.host]),

@@ -26,7 +26,7 @@ import decisions
 import fabric
 import notify
 import processes
-from decisions import LastWords, LivenessMonitor, Patience, Progress, Restarts
+from decisions import LastWords, LivenessMonitor, Patience, Progress, Restarts, Verdict
 
 # systemd does not start again after this one: RestartPreventExitStatus= in the unit.
 GAVE_UP = 79
@@ -57,7 +57,7 @@ class Launcher:
         self.grouped = "group" in launch
         self.stop = False
         self.wake = threading.Event()
-        self.words = LastWords()
+        self.words = LastWords(verdicts=Verdict.from_plan(launch["logs"]))
         self.progress = Progress.from_plan(launch["logs"])
         self.quiet = re.compile(launch["logs"]["quiet"].encode())
         self.moved = threading.Event()
@@ -271,7 +271,7 @@ class Launcher:
         error = self._error(now)
         explained = bool(error) and not decisions.CRASHED.match(error)
         ending = decisions.ending(status, explained, starved)
-        raise DownError(f"the server {ending} {when}{self._because(self.words.cause(now))}")
+        raise DownError(f"the server {ending} {when}{self._because(self.words.explained(now))}")
 
     def _room(self) -> None:
         floor = self.launch["watch"].get("memory_floor_percent", 0)
@@ -301,7 +301,8 @@ class Launcher:
             self._room()
             if why := vigil.members(now, members.states()):
                 time.sleep(0.3)
-                raise DownError(f"{why}{self._because(self._error(now))}")
+                said = self._error(now) and self.words.explained(now)
+                raise DownError(f"{why}{self._because(said)}")
             if why := vigil.silence(now):
                 raise DownError(f"hung: {why}")
             if now - fed >= FEED_SECONDS:

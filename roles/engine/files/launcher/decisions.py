@@ -29,6 +29,12 @@ ECHO = re.compile(
 )
 
 
+# Python's words between two tracebacks of one failure.
+WHILE_HANDLING = re.compile(r"During handling of the above exception, another exception occurred")
+DIRECT_CAUSE = re.compile(r"The above exception was the direct cause of the following exception")
+SHOWN_OF_LINE = 160
+
+
 def one_line(text: str, limit: int = STATUS_LIMIT) -> str:
     """Without what a terminal or the journal would act on, or could not print: controls, lone surrogates, directions."""
     flat = " ".join(text[: 4 * limit].split())
@@ -162,24 +168,76 @@ def memory_problem(meminfo: str, floor_percent: float) -> str:
 
 
 @dataclass
+class Verdict:
+    """What a line means, and what to do: an entry of files/log_verdicts.yml."""
+
+    says: re.Pattern[str]
+    cause: str
+    cure: str
+
+    @classmethod
+    def from_plan(cls, logs: dict[str, Any]) -> list[Verdict]:
+        return [
+            cls(re.compile(item["says"]), item["cause"], item["cure"]) for item in logs.get("verdicts", ())
+        ]
+
+    def words(self, line: str) -> str:
+        return one_line(f"{self.cause} ({one_line(line, SHOWN_OF_LINE)}): {self.cure}")
+
+
+@dataclass
 class LastWords:
     lines: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=REMEMBERED_LINES))
+    verdicts: list[Verdict] = field(default_factory=list)
 
     def add(self, now: float, line: str) -> None:
         if line.strip():
             self.lines.append((now, line))
 
+    def recent(self, now: float) -> list[str]:
+        return [STAMP.sub("", line.strip()) for when, line in self.lines if now - when <= REMEMBERED_SECONDS]
+
     def cause(self, now: float) -> str:
         """The line that says why it ended: the first error of the end, not one that follows from it."""
-        recent = [
-            STAMP.sub("", line.strip()) for when, line in self.lines if now - when <= REMEMBERED_SECONDS
-        ]
-        errors = [line for line in recent if EXCEPTION.match(line)]
+        recent = self.recent(now)
+        errors = failures(recent)
         causes = [line for line in errors if not ECHO.search(line)]
         for found in (causes, errors, recent[-1:]):
             if found:
                 return one_line(found[0], 400)
         return ""
+
+    def explained(self, now: float) -> str:
+        """The same with what it means and what to do, where a verdict knows the line, or another line of the end."""
+        line = self.cause(now)
+        for candidate in (line, *self.recent(now)):
+            for verdict in self.verdicts:
+                if verdict.says.search(candidate):
+                    return verdict.words(candidate)
+        return line
+
+
+def failures(lines: list[str]) -> list[str]:
+    """The last lines of tracebacks; of tracebacks that Python chained, the one that tells most.
+
+    What was raised while another was handled is what the program says of it. What was raised from another says less
+    than that one, unless that one has no words.
+    """
+    found: list[str] = []
+    link = ""
+    for line in lines:
+        if WHILE_HANDLING.search(line):
+            link = "handling"
+        elif DIRECT_CAUSE.search(line):
+            link = "cause"
+        elif EXCEPTION.match(line):
+            wordless = bool(found) and ":" not in found[-1]
+            if found and (link == "handling" or (link == "cause" and wordless)):
+                found[-1] = line
+            elif not found or link != "cause":
+                found.append(line)
+            link = ""
+    return found
 
 
 def ending(status: int, explained: bool = False, out_of_memory: bool = False) -> str:
