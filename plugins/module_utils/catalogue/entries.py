@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from .rest import EngineMemory
 from .shapes import ModelShape, Quantization
 
 
@@ -65,6 +66,7 @@ class Release:
     cpu: dict[str, Any] = field(default_factory=dict)
     """{arguments, arguments_multi, environment, environment_multi} that this release needs on hardware
     `cpu`; the multi ones only when several hosts serve together."""
+    memory: EngineMemory = field(default_factory=EngineMemory)
     known_bad: tuple[dict[str, Any], ...] = ()
     """{component, versions, when, what, fix, severity}."""
     notes: tuple[str, ...] = ()

@@ -16,11 +16,17 @@ from typing import Any, TypeVar
 
 from ..core.refusals import Refusal, did_you_mean
 from .entries import Hardware, Release, Variant
+from .rest import EngineMemory
 from .shapes import ModelShape, Quantization
 
 T = TypeVar("T")
 
-NESTED: dict[str, type] = {"Variant": Variant, "ModelShape": ModelShape, "Quantization": Quantization}
+NESTED: dict[str, type] = {
+    "Variant": Variant,
+    "EngineMemory": EngineMemory,
+    "ModelShape": ModelShape,
+    "Quantization": Quantization,
+}
 WORDS = {"str": "text", "int": "a whole number", "float": "a number", "bool": "true or false"}
 
 

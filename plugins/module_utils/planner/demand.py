@@ -33,6 +33,11 @@ def demand_of_case(case: Case) -> Demand:
         draft=bool(case.value("speculative-algorithm")) and bool(case.model.shape.mtp_layers),
         chunked_prefill=whole(case.value("chunked-prefill-size")),
         graph_batch=whole(case.value(case.contract.first("cuda-graph-max-bs-decode", "cuda-graph-max-bs"))),
+        engine=case.release.memory,
+        requests=whole(case.value("max-running-requests")),
+        attention=str(case.value("attention-backend") or ""),
+        draft_steps=whole(case.value("speculative-num-steps")) or 0,
+        draft_tokens=whole(case.value("speculative-num-draft-tokens")) or 0,
     )
 
 

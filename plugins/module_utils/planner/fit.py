@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..catalogue import memory as sizes
 from ..catalogue.entries import Model
-from ..catalogue.memory import MIB, GpuMemory
+from ..catalogue.memory import GpuMemory
+from ..catalogue.rest import EngineMemory, Load, Rest, automatic_requests, rest_of
 from ..catalogue.shapes import ModelShape, Quantization
 from ..catalogue.sharding import parallel_problems, weights_per_gpu
 
@@ -42,6 +43,13 @@ class Demand:
     draft: bool = False
     chunked_prefill: int | None = None
     graph_batch: int | None = None
+    engine: EngineMemory = field(default_factory=EngineMemory)
+    requests: int | None = None
+    """Running requests; None: what the engine would take."""
+    attention: str = ""
+    """Attention backend."""
+    draft_steps: int = 0
+    draft_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,8 @@ class Fit:
     weights_per_gpu: int
     """With the draft layers where they are used."""
     draft_weights_per_gpu: int
+    draft_in_static: bool
+    """The draft shares the static part; otherwise it lies in the rest."""
     kv_bytes_per_token_per_gpu: float
     draft_kv_bytes_per_token_per_gpu: float
     memory_fraction: float
@@ -59,8 +69,10 @@ class Fit:
     """For weights and cache."""
     reserve_bytes: int
     """The rest: activations, graphs, the draft, communication."""
-    graph_bytes: int
-    activation_bytes: int
+    rest: Rest
+    """What of the rest is spoken for."""
+    left_bytes: int
+    """Of the rest once everything is in place, for activations; below 0 the engine cannot start."""
     kv_pool_bytes: int
     max_tokens: int
     context: int
@@ -72,6 +84,10 @@ class Fit:
     tight: bool
     arithmetic: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def graph_bytes(self) -> int:
+        return self.rest.decode_graphs + self.rest.prefill_graphs
 
 
 @dataclass(frozen=True)
@@ -116,38 +132,47 @@ def fit(demand: Demand) -> Fit:
     draft = demand.draft and shape.mtp_layers > 0
     chunk, batch = sizes.automatic_sizes(memory.total_mib, tensor)
     chunk, batch = demand.chunked_prefill or chunk, demand.graph_batch or batch
-    fraction = demand.memory_fraction
-    if fraction is None:
-        fraction = sizes.automatic_fraction(memory, tensor, pipeline, chunk, batch, draft, shape.vision)
     usable = memory.usable_bytes
-    static = int(usable * fraction)
-    reserve = usable - static
     main = _weights(demand, draft=False)
     whole = _weights(demand, draft=draft)
     layers = sizes.largest_stage(shape.layers, pipeline)
     per_token = sizes.kv_bytes_per_token(shape, tensor, demand.kv_dtype, layers)
     draft_token = sizes.kv_bytes_per_token(shape, tensor, demand.kv_dtype, shape.mtp_layers) if draft else 0.0
     overhead = sizes.CONTEXT_BYTES if memory.device == "cuda" else 0
-    pool = max(0, static - main - overhead)
-    tokens = int(pool / per_token)
     context = demand.context_length or shape.max_context
-    graphs = round(sizes.graph_mib(batch) * MIB)
-    activations = round(sizes.activation_mib(chunk) * MIB)
-    draft_bytes = whole - main + math.ceil(tokens * draft_token)
+    shared = draft and demand.engine.draft_in_static
+    loaded, each = (whole, per_token + draft_token) if shared else (main, per_token)
+    beside = 0 if shared else whole - main
+    fraction = demand.memory_fraction
+    if fraction is None:
+        fraction = sizes.automatic_fraction(memory, tensor, pipeline, chunk, batch, draft, shape.vision)
+    rest = _rest(demand, chunk, batch, draft, fraction, loaded + overhead, each)
+    if demand.memory_fraction is None and memory.device == "cuda":
+        # The draft's cache lies beside the static part of older releases, and grows with it.
+        share = 0.0 if shared else draft_token / per_token
+        room = (usable - rest.whole - beside + share * (loaded + overhead)) / (1 + share)
+        fraction = min(fraction, max(0.0, math.floor(room / usable * 1000) / 1000))
+    static = int(usable * fraction)
+    reserve = usable - static
+    pool = max(0, static - loaded - overhead)
+    tokens = int(pool / each)
+    draft_bytes = beside + (0 if shared else math.ceil(tokens * draft_token))
     draft_fits = reserve >= draft_bytes
+    left = reserve - draft_bytes - (rest.fixed if memory.device == "cuda" else 0)
     weights_fit = pool > 0 and draft_fits
-    fits = weights_fit and tokens >= context
+    fits = weights_fit and left >= 0 and tokens >= context
     made = Fit(
         usable_bytes=usable,
         weights_per_gpu=whole,
         draft_weights_per_gpu=whole - main,
+        draft_in_static=shared,
         kv_bytes_per_token_per_gpu=per_token,
         draft_kv_bytes_per_token_per_gpu=draft_token,
         memory_fraction=fraction,
         static_bytes=static,
         reserve_bytes=reserve,
-        graph_bytes=graphs,
-        activation_bytes=activations,
+        rest=rest,
+        left_bytes=left,
         kv_pool_bytes=pool,
         max_tokens=tokens,
         context=context,
@@ -157,9 +182,31 @@ def fit(demand: Demand) -> Fit:
         fits=fits,
         tight=fits and tokens / context < TIGHT,
         arithmetic=(),
-        warnings=_warnings(demand, fraction, reserve - draft_bytes, graphs, draft_fits),
+        warnings=_warnings(demand, fraction, left, rest.activations, draft_fits),
     )
     return replace(made, arithmetic=_arithmetic(demand, made, draft))
+
+
+def _rest(
+    demand: Demand, chunk: int, batch: int, draft: bool, fraction: float, loaded: int, each: float
+) -> Rest:
+    context = demand.context_length or demand.shape.max_context
+    requests = demand.requests
+    if requests is None:
+        tokens = int(max(0.0, demand.memory.usable_bytes * fraction - loaded) / each)
+        requests = demand.engine.requests_draft if draft else automatic_requests(tokens, context)
+    load = Load(
+        tensor_parallel=demand.tensor_parallel,
+        pipeline_parallel=demand.pipeline_parallel,
+        context=context,
+        requests=requests,
+        chunk=chunk,
+        graph_batch=min(batch, max(1, requests)),
+        attention=demand.attention,
+        draft_steps=demand.draft_steps if draft else 0,
+        draft_tokens=demand.draft_tokens if draft else 0,
+    )
+    return rest_of(demand.shape, demand.engine, load)
 
 
 def _weights(demand: Demand, draft: bool) -> int:
@@ -173,7 +220,9 @@ def _weights(demand: Demand, draft: bool) -> int:
     )
 
 
-def _warnings(demand: Demand, fraction: float, left: int, graphs: int, draft_fits: bool) -> tuple[str, ...]:
+def _warnings(
+    demand: Demand, fraction: float, left: int, activations: int, draft_fits: bool
+) -> tuple[str, ...]:
     found = []
     highest = demand.memory.fraction_max
     if demand.memory.unified and highest and fraction > highest:
@@ -183,8 +232,10 @@ def _warnings(demand: Demand, fraction: float, left: int, graphs: int, draft_fit
         )
     if not draft_fits:
         found.append(f"the draft layers do not fit beside the static {fraction:.0%}")
-    elif demand.memory.device == "cuda" and left < graphs + sizes.METADATA_MIB * MIB:
-        found.append(f"only {gigabytes(left)} are left for activations and graphs")
+    elif demand.memory.device == "cuda" and 0 <= left < activations:
+        found.append(
+            f"only {gigabytes(left)} are left for a prefill step, which takes up to {gigabytes(activations)}"
+        )
     return tuple(found)
 
 
@@ -207,18 +258,33 @@ def _arithmetic(demand: Demand, made: Fit, draft: bool) -> tuple[str, ...]:
         f"static part {made.memory_fraction:g} of it = {gigabytes(made.static_bytes)}, "
         f"rest {gigabytes(made.reserve_bytes)} for activations, graphs and communication",
     ]
-    if draft:
+    if memory.device == "cuda":
+        rest = made.rest
+        lines.append(
+            f"of the rest: request table {gigabytes(rest.table)}, decode graphs {gigabytes(rest.decode_graphs)}, "
+            f"prefill graphs {gigabytes(rest.prefill_graphs)}, libraries {gigabytes(rest.workspace)}"
+        )
+        if made.left_bytes < 0:
+            lines.append(f"these are {gigabytes(-made.left_bytes)} more than the rest")
+    if draft and made.draft_in_static:
+        lines.append(
+            f"draft layers take {gigabytes(made.draft_weights_per_gpu)} of weights and "
+            f"{made.draft_kv_bytes_per_token_per_gpu:,.0f} bytes a token out of the static part"
+        )
+    elif draft:
         lines.append(
             f"draft layers take {gigabytes(made.draft_weights_per_gpu)} of weights and "
             f"{made.draft_kv_bytes_per_token_per_gpu:,.0f} bytes a token out of the rest"
         )
-    main = made.weights_per_gpu - made.draft_weights_per_gpu
+    main = made.weights_per_gpu - (0 if made.draft_in_static else made.draft_weights_per_gpu)
     if not made.kv_pool_bytes:
         lines.append(f"weights alone are {gigabytes(main - made.static_bytes)} more than the static part")
         return tuple(lines)
+    each = made.kv_bytes_per_token_per_gpu
+    each += made.draft_kv_bytes_per_token_per_gpu if made.draft_in_static else 0
     lines.append(
         f"cache {gigabytes(made.static_bytes)} - {gigabytes(main)} = {gigabytes(made.kv_pool_bytes)}; "
-        f"{made.kv_bytes_per_token_per_gpu:,.0f} bytes a token = {made.max_tokens:,} tokens"
+        f"{each:,.0f} bytes a token = {made.max_tokens:,} tokens"
     )
     verb = "holds" if made.max_tokens >= made.context else "is too little for"
     lines.append(

@@ -87,7 +87,8 @@ def assess(case: Case) -> Budget:
 def _fraction_words(case: Case, made: Fit) -> str:
     if case.hardware.unified_memory:
         return f"the host keeps the rest: {case.hardware.key} shares its memory with it"
-    return f"leaves {made.reserve_bytes / 1e9:.1f} GB for activations, graphs and the draft"
+    draft = " and the draft" if made.draft_weights_per_gpu and not made.draft_in_static else ""
+    return f"leaves {made.reserve_bytes / 1e9:.1f} GB for activations, graphs, the request table{draft}"
 
 
 def _on_cpu(case: Case) -> Budget:
@@ -142,6 +143,10 @@ def _refusal(case: Case, demand: Demand, made: Fit) -> Refusal:
     asked = case.instance.context_length
     where = case.instance.where("context_length" if made.weights_fit and asked is not None else "model")
     fix = "would fit: " + ", or ".join(map(str, near)) if near else _nothing_near(case)
+    if made.left_bytes < 0 and case.instance.memory_fraction is not None:
+        most = fitted(replace(demand, memory_fraction=None)).memory_fraction
+        where = case.instance.where("memory_fraction")
+        fix = f"use memory_fraction: {most} or less, or leave it out"
     return Refusal(
         "does-not-fit",
         case.head.host,
@@ -163,7 +168,13 @@ def _memory_dict(made: Fit) -> dict[str, Any]:
         "draft_bytes": made.draft_weights_per_gpu,
         "kv_bytes": made.kv_pool_bytes,
         "kv_bytes_per_token": round(made.kv_bytes_per_token_per_gpu, 1),
+        "table_bytes": made.rest.table,
         "graph_bytes": made.graph_bytes,
+        "decode_graph_bytes": made.rest.decode_graphs,
+        "prefill_graph_bytes": made.rest.prefill_graphs,
+        "workspace_bytes": made.rest.workspace,
+        "activation_bytes": made.rest.activations,
+        "left_bytes": made.left_bytes,
         "reserve_bytes": made.reserve_bytes,
         "fraction": round(made.memory_fraction, 3),
         "arithmetic": list(made.arithmetic),

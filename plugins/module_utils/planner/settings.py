@@ -57,7 +57,7 @@ def derive(case: Case, source: Source, speculative: str) -> Case:
     _model(case, found)
     if case.device == "cuda":
         _backends(case, found, source)
-        _memory(case, found)
+        _memory(case, found, bool(speculative))
     if speculative:
         _speculative(case, found, speculative)
     _service(case, found)
@@ -160,7 +160,7 @@ def _backends(case: Case, found: Arguments, source: Source) -> None:
         found.offer("sampling-backend", "pytorch", f"compiles nothing with nvcc: {source.words}")
 
 
-def _memory(case: Case, found: Arguments) -> None:
+def _memory(case: Case, found: Arguments, draft: bool) -> None:
     memory = case.inputs.policy["memory"]
     unified = case.hardware.unified_memory
     suffix = "_unified" if unified else ""
@@ -176,9 +176,15 @@ def _memory(case: Case, found: Arguments) -> None:
             else "larger steps gain little"
         )
     found.offer("chunked-prefill-size", chunk, why)
+    requests = memory[f"running_requests{suffix}"]
+    why = "no more come through the gateway; each takes a row of the request table"
+    if draft:
+        requests, why = case.release.memory.requests_draft, "the engine's own number with a draft"
+    found.offer("max-running-requests", requests, why)
     wanted = case.instance.options.get("max-running-requests")
     if isinstance(wanted, int) and not isinstance(wanted, bool):
-        batch = min(batch, wanted)
+        requests = wanted
+    batch = min(batch, requests)
     flag = case.contract.first("cuda-graph-max-bs-decode", "cuda-graph-max-bs")
     if flag:
         found.put(flag, batch, "graphs for larger batches cost memory and start-up time")

@@ -42,7 +42,7 @@ ROWS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
     "gid-pinned": ("spark", 2, {**SMALL, "environment": {"NCCL_IB_GID_INDEX": "3"}}, {}),
     "kv-fp8-storage": ("a800", 1, {**INT8, "kv_cache_dtype": "fp8_e5m2"}, {}),
     "memlock": ("spark", 2, SMALL, LIMITED),
-    "memory": ("a800", 1, {**INT8, "memory_fraction": 0.99, "speculative": False}, {}),
+    "memory": ("a800", 1, {**INT8, "memory_fraction": 0.95, "speculative": False}, {}),
     "memory-fraction-high": ("h200", 1, {**FP8, "memory_fraction": 0.95}, {}),
     "memory-tight": ("spark", 4, FP8, {}),
     "mixed-chunk": ("h200", 1, {**FP8, "options": {"enable-mixed-chunk": True}}, {}),

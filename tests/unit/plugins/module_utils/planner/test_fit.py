@@ -178,9 +178,19 @@ def test_a_fraction_above_the_limit_of_unified_memory_is_warned_of() -> None:
     assert "freezes" in warning
 
 
-def test_little_left_for_graphs_is_warned_of() -> None:
-    (warning,) = fitted("glm-4.7-int8", A800, 8, memory_fraction=0.99).warnings
-    assert "activations and graphs" in warning
+def test_little_left_for_a_prefill_step_is_warned_of() -> None:
+    made = fitted("glm-4.7-int8", A800, 8, memory_fraction=0.96)
+    (warning,) = made.warnings
+    assert 0 <= made.left_bytes < made.rest.activations
+    assert "are left for a prefill step" in warning
+
+
+def test_a_rest_that_does_not_hold_what_the_engine_takes_does_not_fit() -> None:
+    made = fitted("glm-4.7-int8", A800, 8, memory_fraction=0.99)
+    assert made.weights_fit
+    assert made.left_bytes < 0
+    assert not made.fits
+    assert any("more than the rest" in line for line in made.arithmetic)
 
 
 def test_draft_layers_that_do_not_fit_in_the_rest_do_not_fit() -> None:
@@ -248,3 +258,20 @@ def test_what_is_proposed_really_fits(model: str) -> None:
             context_length=candidate.context,
         )
         assert fit(again).fits, str(candidate)
+
+
+def test_the_fraction_leaves_room_for_what_the_engine_takes() -> None:
+    """A table for 4,096 requests of a million tokens is 16 GB: more than the engine's own rule leaves."""
+    asked = demand("glm-4.7-awq", A800, 8, requests=4096)
+    long = replace(asked, shape=replace(asked.shape, max_context=1_000_000))
+    made = fit(long)
+    assert made.memory_fraction < fit(asked).memory_fraction
+    assert made.left_bytes >= made.rest.activations
+
+
+def test_a_draft_shares_the_static_part_where_the_release_loads_it_first() -> None:
+    asked = demand("glm-4.7-int8", A800, 8, draft=True, memory_fraction=0.85)
+    beside, shared = fit(asked), fit(replace(asked, engine=replace(asked.engine, draft_in_static=True)))
+    assert shared.max_tokens == int(shared.kv_pool_bytes / (47_104 * 93 / 92))
+    assert shared.kv_pool_bytes == beside.kv_pool_bytes - beside.draft_weights_per_gpu
+    assert shared.left_bytes > beside.left_bytes

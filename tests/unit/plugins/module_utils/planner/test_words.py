@@ -32,8 +32,8 @@ def test_reasons_alone_are_no_difference(world: Any) -> None:
 def test_an_upgrade_reads_in_words(world: Any) -> None:
     lines = differences(document(world), document(world, "a800-580"))
     assert "it: release 0.5.10.post1 / cu128 -> 0.5.23 / cu130" in lines
-    assert "it: flag --cuda-graph-max-bs 256 removed" in lines
-    assert "it: flag --cuda-graph-max-bs-decode 256 added" in lines
+    assert "it: flag --cuda-graph-max-bs 48 removed" in lines
+    assert "it: flag --cuda-graph-max-bs-decode 48 added" in lines
     assert any(line.startswith("it: environment ") for line in lines)
 
 
