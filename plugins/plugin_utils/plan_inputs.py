@@ -23,6 +23,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.loading
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.models import (
     load_models,
     model_of_config,
+    with_family,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal, RefusedError
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.text_checks import straight
@@ -263,7 +264,10 @@ def make_inputs(
     policy = of_hosts(shelf.policy, {host: variable(host, "policy") for host in hosts})
     refusals = [*shelf.refusals, *known.refusals, *policy.refusals]
     fabric = _fabric(hosts, variable, refusals)
-    models = local_models(given["serve"], refusals)
+    models = {
+        key: with_family(model, shelf.catalogues.models)
+        for key, model in local_models(given["serve"], refusals).items()
+    }
     inputs = Inputs(
         facts=known.facts,
         catalogues=replace(shelf.catalogues, models={**shelf.catalogues.models, **models}),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..core.refusals import Refusal, did_you_mean
@@ -30,6 +31,14 @@ SETTINGS = (
     "community",
     "notes",
 )
+OF_A_FAMILY = (
+    "tool_call_parser",
+    "reasoning_parser",
+    "speculative",
+    "thinking_budget",
+    "preserved_thinking",
+)
+"""Settings that a model of a directory takes from its relatives."""
 MEMBER_KEYS = ("name", "ids", "revisions", "shape", "quantization", "weights", *SETTINGS)
 WEIGHT_KEYS = ("bytes", "gib", "origin", "source")
 ORIGINS = ("published", "reported", "computed")
@@ -101,6 +110,46 @@ def model_of_config(
         pickled_weights=pickled_weights,
         notes=("Parsers and speculative decoding are not in config.json: say them under options.",),
     )
+
+
+def with_family(model: Model, known: Mapping[str, Model]) -> Model:
+    """A model of a directory with the settings of its relatives in the catalogue.
+
+    Relatives have the same architecture and vocabulary. Where the directory is called like one of their families, only
+    that family counts. A setting on which they differ stays unknown.
+    """
+    shape = model.shape
+    kin = [
+        other
+        for other in known.values()
+        if (other.shape.architecture, other.shape.vocab_size) == (shape.architecture, shape.vocab_size)
+    ]
+    folder = _plain(model.key.rstrip("/").rpartition("/")[2])
+    named = [other for other in kin if _plain(other.family) in folder]
+    longest = max((len(other.family) for other in named), default=0)
+    kin = [other for other in named if len(other.family) == longest] or kin
+    alike = [other for other in kin if other.quantization.weight_dtype == model.quantization.weight_dtype]
+    found: dict[str, Any] = {
+        name: getattr(kin[0], name)
+        for name in OF_A_FAMILY
+        if kin and all(getattr(other, name) == getattr(kin[0], name) for other in kin if _drafts(other, name))
+    }
+    if not shape.mtp_layers:
+        found.pop("speculative", None)
+    if alike and all(other.arguments == alike[0].arguments for other in alike):
+        found["arguments"] = alike[0].arguments
+    families = sorted({other.family for other in kin})
+    notes = (f"Parsers and settings as of {', '.join(families)}.",) if found else model.notes
+    return replace(model, **found, notes=notes)
+
+
+def _drafts(model: Model, name: str) -> bool:
+    """Whether a member counts for a setting: one without an MTP layer says nothing about drafts."""
+    return name != "speculative" or bool(model.shape.mtp_layers)
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def _member(

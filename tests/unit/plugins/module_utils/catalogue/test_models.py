@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.models import (
     load_models,
     model_of_config,
+    with_family,
 )
+from ansible_collections.baremetal.sglang.tests.unit.files_under_test import shipped_models
 
 FAMILY: dict[str, Any] = {
     "family": "mine",
@@ -153,3 +156,39 @@ def test_a_file_without_shape_or_models_says_so() -> None:
     _models, refusals = load_models({"mine.yml": {"family": "mine", "models": {"mine": {}}}, "empty.yml": {}})
     places = [refusal.where for refusal in refusals]
     assert {"mine.yml: shape", "empty.yml: family", "empty.yml: shape", "empty.yml: models"} <= set(places)
+
+
+@pytest.mark.parametrize(
+    ("folder", "dtype", "tools", "reasoning", "arguments"),
+    [
+        ("GLM-4.7-mine", "float8_e4m3", "glm47", "glm45", {}),
+        ("glm47-mine", "int8", "glm47", "glm45", {"quantization": "w8a8_int8"}),
+        ("glm-4.6-mine", "float8_e4m3", "glm", "glm45", {}),
+        # Families of this architecture write their calls in two ways: nothing is guessed.
+        ("mine", "float8_e4m3", "", "glm45", {}),
+    ],
+)
+def test_a_directory_takes_the_settings_of_its_relatives(
+    folder: str, dtype: str, tools: str, reasoning: str, arguments: dict[str, Any]
+) -> None:
+    known = shipped_models()
+    plain = replace(
+        known["glm-4.7-fp8"],
+        key=f"/data/{folder}",
+        tool_call_parser="",
+        reasoning_parser="",
+        speculative={},
+        arguments={},
+    )
+    made = with_family(replace(plain, quantization=replace(plain.quantization, weight_dtype=dtype)), known)
+    assert (made.tool_call_parser, made.reasoning_parser, made.arguments) == (tools, reasoning, arguments)
+    assert made.speculative["algorithm"] == "EAGLE"
+    without = with_family(replace(plain, shape=replace(plain.shape, mtp_layers=0)), known)
+    assert without.speculative == {}
+
+
+def test_a_directory_of_an_unknown_architecture_stays_as_it_is() -> None:
+    known = shipped_models()
+    plain = replace(known["glm-4.7-fp8"], key="/data/mine", tool_call_parser="")
+    alone = replace(plain, shape=replace(plain.shape, architecture="OtherForCausalLM"))
+    assert with_family(alone, known) == alone
