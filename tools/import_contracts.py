@@ -59,6 +59,36 @@ class PurePackages(Contract):
         _print(check, "pass the values in, or import the pure file beside it")
 
 
+class EnginePackages(Contract):
+    """Nobody imports the package of an engine, but the engine itself; the registry finds it by its name."""
+
+    root = fields.StringField()
+    shared = fields.ListField(subfield=fields.StringField())
+
+    def check(self, graph: Any, verbose: bool) -> ContractCheck:
+        engines = f"{self.root}.engines"
+        owners = {
+            f"{engines}.{rest[0]}"
+            for module in graph.modules
+            if module.startswith(f"{engines}.") and len(rest := module[len(engines) + 1 :].split(".")) > 1
+        } - {f"{engines}.{name}" for name in self.shared}  # type: ignore[attr-defined]
+        found = [
+            f"{module} imports {imported}"
+            for module in sorted(graph.modules)
+            for imported in sorted(graph.find_modules_directly_imported_by(module))
+            for owner in owners
+            if _within(imported, owner) and not _within(module, owner)
+        ]
+        return ContractCheck(kept=bool(owners) and not found, metadata={"found": found})
+
+    def render_broken_contract(self, check: ContractCheck) -> None:
+        _print(check, "ask engines.registry for the engine, or read what it put into the plan")
+
+
+def _within(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
 def _print(check: ContractCheck, fix: str) -> None:
     for line in check.metadata["found"]:
         output.print_error(line)

@@ -2,14 +2,14 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Refresh what files/ holds of one engine release: flags, kernel tuning files, locks, and what follows from them.
+"""Refresh what files/engines holds of one engine release: flags, kernel tuning files, locks, and what follows from them.
 
     tools/update_release.py 0.5.23             shows the difference and writes it
     tools/update_release.py 0.5.23 --check     shows it, writes nothing, exits 1 when there is one
     tools/update_release.py 0.5.23 --upgrade   takes newer versions of what upstream leaves unpinned
     tools/update_release.py 0.5.23 --no-prove  leaves out the ABI proof, which fetches gigabytes
 
-files/releases/VERSION.yml says which variants to resolve, with which constraints. A version without
+releases/VERSION.yml of the engine's folder says which variants to resolve, with which constraints. A version without
 such a file gets only the first two; write the file beside a neighbour's and run this again. Packages come
 from the index that pip and uv are configured with on this machine. files/cuda.yml holds what every release
 of a CUDA tag is held to. Before anything is written, the kernel wheels of each lock are proven to fit its
@@ -37,9 +37,12 @@ sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tools")]
 
 import release_lock
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.contract import render
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang import moe_release
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.parse_wheel import parse_wheel
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines import registry
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.base import (
+    Engine,
+    UnreadableWheelError,
+)
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.serve_spec import Instance
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.elf_wheels import SymbolTables, prove_wheels
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import Indexes
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import WheelCache
@@ -59,55 +62,48 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def fetch_wheel(version: str, folder: Path) -> Path:
+def data_of(engine: Engine) -> Path:
+    return ROOT / "files/engines" / engine.name
+
+
+def fetch_wheel(engine: Engine, version: str, folder: Path) -> Path:
     """The engine's own wheel, without anything that it depends on."""
     done = run([str(BIN / "python"), "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:",
                 "--python-version", FLAGS_PYTHON, "--platform", FLAGS_PLATFORM, "--platform", "any",
-                "--dest", str(folder), f"sglang=={version}"])  # fmt: skip
+                "--dest", str(folder), f"{engine.distribution}=={version}"])  # fmt: skip
     if done.returncode:
         raise ResolveError(done.stderr.strip())
-    return next(folder.glob("sglang-*.whl"))
+    return next(folder.glob("*.whl"))
 
 
-def sources_of(wheel: Path) -> dict[str, str]:
+def made_of_wheel(engine: Engine, version: str, wheel: Path) -> dict[Path, str]:
+    """The files of the engine's folder that its wheel alone decides."""
     with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if name.startswith("sglang/") and name.endswith(".py")]
-        return {name: archive.read(name).decode("utf-8") for name in names}
-
-
-def contract_text(version: str, wheel: Path) -> str:
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    return render(version, {"name": wheel.name, "sha256": digest}, parse_wheel(sources_of(wheel)))
-
-
-def kernel_files_text(version: str, wheel: Path) -> str:
-    with zipfile.ZipFile(wheel) as archive:
-        names = [
-            name
-            for name in archive.namelist()
-            if name.endswith(f"/{moe_release.MODULE}")
-            or ("/configs/triton_" in name and name.endswith(".json"))
-        ]
+        names = [name for name in archive.namelist() if name.endswith((".py", ".json"))]
         files = {name: archive.read(name).decode("utf-8") for name in names}
-    return moe_release.render(moe_release.read_wheel(version, files))
+    named = {"name": wheel.name, "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest()}
+    made = engine.wheel_files(version, files, named)
+    return {data_of(engine) / path: text for path, text in made.items()}
 
 
-def resolve(version: str, variant: Mapping[str, Any], python: str, keep: list[str]) -> dict[str, Any]:
+def resolve(
+    engine: Engine, version: str, variant: Mapping[str, Any], python: str, keep: list[str]
+) -> dict[str, Any]:
     """What uv would install for one variant and Python, wheels only; `keep` are pins to stay with."""
     with tempfile.TemporaryDirectory() as name:
         try:
-            return _resolved(version, variant, python, keep, Path(name))
+            return _resolved(engine, version, variant, python, keep, Path(name))
         except ResolveError:
             if not keep:
                 raise
     print("  the present pins do not fit any more: resolving anew", file=sys.stderr)
-    return resolve(version, variant, python, [])
+    return resolve(engine, version, variant, python, [])
 
 
 def _resolved(
-    version: str, variant: Mapping[str, Any], python: str, keep: list[str], folder: Path
+    engine: Engine, version: str, variant: Mapping[str, Any], python: str, keep: list[str], folder: Path
 ) -> dict[str, Any]:
-    (folder / "requirements.in").write_text(f"sglang=={version}\n")
+    (folder / "requirements.in").write_text(f"{engine.distribution}=={version}\n")
     command = [str(BIN / "uv"), "pip", "compile", str(folder / "requirements.in"), "--quiet",
                "--only-binary", ":all:", "--python-version", python,
                "--python-platform", f"{variant['arch']}-{variant['platform']}",
@@ -142,14 +138,11 @@ def present_pins(lock: Path) -> list[str]:
     return [f"{pin.name}=={pin.version}" for pin in parse_lock(lock.read_text())]
 
 
-def wanted_files(version: str, only: str, upgrade: bool) -> dict[Path, str]:
+def wanted_files(engine: Engine, version: str, only: str, upgrade: bool) -> dict[Path, str]:
     """Every file of the release with the text that it should hold."""
-    wanted: dict[Path, str] = {}
     with tempfile.TemporaryDirectory() as name:
-        wheel = fetch_wheel(version, Path(name))
-        wanted[ROOT / f"files/flags/{version}.json"] = contract_text(version, wheel)
-        wanted[ROOT / f"files/moe/releases/{version}.json"] = kernel_files_text(version, wheel)
-    path = ROOT / f"files/releases/{version}.yml"
+        wanted = made_of_wheel(engine, version, fetch_wheel(engine, version, Path(name)))
+    path = data_of(engine) / f"releases/{version}.yml"
     if not path.exists():
         print(f"{path.relative_to(ROOT)} is not there: only the flags are made", file=sys.stderr)
         return wanted
@@ -157,15 +150,15 @@ def wanted_files(version: str, only: str, upgrade: bool) -> dict[Path, str]:
     for variant in yaml.safe_load(text)["variants"]:
         if variant["index"] != "default" or not f"{variant['cuda']}-{variant['arch']}".startswith(only):
             continue
-        locks, derived = _locks_of(version, variant, upgrade)
-        wanted.update({ROOT / "files/locks" / file: lock.text for file, lock in locks.items()})
+        locks, derived = _locks_of(engine, version, variant, upgrade)
+        wanted.update({data_of(engine) / "locks" / file: lock.text for file, lock in locks.items()})
         text = release_lock.with_variant_values(text, variant["cuda"], variant["arch"], derived)
     wanted[path] = text
     return wanted
 
 
 def _locks_of(
-    version: str, variant: Mapping[str, Any], upgrade: bool
+    engine: Engine, version: str, variant: Mapping[str, Any], upgrade: bool
 ) -> tuple[dict[str, release_lock.Lock], dict[str, Any]]:
     made: dict[str, release_lock.Lock] = {}
     names: dict[str, str] = {}
@@ -173,8 +166,8 @@ def _locks_of(
     for python in variant["python"]:
         print(f"resolving {variant['cuda']} {variant['arch']} Python {python}", file=sys.stderr)
         names[python] = release_lock.lock_name(version, variant["cuda"], variant["arch"], python)
-        keep = [] if upgrade else present_pins(ROOT / "files/locks" / names[python])
-        pylock = resolve(version, variant, python, keep)
+        keep = [] if upgrade else present_pins(data_of(engine) / "locks" / names[python])
+        pylock = resolve(engine, version, variant, python, keep)
         newest = release_lock.lock_of(pylock, python, variant["arch"], variant["platform"])
         made[names[python]] = newest
     if newest is None:
@@ -191,13 +184,13 @@ def kernels_torch_and_cuda(text: str) -> list[Any]:
     return [pin for pin in parse_lock(text) if pin.name in names or pin.name.startswith("nvidia-")]
 
 
-def unproven(version: str, wanted: Mapping[Path, str]) -> list[str]:
+def unproven(engine: Engine, version: str, wanted: Mapping[Path, str]) -> list[str]:
     """Why kernels of a lock cannot be loaded beside its torch; each lock that holds is told as well."""
     cache = WheelCache(CACHE / "wheels", lambda line: print(line, file=sys.stderr))
     problems = []
-    for variant in yaml.safe_load(wanted[ROOT / f"files/releases/{version}.yml"])["variants"]:
+    for variant in yaml.safe_load(wanted[data_of(engine) / f"releases/{version}.yml"])["variants"]:
         for python, name in variant["locks"].items():
-            text = wanted.get(ROOT / "files/locks" / name)
+            text = wanted.get(data_of(engine) / "locks" / name)
             if text is None:
                 continue
             target = Target(python, variant["arch"], release_lock.platform_glibc(variant["platform"]))
@@ -233,18 +226,22 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("version", help="a release of the engine, such as 0.5.23")
+    parser.add_argument(
+        "--engine", default=Instance.engine, choices=registry.names(), help="default: %(default)s"
+    )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when something differs")
     parser.add_argument("--only", default="", metavar="VARIANT", help="only variants such as cu130-x86_64")
     parser.add_argument("--upgrade", action="store_true", help="take newer versions than the locks hold now")
     parser.add_argument("--no-prove", action="store_true", help="do not prove that kernels and torch fit")
     options = parser.parse_args()
     try:
-        wanted = wanted_files(options.version, options.only, options.upgrade)
+        engine = registry.engine(options.engine)
+        wanted = wanted_files(engine, options.version, options.only, options.upgrade)
         changed = differences(wanted)
         print("\n".join(changed) if changed else f"{options.version}: nothing differs")
         prove = not options.no_prove and any(path.suffix == ".txt" for path in wanted)
-        problems = unproven(options.version, wanted) if prove else []
-    except (ResolveError, moe_release.UnreadableReleaseError, release_lock.NoWheelError, FetchError) as error:
+        problems = unproven(engine, options.version, wanted) if prove else []
+    except (ResolveError, UnreadableWheelError, release_lock.NoWheelError, FetchError) as error:
         print(f"FAILED  {error}", file=sys.stderr)
         return 2
     if problems:

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.sglang.plugins.module_utils.planner.explain import explain, with_contracts
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.explain import explain
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import (
     COMMON_ARGUMENTS,
     make_inputs,
@@ -39,7 +38,6 @@ class ActionModule(ActionBase):
 
         asked = plain(given)
         inputs, refusals = make_inputs(asked, hosts, variable)
-        inputs = replace(inputs, contracts=with_contracts(inputs))
         lines = [line for refusal in refusals for line in refusal.lines()]
         lines += explain(inputs, asked["serve"], asked["release"], asked["model"])
         self._display.display("\n".join(lines))

@@ -12,7 +12,6 @@ from typing import Any
 from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.contract import contract_from
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.translate import translate
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf, plain
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.translation import judged, shown
@@ -40,8 +39,7 @@ class ActionModule(ActionBase):
         if refusal is not None:
             return self._answer([], {}, [refusal])
         shelf = load_shelf(asked["catalogue_dirs"])
-        contracts = {key: contract_from(value) for key, value in shelf.catalogues.flags.items()}
-        found = translate(contracts, shelf.flag_rules, shelf.catalogues.models, text, asked["hosts"])
+        found = translate(shelf.engines, shelf.catalogues.models, text, asked["hosts"])
         verdicts = {entry.name: judged(entry, asked) for entry in found.entries} if asked["hardware"] else {}
         refusals = [*shelf.refusals, *found.refusals]
         lines = shown(found, verdicts)

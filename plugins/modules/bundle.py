@@ -249,7 +249,7 @@ EXAMPLES = r"""
     cache_dir: ~/.cache/baremetal-sglang
     uv_lock: requirements/uv.txt
     environments:
-      - lock: files/locks/0.5.23-cu130-x86_64-py3.11.txt
+      - lock: files/engines/sglang/locks/0.5.23-cu130-x86_64-py3.11.txt
         python: "3.11"
         arch: x86_64
         glibc: "2.36"

@@ -80,7 +80,7 @@ EXAMPLES = r"""
     cache_dir: ~/.cache/baremetal-sglang
     channels: [/mnt/mirror/conda-forge]
     rattler_lock: requirements/rattler.txt
-    environments: "{{ bundle_plans | baremetal.sglang.bundle_conda('files/locks') }}"
+    environments: "{{ bundle_plans | baremetal.sglang.bundle_conda('files/engines') }}"
 """
 
 RETURN = r"""

@@ -27,19 +27,10 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.models 
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal, RefusedError
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.text_checks import straight
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines import registry
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.base import DataFile, EngineData
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.check import Rules, rules_from
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_release import (
-    MoeRelease,
-    release_from,
-)
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_tuned import (
-    OURS as OURS_TUNED,
-)
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_tuned import (
-    USERS,
-    Tuned,
-    tuned_from,
-)
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.contract import contract_from
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.compare import (
     contradictions,
     with_declared,
@@ -70,10 +61,7 @@ class DataFiles:
     policy: dict[str, Any]
     risks: dict[str, str]
     systems: dict[str, Any]
-    flag_rules: Rules
-    lock_hashes: dict[str, str]
-    moe_files: dict[str, tuple[Tuned, ...]]
-    moe_releases: dict[str, MoeRelease]
+    engines: dict[str, EngineData]
     drivers: dict[str, Any] = field(default_factory=dict)
     log_verdicts: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
@@ -106,34 +94,51 @@ def load_shelf(catalogue_dirs: Iterable[str]) -> DataFiles:
                 "",
                 f"catalogue_dirs: {given}",
                 "there is no such directory on the controller",
-                "make it with the folders models, hardware or releases, or take it out of catalogue_dirs",
+                "make it with the folders models, hardware or engines, or take it out of catalogue_dirs",
             )
         )
-    contracts = {}
-    for directory in directories:
-        for path in sorted((directory / "flags").glob("[0-9]*.json")):
-            contracts[path.stem] = read(path, refusals) or {}
-    cuda = _ours("cuda.yml", refusals).get("tags", {})
-    releases, problems = load_releases(_documents(directories, "releases", refusals), cuda, contracts)
-    refusals += problems
     hardware, problems = load_hardware(_documents(directories, "hardware", refusals))
     refusals += problems
     models, problems = load_models(_documents(directories, "models", refusals))
     refusals += problems
-    flags = {key: contracts[item.version] for key, item in releases.items() if item.version in contracts}
-    rules = read(OURS / "flags/rules.json", refusals) if (OURS / "flags/rules.json").exists() else None
     return DataFiles(
-        catalogues=Catalogues(releases, models, hardware, flags),
+        catalogues=Catalogues(models, hardware),
         policy=_ours("policy.yml", refusals),
         risks=_ours("risks.yml", refusals),
         systems=_ours("operating_systems.yml", refusals),
-        flag_rules=rules_from(rules) if rules else Rules(),
-        lock_hashes=_lock_hashes(directories),
-        moe_files=_moe_files(directories, refusals),
-        moe_releases=_moe_releases(directories, refusals),
+        engines={name: _engine(name, directories, refusals) for name in registry.names()},
         drivers=_ours("drivers.yml", refusals).get("branches", {}),
         log_verdicts=_ours("log_verdicts.yml", refusals).get("verdicts", []),
         refusals=refusals,
+    )
+
+
+def _engine(name: str, directories: Iterable[Path], refusals: list[Refusal]) -> EngineData:
+    """What the collection's folder of an engine and the users' folders of the same name hold."""
+    below = f"engines/{name}"
+    folders = [directory / below for directory in directories]
+    documents = {}
+    for folder in folders:
+        for path in sorted((folder / "flags").glob("[0-9]*.json")):
+            documents[path.stem] = read(path, refusals) or {}
+    cuda = _ours("cuda.yml", refusals).get("tags", {})
+    releases, problems = load_releases(
+        _documents(directories, f"{below}/releases", refusals), cuda, documents
+    )
+    refusals += problems
+    rules = OURS / below / "flags/rules.json"
+    given = read(rules, refusals) if rules.exists() else None
+    engine = registry.engine(name)
+    return EngineData(
+        releases=releases,
+        contracts={
+            key: contract_from(documents[item.version])
+            for key, item in releases.items()
+            if documents.get(item.version)
+        },
+        flag_rules=rules_from(given) if given else Rules(),
+        lock_hashes=_lock_hashes(folders),
+        own=engine.own_data(_own_files(folders, engine.own_files, refusals)),
     )
 
 
@@ -142,44 +147,25 @@ def _ours(name: str, refusals: list[Refusal]) -> dict[str, Any]:
     return (read(path, refusals) or {}) if path.exists() else {}
 
 
-def _lock_hashes(directories: Iterable[Path]) -> dict[str, str]:
+def _lock_hashes(folders: Iterable[Path]) -> dict[str, str]:
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for directory in directories
-        for path in sorted((directory / "locks").glob("*.txt"))
+        for folder in folders
+        for path in sorted((folder / "locks").glob("*.txt"))
     }
 
 
-def _moe_files(directories: Iterable[Path], refusals: list[Refusal]) -> dict[str, tuple[Tuned, ...]]:
-    """Kernel tuning files by the name that the engine asks for; index.yml beside them says what is known.
-
-    A file in a folder triton_X_Y_Z is for that version of Triton alone.
-    """
-    found: dict[str, tuple[Tuned, ...]] = {}
-    for directory in directories:
-        index = directory / "moe/index.yml"
-        known = (read(index, refusals) or {}) if index.exists() else {}
-        ours = directory == OURS
-        for path in sorted((directory / "moe").rglob("E=*.json")):
-            source = str(path.relative_to(ROOT)) if ours else str(path)
-            folder = path.parent.name
-            triton = folder[len("triton_") :].replace("_", ".") if folder.startswith("triton_") else ""
-            tiles = read(path, refusals)
-            item = tuned_from(
-                path.name, tiles, source, OURS_TUNED if ours else USERS, known.get(path.name, {}), triton
-            )
-            found[path.name] = (*found.get(path.name, ()), item)
-    return found
-
-
-def _moe_releases(directories: Iterable[Path], refusals: list[Refusal]) -> dict[str, MoeRelease]:
-    found = {}
-    for directory in directories:
-        for path in sorted((directory / "moe/releases").glob("[0-9]*.json")):
-            document = read(path, refusals)
-            if document:
-                found[path.stem] = release_from(document)
-    return found
+def _own_files(
+    folders: Iterable[Path], patterns: Iterable[str], refusals: list[Refusal]
+) -> Iterable[DataFile]:
+    for folder in folders:
+        ours = folder.is_relative_to(OURS)
+        for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+            before = len(refusals)
+            content = read(path, refusals)
+            if len(refusals) == before:
+                source = str(path.relative_to(ROOT)) if ours else str(path)
+                yield DataFile(str(path.relative_to(folder)), source, ours, content)
 
 
 def local_models(serve: Any, refusals: list[Refusal]) -> dict[str, Model]:
@@ -274,14 +260,11 @@ def make_inputs(
         policy=policy.values,
         policy_changed=policy.changed,
         risks=shelf.risks,
-        lock_hashes=shelf.lock_hashes,
         collection=_collection_version(),
         runtime_backend=given["runtime_backend"],
         python_kits=tuple(given["python_kits"] or ()),
         addresses=_addresses(hosts, variable),
-        moe_files=shelf.moe_files,
-        moe_releases=shelf.moe_releases,
-        flag_rules=shelf.flag_rules,
+        engines=shelf.engines,
         systems=shelf.systems.get("operating_systems", {}),
         families=shelf.systems.get("families", {}),
         drivers=shelf.drivers,

@@ -35,7 +35,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index imp
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import Wanted, WheelCache
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import Target, pins_for
 
-LOCKS = ROOT / "files/locks"
+LOCKS = ROOT / "files/engines/sglang/locks"
 BUNDLED = "0.5.23-cu130-x86_64-py3.11.txt"
 ONE_PATCH_AWAY = ("0.5.9-cu128-x86_64-py3.11.txt", "0.5.10.post1-cu128-x86_64-py3.11.txt")
 TARGET = Target("3.11", "x86_64", "2.34")

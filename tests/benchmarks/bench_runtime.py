@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Times of an environment on this machine's disk, beside `cp -a` of it and pip, all in one run.
 
-    make bench-runtime [FOLDER=.work/bench-runtime] [LOCK=files/locks/...]
+    make bench-runtime [FOLDER=.work/bench-runtime] [LOCK=files/engines/sglang/locks/...]
 
 Wheels come from the download cache; what is not there is fetched before any clock runs. About 55 GB of disk
 are needed for a while. `returned` is when the command ended, `on disk` when a sync after it did.
@@ -35,7 +35,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index imp
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import WheelCache
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import Target, parse_lock
 
-LOCK = ROOT / "files" / "locks" / "0.5.23-cu130-x86_64-py3.11.txt"
+LOCK = ROOT / "files/engines/sglang/locks" / "0.5.23-cu130-x86_64-py3.11.txt"
 # The store and pip's environment; one of ours and its copy in each round.
 STORE_GB, ENVIRONMENT_GB = 5, 10
 GOAL_COLD, GOAL_SHARED = 1.5, 2.0

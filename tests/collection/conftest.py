@@ -140,7 +140,7 @@ ENGINE_LOCKS = {
 @pytest.fixture(scope="session")
 def engine_wheels() -> dict[str, zipfile.ZipFile]:
     """The engine's own wheels, the last release with either way to look for kernel files."""
-    folder = Path(__file__).parents[2] / "files/locks"
+    folder = Path(__file__).parents[2] / "files/engines/sglang/locks"
     cache = WheelCache(Path.home() / ".cache/baremetal-sglang/wheels", print)
     found = {}
     for version, (lock, glibc) in ENGINE_LOCKS.items():

@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.kernel_log import problems, read
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_release import (
-    MODULE,
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.kernel_log import (
     Message,
+    problems,
+    read,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_tree import (
-    for_device,
-    wanted,
-)
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_config import parse_name
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_release import MODULE
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.kernel_tree import selected, wanted
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.conftest import World
 
@@ -73,22 +72,21 @@ def test_the_engine_takes_the_planned_file(
     kernels, archive = plan.kernels, engine_wheels[version]
     folder = kernels["tree"]["shipped"]
     inside = [name[len(folder) + 1 :] for name in archive.namelist() if name.startswith(f"{folder}/")]
-    shipped = {
-        name: archive.read(f"{folder}/{name}") for name in for_device(inside, kernels["tree"]["device"])
-    }
-    tree = wanted(kernels["tree"]["files"], shipped, kernels["tree"]["leave_out"], kernels["tree"]["note"])
+    shipped = {name: archive.read(f"{folder}/{name}") for name in selected(inside, kernels["tree"]["names"])}
+    planned = kernels["tree"]
+    tree = wanted(planned["files"], shipped, planned["leave_out"], planned["note"], planned["below"])
+    asked = parse_name(kernels["moe_file"])
+    assert asked is not None
     for name, content in tree.items():
-        planned = name == kernels["tree"]["files"][0]["path"]
-        if planned and broken == "file":
+        first = name == planned["files"][0]["path"]
+        if first and broken == "file":
             continue
-        target = tmp_path / (
-            name.replace("configs/", "configs/triton_0_0_1/") if planned and broken else name
-        )
+        target = tmp_path / (name.replace("configs/", "configs/triton_0_0_1/") if first and broken else name)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
     monkeypatch.setenv("SGLANG_MOE_CONFIG_DIR", str(tmp_path))
     triton = plan.environment["versions"]["triton"]
-    look = look_up(archive, kernels["tree"]["device"].replace("_", " "), triton, monkeypatch)
+    look = look_up(archive, asked.device.replace("_", " "), triton, monkeypatch)
     with caplog.at_level(logging.INFO):
         tiles = look(experts, width, dtype, 0, 0, per_channel_quant=True, down_moe=False)
         look(experts, width, dtype, 0, 0, per_channel_quant=True, down_moe=True)

@@ -47,7 +47,7 @@ def parts(name: str) -> tuple[str, str, str, str]:
 @pytest.mark.parametrize("name", CLOSED)
 def test_a_lock_is_closed_for_its_own_target(name: str, tmp_path: Path) -> None:
     release, _cuda, arch, python = parts(name)
-    lock = ROOT / "files/locks" / name
+    lock = ROOT / "files/engines/sglang/locks" / name
     done = dry_run(lock, arch, python, GLIBC[release], tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     wanted = len(re.findall(r"^[a-z0-9].*==", lock.read_text(), re.MULTILINE))
@@ -56,7 +56,7 @@ def test_a_lock_is_closed_for_its_own_target(name: str, tmp_path: Path) -> None:
 
 def test_a_lock_without_one_package_is_not(tmp_path: Path) -> None:
     """--require-hashes refuses what a package asks for and the lock does not pin."""
-    text = (ROOT / "files/locks/0.5.23-cu130-aarch64-py3.12.txt").read_text()
+    text = (ROOT / "files/engines/sglang/locks/0.5.23-cu130-aarch64-py3.12.txt").read_text()
     cut = tmp_path / "cut.txt"
     cut.write_text(re.sub(r"^nvidia-cuda-nvcc==.*\n.*\n", "", text, flags=re.MULTILINE))
     done = dry_run(cut, "aarch64", "3.12", "2_34", tmp_path / "env")
@@ -66,6 +66,10 @@ def test_a_lock_without_one_package_is_not(tmp_path: Path) -> None:
 
 def test_a_lock_of_another_machine_is_refused(tmp_path: Path) -> None:
     done = dry_run(
-        ROOT / "files/locks/0.5.23-cu130-x86_64-py3.12.txt", "aarch64", "3.12", "2_34", tmp_path / "env"
+        ROOT / "files/engines/sglang/locks/0.5.23-cu130-x86_64-py3.12.txt",
+        "aarch64",
+        "3.12",
+        "2_34",
+        tmp_path / "env",
     )
     assert done.returncode != 0

@@ -18,7 +18,6 @@ from typing import Any
 
 import jinja2
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.contract import contract_from
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
@@ -64,9 +63,7 @@ def make_plan(host: str, **serve: Any) -> dict[str, Any]:
             catalogues=shelf.catalogues,
             policy=shelf.policy,
             risks=shelf.risks,
-            lock_hashes=shelf.lock_hashes,
-            flag_rules=shelf.flag_rules,
-            contracts={key: contract_from(value) for key, value in shelf.catalogues.flags.items()},
+            engines=shelf.engines,
             systems=shelf.systems["operating_systems"],
         ),
         {

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.contract import contract_from
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
@@ -83,9 +82,7 @@ def plans_of(addresses: dict[str, str]) -> dict[str, Any]:
         catalogues=shelf.catalogues,
         policy=shelf.policy,
         risks=shelf.risks,
-        lock_hashes=shelf.lock_hashes,
-        flag_rules=shelf.flag_rules,
-        contracts={key: contract_from(value) for key, value in shelf.catalogues.flags.items()},
+        engines=shelf.engines,
         systems=shelf.systems["operating_systems"],
     )
     cores = [str(number % (os.cpu_count() or 1)) for number in range(len(addresses))]

@@ -24,7 +24,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import Tar
 REPOSITORY = Path(__file__).resolve().parents[2]
 # That of the lab's hosts; where this machine has another one, they start slower.
 PYTHON = "/usr/bin/python3.11"
-LOCK = REPOSITORY / "files/locks/0.5.23-cu130-x86_64-py3.11.txt"
+LOCK = REPOSITORY / "files/engines/sglang/locks/0.5.23-cu130-x86_64-py3.11.txt"
 CACHE = Path(os.environ.get("BAREMETAL_CACHE_DIR", Path.home() / ".cache" / "baremetal-sglang"))
 MADE = os.environ.get("SGLANG_ENVIRONMENT", "")
 

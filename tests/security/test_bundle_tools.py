@@ -163,13 +163,18 @@ def test_a_host_takes_no_lock_that_is_only_called_alike(tmp_path: Path, path: st
 
 
 def test_a_build_refuses_a_lock_that_hosts_would_refuse(tmp_path: Path) -> None:
-    (tmp_path / LOCK).write_text("torch==1\n")
+    locks = tmp_path / "sglang/locks"
+    locks.mkdir(parents=True)
+    (locks / LOCK).write_text("torch==1\n")
     environment = {
         **{"id": "x", "lock": LOCK, "lock_sha256": digest("planned"), "python": "3.12", "arch": "x86_64"},
         **{"glibc": "2.35", "cuda": "cu130", "index": "default", "versions": {"sglang": "0.5.23"}},
         **{"interpreter_from": "host", "interpreter": "/usr/bin/python3"},
     }
-    instance = {"environment": environment, "environment_variables": [], "device": "cpu"}
+    instance = {
+        **{"engine": "sglang", "release": {"version": "0.5.23"}, "device": "cpu"},
+        **{"environment": environment, "environment_variables": []},
+    }
     plan = {"instances": {"a": instance}, "facts": {"gpus": []}}
     (wanted,) = bundle_environments([plan], str(tmp_path))
     assert wanted["lock_sha256"] == digest("planned")

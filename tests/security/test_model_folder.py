@@ -37,7 +37,7 @@ def world() -> World:
 
 
 def folder(tmp_path: Path, world: World, *weights: str, **config: Any) -> str:
-    architecture = sorted(world.catalogues.releases["0.5.23"].architectures)[0]
+    architecture = sorted(world.releases["0.5.23"].architectures)[0]
     text = json.dumps({**CONFIG, "architectures": [architecture], **config})
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
     for name in weights:

@@ -20,7 +20,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.con
 
 from .conftest import ROOT, lab
 
-FLAGS = ROOT / "files/flags"
+FLAGS = ROOT / "files/engines/sglang/flags"
 PYTHON = "/opt/sglang/current/tiny/env/bin/python"
 
 CONVERTERS = {

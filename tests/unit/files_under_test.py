@@ -14,6 +14,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.loading
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.models import load_models
 
 FILES = Path(__file__).parents[2] / "files"
+SGLANG = FILES / "engines/sglang"
 
 
 def documents(kind: str) -> dict[str, Any]:

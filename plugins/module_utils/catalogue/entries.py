@@ -26,7 +26,7 @@ class Variant:
     python: tuple[str, ...]
     """Minor versions for which every wheel exists: ("3.11", "3.12")."""
     locks: dict[str, str]
-    """Python minor version -> file below files/locks; empty while the index cannot be reached."""
+    """Python minor version -> file below locks/ of the engine; empty while the index cannot be reached."""
     glibc: str
     driver: str
     """Lowest driver that runs it, minor-version compatibility counted in."""
@@ -55,7 +55,7 @@ class Release:
     architectures: tuple[str, ...]
     """Model classes that it can load."""
     flags: str
-    """File below files/flags with the arguments read from the wheel."""
+    """File below flags/ of the engine with the arguments read from the wheel."""
     security: tuple[dict[str, Any], ...] = ()
     """Known holes: {id, what, fixed_in}; any makes the release fall below the security floor."""
     mitigated: tuple[dict[str, Any], ...] = ()
@@ -152,8 +152,7 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Catalogues:
-    releases: dict[str, Release]
+    """What all engines share; the releases are in what is known of each engine."""
+
     models: dict[str, Model]
     hardware: dict[str, Hardware]
-    flags: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Release key -> flag contract as in files/flags/<version>.json."""

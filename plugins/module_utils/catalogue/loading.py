@@ -160,7 +160,7 @@ def load_releases(
     """Releases from {file name: content}.
 
     `cuda` is the `tags` table of files/cuda.yml, which gives the driver floors; `contracts` are the
-    files/flags documents by version, which hold the model classes.
+    documents below flags/ by version, which hold the model classes.
     """
     completed: dict[str, Any] = {}
     problems: list[Refusal] = []
@@ -172,7 +172,7 @@ def load_releases(
         contract = contracts.get(version)
         if contract is None and "architectures" not in document:
             problems.append(
-                Refusal("missing-flags", "", source, f"files/flags has no {version}.json",
+                Refusal("missing-flags", "", source, f"flags/ beside releases/ has no {version}.json",
                         f"make it: tools/update_release.py {version}"))  # fmt: skip
         completed[source] = {
             "flags": f"{version}.json",

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..facts.schema import HostFacts
-from . import kernels
+from .arguments import dist_port, revision, weights_path
 from .attempt import Attempt
 from .case import Case, Inputs
 from .environment import variables
@@ -22,9 +22,6 @@ from .network import Link
 from .plan import InstancePlan, Plan, Port, plain
 from .release_choice import Choice, summary
 from .service import service
-from .settings import dist_port, rank_arguments, revision, weights_path
-
-MODULE = "sglang.launch_server"
 
 
 def instance_plan(
@@ -33,8 +30,8 @@ def instance_plan(
     case, instance = tried.case, tried.case.instance
     head = links[case.head.host]
     environment = tried.environments[host.host]
-    arguments = rank_arguments(case, rank, head.address)
-    kernel_files = kernels.to_dict(case)
+    arguments = case.engine.rank_arguments(case, rank, head.address)
+    kernel_files = case.engine.kernel_files(case)
     weights = _weights(case)
     return InstancePlan(
         name=instance.name,
@@ -48,7 +45,7 @@ def instance_plan(
         device=case.device,
         gpus=case.parallel.gpus.get(host.host, ()),
         parallel=_parallel(case, rank, links),
-        module=MODULE,
+        module=case.engine.module,
         arguments=tuple(arguments),
         argv=tuple(case.contract.command_line(arguments)),
         environment_variables=tuple(
@@ -123,6 +120,7 @@ def _parallel(case: Case, rank: int, links: Mapping[str, Link]) -> dict[str, Any
         "addresses": {name: link.address for name, link in links.items()},
         "interfaces": {name: link.netdev for name, link in links.items()},
         "rdma_devices": {name: list(link.devices) for name, link in links.items()},
+        "head_ports": [port for _purpose, port in case.engine.head_ports(case)] if parallel.nodes > 1 else [],
         "why": parallel.why,
     }
 
@@ -132,9 +130,7 @@ def _ports(case: Case, rank: int, head: Link) -> list[Port]:
     if case.parallel.nodes > 1:
         if rank == 0:
             ports.append(Port(dist_port(case), "rendezvous", head.address))
-            if case.value("enable-dp-attention"):
-                span = int(case.inputs.policy["ports"]["dp_attention"])
-                ports += [Port(dist_port(case) + n, "dp-attention", head.address) for n in range(1, span + 1)]
+            ports += [Port(port, purpose, head.address) for purpose, port in case.engine.head_ports(case)]
         offset = int(case.inputs.policy["ports"]["group_offset"])
         ports.append(Port(case.instance.port + offset, "group", head.address))
         members = int(case.inputs.policy["ports"]["members_offset"])

@@ -10,10 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..catalogue.entries import Catalogues, Hardware, Model, Release, Variant
-from ..engines.flags.check import Rules
-from ..engines.flags.contract import Contract
-from ..engines.sglang.moe_release import MoeRelease
-from ..engines.sglang.moe_tuned import Tuned
+from ..engines.base import Engine, EngineData
 from ..facts.schema import HostFacts
 from .fabric.spec import FabricSpec
 from .flag_names import FlagNames
@@ -34,8 +31,6 @@ class Inputs:
     """Dotted key -> {value, default} of what the inventory replaces in files/policy.yml."""
     risks: Mapping[str, Any] = field(default_factory=dict)
     """files/risks.yml: what may stand in `accept`."""
-    lock_hashes: Mapping[str, str] = field(default_factory=dict)
-    """Lock file below files/locks -> sha256 of its content."""
     collection: str = ""
     runtime_backend: str = "uv"
     """uv, or pixi whose conda packages bring a compiler."""
@@ -45,14 +40,8 @@ class Inputs:
     """Host -> address that the inventory says, used when the facts name none."""
     declared: Mapping[str, HostFacts] = field(default_factory=dict)
     """Declared hardware of hosts whose facts were gathered too."""
-    moe_files: Mapping[str, tuple[Tuned, ...]] = field(default_factory=dict)
-    """Kernel tuning files that the collection and its user bring, by the name that the engine asks for."""
-    moe_releases: Mapping[str, MoeRelease] = field(default_factory=dict)
-    """Version -> the tuning files of its wheel, and how it looks for them."""
-    flag_rules: Rules = field(default_factory=Rules)
-    """files/flags/rules.json: flags that the collection sets itself."""
-    contracts: Mapping[str, Contract] = field(default_factory=dict)
-    """Release -> its flags; made from the catalogues once."""
+    engines: Mapping[str, EngineData] = field(default_factory=dict)
+    """Engine -> what is known of it."""
     systems: Mapping[str, Any] = field(default_factory=dict)
     """`operating_systems` of files/operating_systems.yml."""
     families: Mapping[str, Any] = field(default_factory=dict)
@@ -77,12 +66,19 @@ class Inputs:
     hosts: tuple[str, ...] = ()
     """Every host of the inventory; those of `facts` when not given."""
 
+    def data_of(self, engine: str) -> EngineData:
+        """Empty for an engine that is not known, which is refused by its name."""
+        return self.engines.get(engine, EngineData())
+
 
 @dataclass(frozen=True)
 class Case:
     """One instance on one release: what rules are asked about."""
 
     inputs: Inputs
+    engine: Engine
+    data: EngineData
+    """Of the engine: its releases, their flags, its own files."""
     instance: Instance
     model: Model
     hosts: tuple[HostFacts, ...]

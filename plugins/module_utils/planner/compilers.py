@@ -1,21 +1,17 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the chosen settings compile at start, and where a compiler for it comes from."""
+"""Where a compiler for what an engine compiles at start comes from."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..catalogue.entries import Release
 from ..core.refusals import Refusal
 from .case import Case
-from .release_choice import BELOW_SECURITY_FLOOR
-from .versions import at_least, minor, served, version_key
-
-MARLIN_METHODS = ("awq", "awq_marlin", "gptq", "gptq_marlin")
-FIRST_FP8_CAPABILITY = "8.9"
+from .versions import at_least, minor, version_key
 
 
 @dataclass(frozen=True)
@@ -71,37 +67,6 @@ def why_no_source(case: Case, wanted: str) -> str:
     return "no compiler"
 
 
-def uses_marlin(case: Case) -> bool:
-    """Whether a Marlin kernel runs: 4-bit weights, or FP8 layers on a GPU without FP8."""
-    method = case.value("quantization") or case.model.quantization.method
-    if method in ("humming", "w8a8_int8", "moe_wna16"):
-        return False
-    if method in MARLIN_METHODS:
-        return True
-    if case.model.quantization.weight_dtype == "int4":
-        return True
-    return case.model.quantization.weight_dtype.startswith("float8") and not case.hardware.fp8
-
-
-def needs(case: Case) -> list[str]:
-    """What is compiled with nvcc at start, in words; empty on a CPU."""
-    if case.device != "cuda":
-        return []
-    found = []
-    for flag in ("attention-backend", "prefill-attention-backend", "decode-attention-backend"):
-        if case.value(flag) == "flashinfer":
-            found.append("flashinfer attention")
-    if case.value("sampling-backend") == "flashinfer":
-        found.append("flashinfer sampling")
-    if uses_marlin(case) and case.has("jit-marlin"):
-        found.append("Marlin kernels")
-    if case.has("jit-kernels"):
-        found.append("the engine's own kernels (rotary embedding, KV cache)")
-    if case.value("quantization") == "humming":
-        found.append("humming kernels")
-    return list(dict.fromkeys(found))
-
-
 def triton_ptxas(case: Case, source: Source) -> tuple[str, list[Refusal]]:
     """The assembler that Triton must be given, where the one inside it is too old for the chip."""
     floor = case.hardware.ptxas
@@ -125,92 +90,45 @@ def triton_ptxas(case: Case, source: Source) -> tuple[str, list[Refusal]]:
     return f"{case.head.toolkit.cuda_home or '/usr/local/cuda'}/bin/ptxas", []
 
 
-def compiler_problems(case: Case, source: Source) -> list[Refusal]:
+def compiler_problems(case: Case, source: Source, wanted: Sequence[str]) -> list[Refusal]:
     """Refusals for what must be compiled where nothing can compile it."""
-    wanted = needs(case)
     if not wanted or source:
         return []
+    offers = [
+        f"install a CUDA {minor(cuda_version(case))} toolkit on {', '.join(host.host for host in case.hosts)}",
+        "set runtime_backend: pixi",
+        *case.engine.without_compiler(case, list(wanted)),
+    ]
     return [
         Refusal(
             "no-compiler",
             case.head.host,
             f"serve.{case.instance.name} on {case.release.key}",
             f"{', '.join(wanted)} are compiled at start and no compiler is there: {source.words}",
-            _without_compiler(case, wanted),
+            ", or ".join(offers),
         )
     ]
 
 
-def _without_compiler(case: Case, wanted: list[str]) -> str:
-    """Every way out: a toolkit, conda packages, other settings, a release that brings its kernels built."""
-    offers = [
-        f"install a CUDA {minor(cuda_version(case))} toolkit on {', '.join(host.host for host in case.hosts)}",
-        "set runtime_backend: pixi",
-    ]
-    if all("flashinfer" in item for item in wanted):
-        offers.append("use attention-backend: triton and sampling-backend: pytorch")
-    if wanted == ["Marlin kernels"]:
-        offers += [f"use model: {key}" for key in _int8_family(case)]
-    ready = [release for release in case.inputs.catalogues.releases.values() if _built(case, release)]
-    if ready:
-        best = max(ready, key=lambda release: version_key(release.version))
-        accept = f" with accept: [{BELOW_SECURITY_FLOOR}]" if best.security else ""
-        offers.append(f"pin release: {best.key}{accept}, whose kernels are built into its wheels")
-    return ", or ".join(offers)
-
-
-def _int8_family(case: Case) -> list[str]:
-    return [
-        model.key
-        for model in case.inputs.catalogues.models.values()
-        if model.family == case.model.family and model.quantization.weight_dtype == "int8"
-    ]
-
-
-def _built(case: Case, release: Release) -> bool:
-    """A release that would run here and compiles nothing by itself."""
-    if "jit-kernels" in release.features or (uses_marlin(case) and "aot-marlin" not in release.features):
-        return False
-    driver = case.head.driver.version if case.head.driver else ""
-    return case.model.shape.architecture in release.architectures and any(
-        variant.arch == case.variant.arch
-        and at_least(driver, variant.driver)
-        and served(case.capability, variant.compute_capabilities)
-        for variant in release.variants
-    )
-
-
-def to_dict(case: Case, source: Source, ptxas: str) -> dict[str, Any]:
-    wanted = needs(case)
+def to_dict(
+    case: Case, source: Source, ptxas: str, wanted: Sequence[str], proofs: Sequence[str]
+) -> dict[str, Any]:
+    """`wanted`: what nvcc compiles at start; `proofs`: what is compiled once when the environment is made."""
     return {
-        "nvcc": wanted,
+        "nvcc": list(wanted),
         "source": source.kind if wanted else "",
         "source_words": source.words if wanted else "",
         "cuda_home": source.cuda_home if wanted and source.kind else "",
         "ptxas_path": ptxas,
         "triton": case.device == "cuda",
-        "needs": _programs(case, wanted),
+        "needs": _programs(case, bool(wanted)),
         "capability": case.capability if case.device == "cuda" else "",
-        "proofs": _proofs(case, wanted),
+        "proofs": list(proofs),
     }
 
 
-def _proofs(case: Case, wanted: list[str]) -> list[str]:
-    """What is compiled once when the environment is made, so that a start does not find out."""
-    if case.device != "cuda":
-        return []
-    found = ["triton"]
-    if wanted:
-        found.append("cuda")
-    if any("flashinfer" in item for item in wanted):
-        found.append("flashinfer")
-    if case.has("jit-kernels") or "Marlin kernels" in wanted:
-        found.append("tvm-ffi")
-    return found
-
-
-def _programs(case: Case, wanted: list[str]) -> list[str]:
-    if wanted:
+def _programs(case: Case, compiles: bool) -> list[str]:
+    if compiles:
         return ["nvcc", "c++", "ninja", "python-headers"]
     # Triton builds its launcher with the C compiler, against Python's headers, and its kernels with its
     # own assembler.

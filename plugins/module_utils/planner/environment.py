@@ -31,7 +31,7 @@ def variant_name(variant: Variant) -> str:
 def environment(inputs: Inputs, case: Case, host: HostFacts, python: str) -> dict[str, Any]:
     """The virtual environment: its identity changes exactly when its content would."""
     lock = case.variant.locks.get(python, "")
-    content = inputs.lock_hashes.get(lock, "")
+    content = case.data.lock_hashes.get(lock, "")
     identity = ""
     if content:
         made_of = (content, python, case.release.key, variant_name(case.variant))
@@ -58,7 +58,7 @@ def environment(inputs: Inputs, case: Case, host: HostFacts, python: str) -> dic
         "download_bytes": case.variant.download_bytes,
         # What must be importable, and which versions must be there, before the environment is used.
         "imports": list(inputs.policy["environment_imports"]),
-        "versions": {"sglang": case.release.version, **_pinned(inputs, case)},
+        "versions": {case.engine.distribution: case.release.version, **_pinned(inputs, case)},
         "bytes": case.variant.installed_bytes,
     }
 
@@ -115,7 +115,6 @@ def variables(
         ":".join(item for item in path if item),
         "the environment first; nvidia-smi and ninja are found",
     )
-    put("SGLANG_HOST_IP", link.address, f"the address is not guessed: {link.why}")
     for name, value in case.hardware.environment.items():
         put(name, str(value), f"hardware {case.hardware.key}")
     for name, value in _device_variables(case).items():
@@ -128,8 +127,8 @@ def variables(
         put(name, value, why)
     for name, value in _ptxas(case, env, compiles).items():
         put(name, value, f"the assembler in triton {case.component('triton')} does not know this GPU")
-    if kernel_files.get("directory"):
-        put("SGLANG_MOE_CONFIG_DIR", str(kernel_files["directory"]), str(kernel_files["why"]))
+    for name, value, why in case.engine.variables(case, link, kernel_files):
+        put(name, value, why)
     for name, value in case.instance.environment.items():
         put(name, value, f"serve.{case.instance.name}.environment")
     return [found[name] for name in sorted(found)]

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.refusals import did_you_mean
-from ..engines.flags.contract import contract_from
 from .case import Inputs
 from .inventory import plan_inventory
 from .plan import PlanResult
 from .release_choice import matches_pin, newest_first
 from .render import memory_bar
+from .serve_spec import Instance
 
 
 def explain(inputs: Inputs, serve: Any, release: str = "", model: str = "") -> list[str]:
@@ -37,14 +37,15 @@ def explain(inputs: Inputs, serve: Any, release: str = "", model: str = "") -> l
         if model:
             lines += _verdict(now, name, shown)
         lines.append(f"{name}: releases, newest first")
-        for item in newest_first(inputs.catalogues.releases.values()):
+        engine = str(wanted.get("engine") or Instance.engine)
+        for item in newest_first(inputs.data_of(engine).releases.values()):
             lines.append(f"  {item.key:<14}{_one_line(inputs, name, changed, item.key, now)}")
     return lines
 
 
 def _unknown(inputs: Inputs, release: str, model: str) -> list[str]:
     lines = []
-    releases = inputs.catalogues.releases
+    releases = {key: item for data in inputs.engines.values() for key, item in data.releases.items()}
     if release and not any(matches_pin(item, release) for item in releases.values()):
         lines.append(f"release {release} is in no catalogue; {did_you_mean(release, releases)}")
     if model and model not in inputs.catalogues.models:
@@ -83,8 +84,3 @@ def _one_line(inputs: Inputs, name: str, wanted: Mapping[str, Any], release: str
     if result.refusals:
         return "; ".join(refusal.what.splitlines()[0].rstrip(":") for refusal in result.refusals)
     return "would work; older than the chosen one"
-
-
-def with_contracts(inputs: Inputs) -> dict[str, Any]:
-    """Made once for the many plans of one explanation."""
-    return {key: contract_from(document) for key, document in inputs.catalogues.flags.items()}

@@ -65,12 +65,10 @@ def _owners(inputs: Inputs, host: str, name: str, plan: InstancePlan) -> list[di
     group = plan.service.get("group")
     if not group:
         return []
-    rendezvous = int(group["ports"][-1])
-    span = int(inputs.policy["ports"]["dp_attention"]) if plan.argument("enable-dp-attention") else 0
     head = group["members"][0]
     return [
         {
-            "ports": [*group["ports"], group["channel_port"], *range(rendezvous + 1, rendezvous + 1 + span)],
+            "ports": [*group["ports"], group["channel_port"], *plan.parallel["head_ports"]],
             "what": f"{name}: group",
             "user": str(inputs.policy["account"]["user"]),
             "addresses": [head["address"]],

@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from ..core.refusals import Advice, Refusal, did_you_mean
-from ..engines.flags.contract import contract_from
+from ..engines import registry
 from ..facts.schema import HostFacts
 from . import hosts as host_checks
+from .arguments import dist_port
 from .assemble import host_plan, instance_plan, one_release
 from .attempt import Attempt, Setting, attempt
 from .case import Inputs
@@ -27,7 +28,6 @@ from .plan import InstancePlan, PlanResult
 from .release_choice import Candidate, Choice, Rejection, choose, matches_pin, newest_first
 from .serve_spec import Instance, parse_serve
 from .serve_text import host_problems, text_problems
-from .settings import dist_port
 from .standby import standbys
 from .topology import allocate, spread
 
@@ -39,9 +39,6 @@ OTHER_ENGINES = {
 
 def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
     """All hosts at once: instances share GPUs, ports and disks."""
-    if not inputs.contracts:
-        contracts = {key: contract_from(document) for key, document in inputs.catalogues.flags.items()}
-        inputs = replace(inputs, contracts=contracts)
     inventory = inputs.hosts or tuple(inputs.facts)
     instances, refusals = parse_serve(serve, inventory)
     fabric = prepare(inputs)
@@ -107,17 +104,11 @@ def _of_host(advice: list[Advice], host: str, instances: Mapping[str, InstancePl
 def _words(inputs: Inputs, instance: Instance) -> list[Refusal]:
     """Names that must be known before anything else."""
     refusals = []
-    if instance.engine != "sglang":
+    if instance.engine not in registry.names():
         other = OTHER_ENGINES.get(instance.engine, f"{instance.engine} is no engine of this collection")
-        refusals.append(
-            Refusal(
-                "engine",
-                "",
-                instance.where("engine"),
-                other,
-                "use engine: sglang, which serves the same models",
-            )
-        )
+        known = " or ".join(registry.names())
+        fix = f"use engine: {known}, which serves the same models"
+        refusals.append(Refusal("engine", "", instance.where("engine"), other, fix))
     refusals += [
         Refusal(
             "unknown-risk",
@@ -129,8 +120,9 @@ def _words(inputs: Inputs, instance: Instance) -> list[Refusal]:
         for risk in instance.accept
         if risk not in inputs.risks
     ]
-    releases = inputs.catalogues.releases
-    if instance.release and not any(matches_pin(item, instance.release) for item in releases.values()):
+    releases = inputs.data_of(instance.engine).releases
+    pinned = instance.release and instance.engine in registry.names()
+    if pinned and not any(matches_pin(item, instance.release) for item in releases.values()):
         refusals.append(
             Refusal(
                 "unknown-release",
@@ -167,7 +159,7 @@ def _words(inputs: Inputs, instance: Instance) -> list[Refusal]:
 
 def _unplannable(inputs: Inputs, instance: Instance, refusals: list[Refusal]) -> bool:
     return (
-        instance.engine != "sglang"
+        instance.engine not in registry.names()
         or instance.model not in inputs.catalogues.models
         or any(host not in inputs.facts for host in instance.hosts)
         or len(set(instance.hosts)) != len(instance.hosts)
@@ -284,7 +276,7 @@ def _choose(inputs: Inputs, setting: Setting) -> tuple[Attempt | None, Choice, l
         setting.hosts,
         setting.hardware,
         setting.device,
-        inputs.catalogues.releases,
+        inputs.data_of(instance.engine).releases,
         inputs.python_kits,
     )
     setting = replace(
@@ -319,7 +311,7 @@ def _pin_refusal(inputs: Inputs, setting: Setting, choice: Choice) -> Refusal:
         (
             item.reason
             for item in choice.rejections
-            if matches_pin(inputs.catalogues.releases[item.release], instance.release)
+            if matches_pin(inputs.data_of(instance.engine).releases[item.release], instance.release)
         ),
         "it cannot run here",
     )
@@ -341,7 +333,7 @@ def _first_able(inputs: Inputs, setting: Setting, candidates: tuple[Candidate, .
 
 
 def _no_release(inputs: Inputs, setting: Setting, choice: Choice) -> Refusal:
-    order = [item.key for item in newest_first(inputs.catalogues.releases.values())]
+    order = [item.key for item in newest_first(inputs.data_of(setting.instance.engine).releases.values())]
     reasons: dict[str, list[str]] = {}
     for item in sorted(choice.rejections, key=lambda item: order.index(item.release)):
         reasons.setdefault(item.reason, []).append(item.release)

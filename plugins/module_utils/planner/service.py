@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..facts.schema import HostFacts
+from .arguments import dist_port
 from .case import Case
 from .fabric.plan import expected
 from .fabric.spec import FabricSpec
 from .network import Link
 from .plan import plain
-from .settings import dist_port
 
 # In the words of DeviceAllow=: a node, or char- and a name out of /proc/devices.
 OF_EVERY_GPU = ("/dev/nvidiactl", "char-nvidia-uvm", "char-nvidia-caps*")

@@ -13,28 +13,14 @@ from typing import Any
 from ..catalogue.entries import Model
 from ..core.refusals import Refusal
 from ..core.text_checks import secret_in
-from ..engines.flags.check import Problem, Rules, check_arguments
+from ..engines import registry
+from ..engines.base import EngineData, Notes
+from ..engines.flags.check import Problem, check_arguments
 from ..engines.flags.command_line import Command, parse_words
-from ..engines.flags.contract import Contract
 from ..engines.flags.launch_text import Launch, launches
 from .serve_spec import Instance
 from .versions import version_key
 
-ENGINES = ("sglang",)
-# What argparse takes for these although several flags begin so, or what they were called once.
-SHORT = {
-    "tp": "tp-size",
-    "pp": "pp-size",
-    "dp": "dp-size",
-    "ep": "ep-size",
-    "model": "model-path",
-    "nccl-init-addr": "dist-init-addr",
-}
-OF_MODEL = {"tool-call-parser": "tool_call_parser", "reasoning-parser": "reasoning_parser"}
-LEFT_OUT = {
-    "trust-remote-code": "no release needs it for a model that it serves",
-    "enable-metrics": "the plan sets it",
-}
 MODEL_FLAGS = ("model-path", "model", "model-dir")
 
 
@@ -59,24 +45,23 @@ class Translation:
 
 
 def translate(
-    contracts: Mapping[str, Contract],
-    rules: Rules,
+    engines: Mapping[str, EngineData],
     models: Mapping[str, Model],
     text: str,
     hosts: Iterable[str] = (),
 ) -> Translation:
     """Every launch command of the text; `hosts` are named in the entries, host-1 ... where none is given."""
-    found = launches(text)
+    notes = {name: registry.engine(name).notes for name in engines}
+    found = launches(text, {name: item.modules for name, item in notes.items()})
     if not found:
-        return Translation((), (_nothing(text),))
+        return Translation((), (_nothing(text, notes.values()),))
     made: list[Entry] = []
     refusals: list[Refusal] = []
-    order = sorted(contracts.values(), key=lambda item: version_key(item.version))
     for launch in found:
-        if launch.engine not in ENGINES:
-            refusals.append(_engine(launch, models))
+        if launch.engine not in engines:
+            refusals.append(_engine(launch, tuple(engines), models))
             continue
-        work = _Work(launch, order, rules, models, tuple(hosts))
+        work = _Work(launch, notes[launch.engine], engines[launch.engine], models, tuple(hosts))
         entry = work.entry()
         refusals += work.refusals
         if entry is not None:
@@ -94,22 +79,23 @@ def model_of(given: str, models: Mapping[str, Model]) -> str:
     return given
 
 
-def _nothing(text: str) -> Refusal:
+def _nothing(text: str, notes: Iterable[Notes]) -> Refusal:
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return Refusal(
         "command-missing",
         "",
         f"command = {first[:60]}",
         "there is no command in it that starts an engine",
-        "give one such as python3 -m sglang.launch_server --model-path MODEL --tp-size 8, or sglang serve MODEL",
+        f"give one such as {'; or '.join(item.example for item in notes if item.example)}",
     )
 
 
-def _engine(launch: Launch, models: Mapping[str, Model]) -> Refusal:
+def _engine(launch: Launch, known: tuple[str, ...], models: Mapping[str, Model]) -> Refusal:
     model = model_of(_model_in(launch.words), models)
-    fix = "use engine: sglang"
+    fix = f"use engine: {' or '.join(known)}"
     if model in models:
-        fix = f"serve the model with SGLang: serve: {{{_slug(model)}: {{model: {model}, hosts: [host-1]}}}}"
+        titles = " or ".join(registry.engine(name).title for name in known)
+        fix = f"serve the model with {titles}: serve: {{{_slug(model)}: {{model: {model}, hosts: [host-1]}}}}"
     return Refusal(
         "engine-unsupported",
         "",
@@ -120,6 +106,7 @@ def _engine(launch: Launch, models: Mapping[str, Model]) -> Refusal:
 
 
 def _model_in(words: tuple[str, ...]) -> str:
+    """Of a command whose flags are not known: what most engines call the weights."""
     for place, word in enumerate(words):
         name, equals, value = word.lstrip("-").replace("_", "-").partition("=")
         if word.startswith("-") and name in MODEL_FLAGS:
@@ -133,12 +120,13 @@ class _Work:
     def __init__(
         self,
         launch: Launch,
-        contracts: list[Contract],
-        rules: Rules,
+        notes: Notes,
+        data: EngineData,
         models: Mapping[str, Model],
         hosts: tuple[str, ...],
     ) -> None:
-        self.launch, self.contracts, self.rules, self.models = launch, contracts, rules, models
+        self.launch, self.notes, self.rules, self.models = launch, notes, data.flag_rules, models
+        self.contracts = sorted(data.contracts.values(), key=lambda item: version_key(item.version))
         self.given_hosts = hosts
         self.values: dict[str, Any] = {}
         self.options: dict[str, Any] = {}
@@ -156,9 +144,9 @@ class _Work:
                 Refusal(
                     "command-model",
                     "",
-                    f"line {self.launch.line}: --model-path",
+                    f"line {self.launch.line}: --{self.notes.model[0]}",
                     "the command does not say which model is served",
-                    "add --model-path with a hub id or a directory",
+                    f"add --{self.notes.model[0]} with a hub id or a directory",
                 )
             )
             return None
@@ -173,6 +161,8 @@ class _Work:
             self._say(f"${name}: the text does not say its value; replace it before you use the entry")
         if self.options:
             self.values["options"] = self.options
+        if self.launch.engine != Instance.engine:
+            self.values["engine"] = self.launch.engine
         name = _slug(str(self.values.get("served_model_name") or self.values["model"]))
         return Entry(name, (self.launch.line,), self.values, tuple(self.remarks), self._problems(name))
 
@@ -186,7 +176,7 @@ class _Work:
         for contract in reversed(self.contracts):
             if given in contract.spellings:
                 return contract.spellings[given]
-        name = SHORT.get(dashed, dashed)
+        name = self.notes.short.get(dashed, dashed)
         for contract in reversed(self.contracts):
             if name in contract.spellings:
                 return contract.spellings[name]
@@ -198,23 +188,21 @@ class _Work:
         name = self._canonical(given)
         if name != given:
             self._say(f"--{given}: means {name}; abbreviations and other spellings are not accepted")
-        value = _number(value)
-        if name == "model-path":
+        value, notes = _number(value), self.notes
+        if name in notes.model:
             self.values["model"] = self._model(str(value))
-        elif name == "nnodes":
+        elif name == notes.nodes:
             self.nodes = value if isinstance(value, int) and value > 0 else 1
-        elif name == "node-rank":
+        elif name in notes.ignored:
             pass
-        elif name == "dist-init-addr":
+        elif name == notes.rendezvous:
             port = str(value).rpartition(":")[2]
             if port.isdecimal():
                 self.values["dist_port"] = int(port)
-            self._say(
-                "--dist-init-addr: the ranks meet at the first of hosts; only the port is kept, as dist_port"
-            )
-        elif name in LEFT_OUT:
-            self._say(f"--{name}: left out; {LEFT_OUT[name]}")
-        elif name == "device" and value == "cpu":
+            self._say(f"--{name}: the ranks meet at the first of hosts; only the port is kept, as dist_port")
+        elif name in notes.left_out:
+            self._say(f"--{name}: left out; {notes.left_out[name]}")
+        elif name == notes.device and value == "cpu":
             self.values["device"] = "cpu"
         elif name in self.rules.owned:
             self._owned(name, value)
@@ -226,9 +214,9 @@ class _Work:
     def _owned(self, name: str, value: Any) -> None:
         owner = self.rules.owned[name]
         setting = owner.get("setting", "")
-        if name == "device":
-            self._say("--device: left out; the plan takes what the hosts have")
-        elif name in ("base-gpu-id", "gpu-id-step"):
+        if name == self.notes.device:
+            self._say(f"--{name}: left out; the plan takes what the hosts have")
+        elif name in self.notes.gpus:
             self._say(f"--{name}: left out; name the GPUs as gpus: [...]")
         elif setting:
             self.values[setting] = str(value) if setting == "served_model_name" else value
@@ -257,7 +245,7 @@ class _Work:
 
     def _parsers(self) -> None:
         model = self.models.get(self.values["model"])
-        for flag, key in OF_MODEL.items():
+        for flag, key in self.notes.of_model.items():
             if model is not None and self.options.get(flag) == getattr(model, key):
                 self.options.pop(flag)
                 self._say(f"--{flag}: left out; the plan sets the same for {model.key}")

@@ -142,7 +142,7 @@ def _parts(plan: Planned) -> list[tuple[str, Planned]]:
 
 
 def kernel_trees(plan: Planned, files: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-    """The kernel tuning files of each instance that brings some, as the module moe_tree takes them."""
+    """The kernel tuning files of each instance that brings some, as the module kernel_tree takes them."""
     folder = release_layout(plan, files)["folder"]
     return [
         {
@@ -262,34 +262,42 @@ def standbys(plan: Planned) -> list[dict[str, Any]]:
     return found
 
 
-def bundle_environments(plans: Iterable[Planned], locks: str) -> list[dict[str, Any]]:
-    """What a bundle carries so that every one of these plans can be applied."""
+def _locked(plan: Planned, engines: str) -> list[tuple[Planned, dict[str, Any], str]]:
+    """Each environment once: an instance that has it, what a role needs of it, and where its lock lies."""
+    users = {item["environment"]["id"]: item for item in plan["instances"].values()}
+    return [
+        (users[entry["id"]], entry, f"{engines}/{users[entry['id']]['engine']}/locks/{entry['lock']}")
+        for entry in environments(plan)
+    ]
+
+
+def bundle_environments(plans: Iterable[Planned], engines: str) -> list[dict[str, Any]]:
+    """What a bundle carries so that every one of these plans can be applied; `engines` is as files/engines."""
     wanted = {}
     for plan in plans:
-        for entry in environments(plan):
-            key = (entry["lock"], entry["arch"])
-            wanted[key] = {
-                "lock": f"{locks}/{entry['lock']}",
+        for instance, entry, lock in _locked(plan, engines):
+            wanted[lock, entry["arch"]] = {
+                "lock": lock,
                 "lock_sha256": entry["lock_sha256"],
                 "python": entry["python"],
                 "arch": entry["arch"],
                 "glibc": entry["glibc"],
                 "cuda": entry["cuda"],
                 "index": entry["index"],
-                "release": entry["versions"]["sglang"],
+                "release": instance["release"]["version"],
             }
     return [wanted[key] for key in sorted(wanted)]
 
 
-def bundle_conda(plans: Iterable[Planned], locks: str) -> list[dict[str, Any]]:
+def bundle_conda(plans: Iterable[Planned], engines: str) -> list[dict[str, Any]]:
     """The conda half of what a bundle carries; empty where no plan asks for pixi."""
     wanted = {}
     for plan in plans:
-        for entry in environments(plan):
+        for _instance, entry, lock in _locked(plan, engines):
             if entry.get("conda"):
                 wanted[entry["conda"]["environment"], entry["arch"]] = {
                     **entry["conda"],
-                    "lock": f"{locks}/{entry['lock']}",
+                    "lock": lock,
                     "python": entry["python"],
                     "arch": entry["arch"],
                     "glibc": entry["glibc"],

@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..planner.kernels import VARIABLE
 from .application import moved, units
 from .launch import api_port
 
@@ -76,13 +75,14 @@ def definition(
     paths, launch = plan["host_settings"]["paths"], unit["launch"]
     links = {"env": instance["environment"]["path"], "weights": instance["weights"]["path"]}
     folders = []
-    if launch["environment"].get(VARIABLE):
+    variable = instance["kernels"].get("variable", "")
+    if variable and launch["environment"].get(variable):
         if kernel_files and live:
             links["moe"] = f"{paths['root']}/current/{live}/moe"
         else:
             # The engine wants the folder to be there; with nothing in it, it takes its own tiles.
             folders = [f"{NO_KERNEL_FILES}/configs"]
-            launch["environment"][VARIABLE] = f"{PLACE}/{name}/{NO_KERNEL_FILES}"
+            launch["environment"][variable] = f"{PLACE}/{name}/{NO_KERNEL_FILES}"
             launch["checks"]["kernel_files"] = []
     files = {f"launcher/{key}": text for key, text in launcher.items()}
     files[f"{name}/launch.json"] = json.dumps(launch, indent=1, sort_keys=True) + "\n"

@@ -14,8 +14,7 @@ import re
 import socket
 import struct
 
-from ..engines.sglang.kernel_log import problems, read
-from ..engines.sglang.moe_release import Message
+from ..engines.kernel_log import Message, problems, read
 from ..measure.client_host import CHAT, Server, ask
 from ..weights import folder_host as weights_folder
 from .check_context import CheckContext, CheckError, NotHereError

@@ -17,11 +17,11 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.mo
     tile_problems,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_release import release_from
-from ansible_collections.baremetal.sglang.tests.unit.files_under_test import FILES, shipped_hardware
+from ansible_collections.baremetal.sglang.tests.unit.files_under_test import FILES, SGLANG, shipped_hardware
 
-MOE = FILES / "moe"
+MOE = SGLANG / "moe"
 OURS = sorted(MOE.glob("E=*.json"))
-RELEASES = sorted(path.stem for path in (FILES / "releases").glob("*.yml"))
+RELEASES = sorted(path.stem for path in (SGLANG / "releases").glob("*.yml"))
 INDEX = yaml.safe_load((MOE / "index.yml").read_text())
 
 

@@ -25,12 +25,13 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 FILES = Path(__file__).parents[3] / "files"
+SGLANG = FILES / "engines/sglang"
 DOCUMENTS: dict[str, Any] = {
     path.name: yaml.safe_load(path.read_text(encoding="utf-8"))
-    for path in sorted((FILES / "releases").glob("*.yml"))
+    for path in sorted((SGLANG / "releases").glob("*.yml"))
 }
 CONTRACTS: dict[str, Any] = {
-    path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (FILES / "flags").glob("[0-9]*.json")
+    path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (SGLANG / "flags").glob("[0-9]*.json")
 }
 CUDA: dict[str, Any] = yaml.safe_load((FILES / "cuda.yml").read_text(encoding="utf-8"))
 SCHEMA = json.loads((FILES / "schemas/release.schema.json").read_text(encoding="utf-8"))
@@ -50,7 +51,7 @@ def name(value: Any) -> str:
 
 
 def pins(file: str) -> dict[str, str]:
-    text = (FILES / "locks" / file).read_text(encoding="utf-8")
+    text = (SGLANG / "locks" / file).read_text(encoding="utf-8")
     return {pin.name: pin.version for pin in parse_lock(text)}
 
 
@@ -88,7 +89,7 @@ def test_variant(release: Release, variant: Variant) -> None:
 
 @pytest.mark.parametrize(("release", "variant", "python", "file"), LOCKS, ids=name)
 def test_lock(release: Release, variant: Variant, python: str, file: str) -> None:
-    text = (FILES / "locks" / file).read_text(encoding="utf-8")
+    text = (SGLANG / "locks" / file).read_text(encoding="utf-8")
     assert file == f"{release.version}-{variant.cuda}-{variant.arch}-py{python}.txt"
     held = parse_lock(text)
     assert all(len(pin.sha256) == 1 for pin in held)
@@ -139,13 +140,13 @@ def test_lock_is_of_one_cuda(release: Release, variant: Variant, python: str, fi
 
 
 def test_every_lock_file_is_used() -> None:
-    assert {path.name for path in (FILES / "locks").glob("*.txt")} == {file for *_unused, file in LOCKS}
+    assert {path.name for path in (SGLANG / "locks").glob("*.txt")} == {file for *_unused, file in LOCKS}
 
 
 @pytest.mark.parametrize("version", sorted(CONTRACTS))
 def test_contract_is_written_as_the_tool_writes_it(version: str) -> None:
     data = CONTRACTS[version]
-    text = (FILES / f"flags/{version}.json").read_text(encoding="utf-8")
+    text = (SGLANG / f"flags/{version}.json").read_text(encoding="utf-8")
     assert data["version"] == version
     assert text == render(version, data["wheel"], data)
     assert re.fullmatch(r"[0-9a-f]{64}", data["wheel"]["sha256"])

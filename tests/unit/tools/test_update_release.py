@@ -183,14 +183,14 @@ def release_of_one_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tupl
     tool = load("update_release")
     monkeypatch.setattr(tool, "ROOT", tmp_path)
     monkeypatch.setattr(tool, "CACHE", tmp_path / "cache")
-    (tmp_path / "files/locks").mkdir(parents=True)
-    (tmp_path / "files/releases").mkdir()
+    (tmp_path / "files/engines/sglang/locks").mkdir(parents=True)
+    (tmp_path / "files/engines/sglang/releases").mkdir()
     (tmp_path / "files/abi.yml").write_text((ROOT / "files/abi.yml").read_text())
     variant = {"cuda": "cu130", "arch": "x86_64", "platform": "manylinux_2_34", "glibc": "2.34",
                "index": "default", "locks": {"3.12": "new.txt"}}  # fmt: skip
     lock = "".join(f"{name}==1 \\\n    --hash=sha256:{'0' * 64}\n" for name in ("sglang-kernel", "torch"))
-    wanted = {tmp_path / "files/locks/new.txt": lock,
-              tmp_path / "files/releases/1.yml": yaml.safe_dump({"variants": [variant]})}  # fmt: skip
+    wanted = {tmp_path / "files/engines/sglang/locks/new.txt": lock,
+              tmp_path / "files/engines/sglang/releases/1.yml": yaml.safe_dump({"variants": [variant]})}  # fmt: skip
     monkeypatch.setattr(tool, "wanted_files", lambda *_unused: wanted)
     return tool, wanted
 

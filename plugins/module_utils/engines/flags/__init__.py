@@ -3,5 +3,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command-line contract of an engine release: flags, types, choices, and values checked against it.
 
-Pure: contracts are data in `files/flags`, made from a wheel without importing it.
+Pure: contracts are data in `files/engines/<engine>/flags`, made from a wheel without importing it.
 """

@@ -47,7 +47,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Rules:
-    """What the collection itself knows about flags: files/flags/rules.json."""
+    """What the collection itself knows about flags: flags/rules.json of the engine."""
 
     owned: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Flag -> {setting: key of serve.<name>} or {instead: a sentence}."""

@@ -95,7 +95,7 @@ def _flag(name: str, entry: Mapping[str, Any]) -> Flag:
 
 
 def render(version: str, wheel: Mapping[str, str], parsed: Mapping[str, Any]) -> str:
-    """The text of files/flags/<version>.json: sorted, one flag a line."""
+    """The text of flags/<version>.json: sorted, one flag a line."""
 
     def compact(value: Any) -> str:
         return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -10,12 +10,13 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-ENGINES: dict[str, tuple[str, ...]] = {
-    "sglang": ("sglang.launch_server", "sglang.srt.launch_server"),
+OTHERS: Mapping[str, tuple[str, ...]] = {
     "lightllm": ("lightllm.server.api_server",),
     "vllm": ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.api_server"),
 }
-"""Modules that `python -m` starts; `<engine> serve` is a command of each."""
+"""Engines that notes are full of, and that may be none of ours: modules that `python -m` starts."""
+Engines = Mapping[str, "tuple[str, ...]"]
+"""Name -> modules; `<name> serve` is a command of each."""
 SERVE = "serve"
 ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)\Z", re.DOTALL)
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -76,8 +77,9 @@ class _Shell:
         return {name: value for name, value in self.variables.items() if name in self.exported}
 
 
-def launches(text: str) -> list[Launch]:
+def launches(text: str, engines: Engines) -> list[Launch]:
     """All commands of the text that have at least one word behind the engine's name."""
+    engines = {**OTHERS, **engines}
     found: list[Launch] = []
     shell = _Shell()
     fenced = FENCE.search(text, 0) is not None
@@ -90,7 +92,7 @@ def launches(text: str) -> list[Launch]:
         candidates = [line] if inside or "`" not in line else [match[1] for match in INLINE.finditer(line)]
         for candidate in candidates:
             statement = candidate if inside else PROMPT.sub("", candidate, count=1)
-            launch = _launch(statement, number, shell)
+            launch = _launch(engines, statement, number, shell)
             if launch is not None and launch.words:
                 found.append(launch)
             elif launch is None and (inside or not fenced):
@@ -136,12 +138,12 @@ def _expanded(word: str, known: Mapping[str, str]) -> tuple[str, list[str]]:
     return REFERENCE.sub(value, word), missing
 
 
-def _launch(statement: str, line: int, shell: _Shell, depth: int = 0) -> Launch | None:
+def _launch(engines: Engines, statement: str, line: int, shell: _Shell, depth: int = 0) -> Launch | None:
     words = _split(statement)
     for start, word in enumerate(words):
         before = words[:start]
-        engine, first = _engine_at(words, start)
-        nested = depth < DEEPEST and start and (" " in word or "\n" in word) and _names_engine(word)
+        engine, first = _engine_at(engines, words, start)
+        nested = depth < DEEPEST and start and (" " in word or "\n" in word) and _names_engine(engines, word)
         if not engine and not nested:
             continue
         # Of `cd x; export A=1 && python ...` only the last command has the engine.
@@ -160,7 +162,7 @@ def _launch(statement: str, line: int, shell: _Shell, depth: int = 0) -> Launch 
         if nested:
             # bash -c '...', ssh host "...", docker exec x sh -c "..."
             known = _Shell({**shell.variables, **own}, shell.exported | set(own))
-            inner = _launch(word, line, known, depth + 1)
+            inner = _launch(engines, word, line, known, depth + 1)
             if inner is None:
                 continue
             return replace(
@@ -181,10 +183,10 @@ def _launch(statement: str, line: int, shell: _Shell, depth: int = 0) -> Launch 
     return None
 
 
-def _engine_at(words: list[str], place: int) -> tuple[str, int]:
+def _engine_at(engines: Engines, words: list[str], place: int) -> tuple[str, int]:
     """(engine, first word behind it) where a launcher stands at the place."""
     word = words[place]
-    for engine, modules in ENGINES.items():
+    for engine, modules in engines.items():
         if word in modules and place and words[place - 1] == "-m":
             return engine, place + 1
         if word.rsplit("/", 1)[-1] == engine and words[place + 1 : place + 2] == [SERVE]:
@@ -192,9 +194,9 @@ def _engine_at(words: list[str], place: int) -> tuple[str, int]:
     return "", 0
 
 
-def _names_engine(text: str) -> bool:
-    names = [name for modules in ENGINES.values() for name in modules]
-    return any(name in text for name in (*names, *(f"{engine} {SERVE}" for engine in ENGINES)))
+def _names_engine(engines: Engines, text: str) -> bool:
+    names = [name for modules in engines.values() for name in modules]
+    return any(name in text for name in (*names, *(f"{engine} {SERVE}" for engine in engines)))
 
 
 def _wrapper(words: list[str], known: Mapping[str, str]) -> tuple[dict[str, str], str, list[str]]:

@@ -83,6 +83,12 @@ NAME = re.compile(
 )
 
 
+def names_of(device: str) -> str:
+    """A regular expression of all names that an engine on one kind of GPU could ask for."""
+    own = re.escape(device.replace(" ", "_"))
+    return re.sub(r"\?P<\w+>", "?:", NAME.pattern.replace("(?P<device>[^,]+?)", own))
+
+
 def parse_name(name: str) -> MoeFile | None:
     """The other way round; None for a name that the engine would never ask for."""
     match = NAME.fullmatch(name)

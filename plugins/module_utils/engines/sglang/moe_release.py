@@ -13,18 +13,17 @@ import ast
 import hashlib
 import json
 import posixpath
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..base import UnreadableWheelError
+from ..kernel_log import DEFAULT, FALLBACK, FILE, NEVER, UP, Message
 from .moe_config import LISTED_TRITON, directories_searched, directory, parse_name, tile_bytes
 
 MODULE = "fused_moe_triton_config.py"
 LOOKUP = "get_moe_configs"
 
-FILE, FALLBACK, DEFAULT, UP, NEVER = "file", "fallback", "default", "up", "never"
-"""The file that was asked for; that of another Triton; default tiles; the up-projection's; no look at all."""
 OUTCOMES = (
     ("Deterministic inference", NEVER),
     ("Fallback to triton version", FALLBACK),
@@ -38,26 +37,8 @@ PLACEHOLDERS = {"config_file_path": "wanted", "try_config_file_path": "used", "t
 ADVICE = ", you can create them"
 
 
-class UnreadableReleaseError(Exception):
+class UnreadableReleaseError(UnreadableWheelError):
     """The wheel looks for its files in a way that is not known here."""
-
-
-@dataclass(frozen=True)
-class Message:
-    outcome: str
-    text: str
-    """With {wanted}, {used} and {triton} where the engine puts paths and a version."""
-
-    def pattern(self) -> re.Pattern[str]:
-        parts = re.split(r"(\{(?:wanted|used|triton)\})", self.text)
-        return re.compile(
-            "".join(
-                f"(?P<{part[1:-1]}>{'.+?[.]json' if part != '{triton}' else '[0-9.]+?'})"
-                if part.startswith("{")
-                else re.escape(part)
-                for part in parts
-            )
-        )
 
 
 @dataclass(frozen=True)
@@ -90,7 +71,7 @@ class MoeRelease:
 
 
 def release_from(document: Mapping[str, Any]) -> MoeRelease:
-    """A file of files/moe/releases; its schema was checked."""
+    """A file of moe/releases; its schema was checked."""
     return MoeRelease(
         folder=str(document["folder"]),
         listed=tuple(document["listed"]),

@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
+from ..base import UnreadableWheelError
 from ..flags.sources import Scope, Sources, UnreadableError, local_values
 
 SCHEMA = 1
@@ -40,7 +41,7 @@ _SUCCESSOR = re.compile(r"--[a-z][a-z0-9-]*(?:\{[a-z,]+\})?(?:=[\w]+)?")
 _DEPRECATED_HELP = re.compile(r"^\W*(note: \S+ is )?deprecated", re.IGNORECASE)
 
 
-class UnknownConverterError(Exception):
+class UnknownConverterError(UnreadableWheelError):
     """A release declares an argument in a way that this parser has not been taught."""
 
 

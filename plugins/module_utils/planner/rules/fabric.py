@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Between the GPUs: NCCL, RDMA devices, all-reduce, and components known to be bad."""
+"""Between the GPUs: NCCL, RDMA devices, and components known to be bad."""
 
 from __future__ import annotations
 
@@ -73,17 +73,6 @@ def no_rdma(case: Case) -> Iterator[Finding]:
             )
 
 
-def custom_all_reduce(case: Case) -> Iterator[Finding]:
-    hangs = case.hardware.key in case.inputs.policy["custom_all_reduce_hangs"]
-    if hangs and case.parallel.tensor > 1 and not case.value("disable-custom-all-reduce"):
-        yield Advice(
-            "custom-all-reduce",
-            case.head.host,
-            f"serve.{case.instance.name}",
-            f"hangs were reported on {case.hardware.key}: if one happens, set disable-custom-all-reduce: true",
-        )
-
-
 def known_bad(case: Case) -> Iterator[Finding]:
     for entry in case.release.known_bad:
         component = str(entry.get("component", ""))
@@ -146,6 +135,5 @@ RULES = (
     Rule("hca-unknown", "A wrong name means sockets, silently.", hca_names),
     Rule("gid-pinned", "Indexes are not stable.", pinned_gid),
     Rule("no-rdma", "Sockets work and are slow.", no_rdma),
-    Rule("custom-all-reduce", "Reported hangs of tensor parallel.", custom_all_reduce),
     Rule("component-known-bad", "What the catalogue knows of a release's parts.", known_bad, of_release=True),
 )

@@ -45,7 +45,7 @@ class Outcome:
 
 def releases_with(case: Case, test: Callable[[tuple[str, ...]], bool]) -> list[str]:
     """Releases whose features pass, newest last."""
-    found = [item for item in case.inputs.catalogues.releases.values() if test(item.features)]
+    found = [item for item in case.data.releases.values() if test(item.features)]
     return [item.key for item in sorted(found, key=lambda item: version_key(item.version))]
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.entries import Catalogues
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.contract import contract_from
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.base import EngineData
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.kernel_choice import KernelFiles
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts, Toolkit
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
@@ -65,7 +66,9 @@ class World:
     def __init__(self, shelf: DataFiles) -> None:
         self.shelf = shelf
         self.catalogues: Catalogues = shelf.catalogues
-        self.contracts = {key: contract_from(value) for key, value in shelf.catalogues.flags.items()}
+        self.sglang: EngineData = shelf.engines["sglang"]
+        self.releases = self.sglang.releases
+        self.kernel_files: KernelFiles = self.sglang.own
 
     def host(self, kind: str, name: str, number: int = 1, **changes: Any) -> HostFacts:
         data = dict(KINDS[kind])
@@ -106,12 +109,8 @@ class World:
                 "catalogues": self.catalogues,
                 "policy": self.shelf.policy,
                 "risks": self.shelf.risks,
-                "lock_hashes": self.shelf.lock_hashes,
                 "collection": "0.0.0",
-                "moe_files": self.shelf.moe_files,
-                "moe_releases": self.shelf.moe_releases,
-                "flag_rules": self.shelf.flag_rules,
-                "contracts": self.contracts,
+                "engines": self.shelf.engines,
                 "systems": self.shelf.systems["operating_systems"],
                 "families": self.shelf.systems["families"],
                 "drivers": self.shelf.drivers,
@@ -119,6 +118,13 @@ class World:
                 **changes,
             }
         )
+
+    def with_sglang(self, **changes: Any) -> dict[str, EngineData]:
+        """Inputs.engines with other releases, locks or kernel files."""
+        return {"sglang": replace(self.sglang, **changes)}
+
+    def with_kernels(self, **changes: Any) -> dict[str, EngineData]:
+        return self.with_sglang(own=replace(self.kernel_files, **changes))
 
     def plan(self, facts: dict[str, HostFacts], serve: Any, **changes: Any) -> PlanResult:
         return plan_inventory(self.inputs(facts, **changes), serve)

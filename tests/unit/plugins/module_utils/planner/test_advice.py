@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import Fault, RdmaDevice
 
-PLANNER = Path(__file__).resolve().parents[5] / "plugins/module_utils/planner"
+MODULE_UTILS = Path(__file__).resolve().parents[5] / "plugins/module_utils"
 INT8 = {"model": "glm-4.7-int8"}
 FP8 = {"model": "glm-4.7-fp8"}
 SMALL = {"model": "glm-4.7-flash-fp8"}
@@ -84,7 +84,7 @@ def told(world: Any, row: tuple[str, int, dict[str, Any], dict[str, Any]]) -> li
 
 def codes_in_source() -> set[str]:
     found = set()
-    for path in PLANNER.rglob("*.py"):
+    for path in (path for part in ("planner", "engines") for path in (MODULE_UTILS / part).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Advice":
                 first = node.args[0]
@@ -117,7 +117,7 @@ def test_a_fault_that_only_slows_is_advice(world: Any) -> None:
 
 
 def test_a_known_bad_part_speaks_only_where_its_condition_holds(world: Any) -> None:
-    release = world.catalogues.releases["0.5.23"]
+    release = world.releases["0.5.23"]
     entry = {
         "component": "nccl",
         "versions": "<99",
@@ -125,11 +125,11 @@ def test_a_known_bad_part_speaks_only_where_its_condition_holds(world: Any) -> N
         "what": "bad part",
         "fix": "x",
     }
-    catalogues = replace(world.catalogues, releases={"0.5.23": replace(release, known_bad=(entry,))})
+    engines = world.with_sglang(releases={"0.5.23": replace(release, known_bad=(entry,))})
 
     def codes(kind: str, **wanted: Any) -> list[str]:
         facts = world.hosts(kind)
-        result = world.plan(facts, {"it": {"hosts": list(facts), **wanted}}, catalogues=catalogues)
+        result = world.plan(facts, {"it": {"hosts": list(facts), **wanted}}, engines=engines)
         return [item.code for item in result.advice]
 
     assert "component-known-bad" in codes("spark", **SMALL)

@@ -21,7 +21,7 @@ ROWS = yaml.safe_load(DATA.read_text(encoding="utf-8"))
 
 
 def translated(world: Any, text: str, hosts: Any = ()) -> Translation:
-    return translate(world.contracts, world.shelf.flag_rules, world.catalogues.models, text, hosts)
+    return translate(world.shelf.engines, world.catalogues.models, text, hosts)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row["name"] for row in ROWS])
@@ -134,7 +134,7 @@ def test_an_unknown_flag_is_named_for_each_release(world: Any) -> None:
         release: {problem.flag: problem.fix for problem in problems}
         for release, problems in entry.problems.items()
     }
-    assert set(fixes) == set(world.contracts)
+    assert set(fixes) == set(world.sglang.contracts)
     assert all("max-running-requests" in found["max-runing-requests"] for found in fixes.values())
     assert "cuda-graph-max-bs-decode" in fixes["0.5.23"]["cuda-graph-max-bs"]
     assert "cuda-graph-max-bs" not in fixes["0.5.10.post1"]

@@ -17,7 +17,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.memory 
     gpu_memory,
     kv_bytes_per_token,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fit import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.fit import (
     Demand,
     Fit,
     demand_of,

@@ -215,10 +215,10 @@ def test_an_environment_is_named_by_its_content(world: Any) -> None:
         result = world.plan(facts, serve, **changes)
         return str(result.plans["cpu-1"].instances["it"].environment["id"])
 
-    other = dict.fromkeys(world.shelf.lock_hashes, "0" * 64)
+    other = dict.fromkeys(world.sglang.lock_hashes, "0" * 64)
     assert identity() == identity()
-    assert identity() != identity(lock_hashes=other)
-    assert identity(lock_hashes={}) == ""
+    assert identity() != identity(engines=world.with_sglang(lock_hashes=other))
+    assert identity(engines=world.with_sglang(lock_hashes={})) == ""
 
 
 def test_every_reason_is_written_down(world: Any) -> None:

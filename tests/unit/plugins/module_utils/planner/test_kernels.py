@@ -32,10 +32,12 @@ def users(name: str, tiles: Any = None, triton: str = "", **known: Any) -> Any:
 
 def kernels(world: Any, kind: str, count: int = 1, files: Any = (), **wanted: Any) -> dict[str, Any]:
     facts = world.hosts(kind, count)
-    found = dict(world.shelf.moe_files)
+    found = dict(world.kernel_files.brought)
     for item in files:
         found[item.name] = (*found.get(item.name, ()), item)
-    result = world.plan(facts, {"it": {"hosts": list(facts), **wanted}}, moe_files=found)
+    result = world.plan(
+        facts, {"it": {"hosts": list(facts), **wanted}}, engines=world.with_kernels(brought=found)
+    )
     assert not result.refusals, [refusal.lines() for refusal in result.refusals]
     return dict(next(iter(result.plans.values())).instances["it"].kernels)
 
@@ -44,11 +46,11 @@ def kernels(world: Any, kind: str, count: int = 1, files: Any = (), **wanted: An
     ("kind", "count", "wanted", "folder", "name", "words"),
     [
         ("a800", 1, INT8, "triton_3_5_1", A800_INT8,
-         "MoE E=161,N=192 int8_w8a8 per-channel: from files/moe (A800), never measured on A800, only on H200"),
+         "MoE E=161,N=192 int8_w8a8 per-channel: from files/engines/sglang/moe (A800), never measured on A800, only on H200"),
         ("a800-580", 1, INT8, "triton_3_8_0", A800_INT8,
-         "MoE E=161,N=192 int8_w8a8 per-channel: from files/moe (A800), never measured on A800, only on H200"),
+         "MoE E=161,N=192 int8_w8a8 per-channel: from files/engines/sglang/moe (A800), never measured on A800, only on H200"),
         ("spark", 4, FP8, "triton_3_8_0", GB10_FP8,
-         "MoE E=161,N=384 fp8_w8a8 per-channel: from files/moe (GB10), never measured on GB10"),
+         "MoE E=161,N=384 fp8_w8a8 per-channel: from files/engines/sglang/moe (GB10), never measured on GB10"),
         ("h200", 1, FP8, "triton_3_8_0", H200_FP8,
          "MoE E=161,N=192 fp8_w8a8 per-channel: 0.5.23's own, tuned with Triton 3.5.1"),
     ],
@@ -71,8 +73,10 @@ def test_a_file_lies_where_the_running_triton_looks_first(
 def test_the_launcher_checks_each_planned_kernel_file(world: Any, twin: bool) -> None:
     facts = world.hosts("a800", 1)
     names = [A800_INT8, *([A800_INT8.replace(".json", "_down.json")] if twin else [])]
-    found = {**world.shelf.moe_files, **{name: (users(name),) for name in names}}
-    result = world.plan(facts, {"it": {"hosts": list(facts), **INT8}}, moe_files=found)
+    found = {**world.kernel_files.brought, **{name: (users(name),) for name in names}}
+    result = world.plan(
+        facts, {"it": {"hosts": list(facts), **INT8}}, engines=world.with_kernels(brought=found)
+    )
     plan = plain(next(iter(result.plans.values())))
     (unit,) = units(plan)
     checked = unit["launch"]["checks"]["kernel_files"]
@@ -135,31 +139,39 @@ def test_a_twin_for_the_second_multiplication_comes_along(world: Any) -> None:
 
 
 def test_the_releases_own_for_this_triton_comes_before_ours(world: Any) -> None:
-    release = world.shelf.moe_releases["0.5.10.post1"]
+    release = world.kernel_files.releases["0.5.10.post1"]
     own = {
         **release.files,
         "triton_3_5_1": {**release.files["triton_3_5_1"], A800_INT8: Shipped("0" * 64, 8192)},
     }
-    releases = {**world.shelf.moe_releases, "0.5.10.post1": replace(release, files=own)}
-    plan = world.plan(world.hosts("a800"), {"it": {"hosts": ["a800-1"], **INT8}}, moe_releases=releases)
+    releases = {**world.kernel_files.releases, "0.5.10.post1": replace(release, files=own)}
+    plan = world.plan(
+        world.hosts("a800"),
+        {"it": {"hosts": ["a800-1"], **INT8}},
+        engines=world.with_kernels(releases=releases),
+    )
     found = plan.plans["a800-1"].instances["it"].kernels
     assert found["words"].endswith("0.5.10.post1's own")
     assert found["tree"]["files"][0]["copy"] == f"triton_3_5_1/{A800_INT8}"
 
 
 def test_a_file_of_the_release_that_does_not_fit_is_passed_over_by_name(world: Any) -> None:
-    release = world.shelf.moe_releases["0.5.23"]
+    release = world.kernel_files.releases["0.5.23"]
     own = {**release.files, "triton_3_8_0": {GB10_FP8: Shipped("0" * 64, 147_456)}}
-    releases = {**world.shelf.moe_releases, "0.5.23": replace(release, files=own)}
+    releases = {**world.kernel_files.releases, "0.5.23": replace(release, files=own)}
     facts = world.hosts("spark", 4)
-    plan = world.plan(facts, {"it": {"hosts": list(facts), **FP8}}, moe_releases=releases)
+    plan = world.plan(
+        facts, {"it": {"hosts": list(facts), **FP8}}, engines=world.with_kernels(releases=releases)
+    )
     words = plan.plans["spark-1"].instances["it"].kernels["words"]
-    assert "from files/moe (GB10)" in words
+    assert "from files/engines/sglang/moe (GB10)" in words
     assert "passed over triton_3_8_0" in words and "147,456" in words and "101,376" in words
 
 
 def test_a_release_that_was_never_read_is_left_alone(world: Any) -> None:
-    plan = world.plan(world.hosts("a800"), {"it": {"hosts": ["a800-1"], **INT8}}, moe_releases={})
+    plan = world.plan(
+        world.hosts("a800"), {"it": {"hosts": ["a800-1"], **INT8}}, engines=world.with_kernels(releases={})
+    )
     found = plan.plans["a800-1"].instances["it"].kernels
     assert "the engine's own file" in found["words"] and found["log"] == {}
 
@@ -173,10 +185,10 @@ def test_another_content_is_another_release(world: Any) -> None:
             world.plan(facts, {"it": {"hosts": list(facts), **INT8}}, **changes).plans["a800-1"].to_dict()
         )
 
-    own = world.shelf.moe_files[A800_INT8][0]
-    changed = {**world.shelf.moe_files, A800_INT8: (replace(own, tiles={"1": own.tiles["1"]}),)}
+    own = world.kernel_files.brought[A800_INT8][0]
+    changed = {**world.kernel_files.brought, A800_INT8: (replace(own, tiles={"1": own.tiles["1"]}),)}
     assert identity() == identity()
-    assert identity() != identity(moe_files=changed)
+    assert identity() != identity(engines=world.with_kernels(brought=changed))
 
 
 def test_a_draft_in_16_bits_may_look_for_its_own(world: Any) -> None:

@@ -36,6 +36,7 @@ SOURCES = [
     ROOT / "plugins/plugin_utils/fact_sources.py",
     ROOT / "plugins/plugin_utils/plan_inputs.py",
     *sorted((ROOT / "plugins/module_utils/planner").rglob("*.py")),
+    *sorted((ROOT / "plugins/module_utils/engines/sglang").rglob("*.py")),
 ]
 OLD = "0.5.10.post1"
 
@@ -88,7 +89,7 @@ def unfit_kernel_file(world: Any, _tmp: Path) -> list[Refusal]:
     mine = tuned_from(name, {"1": tile}, f"/mine/moe/{name}", USERS, {})
     facts = world.hosts("spark", 4)
     serve = {"it": {"model": "glm-4.7-fp8", "hosts": list(facts)}}
-    return list(world.plan(facts, serve, moe_files={name: (mine,)}).refusals)
+    return list(world.plan(facts, serve, engines=world.with_kernels(brought={name: (mine,)})).refusals)
 
 
 def own_directory(world: Any, _tmp: Path) -> list[Refusal]:
@@ -112,7 +113,7 @@ def own_files(options: dict[str, Any], accept: Any = (), **change: Any) -> Refus
 
 def command(text: str, *hosts: str) -> Refusals:
     return lambda world, _tmp: list(
-        translate(world.contracts, world.shelf.flag_rules, world.catalogues.models, text, hosts).refusals
+        translate(world.shelf.engines, world.catalogues.models, text, hosts).refusals
     )
 
 
@@ -294,25 +295,25 @@ def ports_meet(world: Any, _tmp: Path) -> list[Refusal]:
 
 
 def nccl(world: Any, _tmp: Path) -> list[Refusal]:
-    release = world.catalogues.releases["0.5.23"]
+    release = world.releases["0.5.23"]
     variants = tuple(
         replace(variant, components={**variant.components, "nccl": "2.28.9"}) for variant in release.variants
     )
-    catalogues = replace(world.catalogues, releases={"0.5.23": replace(release, variants=variants)})
+    engines = world.with_sglang(releases={"0.5.23": replace(release, variants=variants)})
     facts = world.hosts("spark", 2)
     wanted = {"hosts": list(facts), "model": "glm-4.7-flash-fp8"}
-    return list(world.plan(facts, {"it": wanted}, catalogues=catalogues).refusals)
+    return list(world.plan(facts, {"it": wanted}, engines=engines).refusals)
 
 
 def compiler_too_new(world: Any, _tmp: Path) -> list[Refusal]:
-    release = world.catalogues.releases["0.5.23"]
+    release = world.releases["0.5.23"]
     variants = tuple(
         replace(variant, components={**variant.components, "nvcc": "13.5.37"}) for variant in release.variants
     )
-    catalogues = replace(world.catalogues, releases={"0.5.23": replace(release, variants=variants)})
+    engines = world.with_sglang(releases={"0.5.23": replace(release, variants=variants)})
     facts = world.hosts("h200")
     wanted = {"hosts": list(facts), "model": "glm-4.7-fp8"}
-    return list(world.plan(facts, {"it": wanted}, catalogues=catalogues).refusals)
+    return list(world.plan(facts, {"it": wanted}, engines=engines).refusals)
 
 
 def no_cpu_entry(world: Any, _tmp: Path) -> list[Refusal]:

@@ -73,13 +73,13 @@ def test_python_from_the_bundle_where_the_host_has_none_that_fits(world: Any) ->
 def test_without_a_lock_the_plan_says_where_the_wheels_come_from(world: Any) -> None:
     releases = {
         key: replace(item, variants=tuple(replace(variant, locks={}) for variant in item.variants))
-        for key, item in world.catalogues.releases.items()
+        for key, item in world.releases.items()
     }
     facts = world.hosts("h200")
     result = world.plan(
         facts,
         {"it": {"model": "glm-4.7-fp8", "hosts": list(facts)}},
-        catalogues=replace(world.catalogues, releases=releases),
+        engines=world.with_sglang(releases=releases),
     )
     plan = result.plans["h200-1"].instances["it"]
     assert plan.environment["id"] == ""
@@ -87,19 +87,19 @@ def test_without_a_lock_the_plan_says_where_the_wheels_come_from(world: Any) -> 
 
 
 def test_a_rule_that_only_one_release_breaks_lets_the_next_older_one_serve(world: Any) -> None:
-    newest = world.catalogues.releases["0.5.23"]
+    newest = world.releases["0.5.23"]
     broken = replace(
         newest,
         known_bad=(
             {"component": "torch", "severity": "refuse", "what": "it is broken", "fix": "take another"},
         ),
     )
-    catalogues = replace(world.catalogues, releases={**world.catalogues.releases, "0.5.23": broken})
+    engines = world.with_sglang(releases={**world.releases, "0.5.23": broken})
     facts = world.hosts("h200")
     wanted = {"model": "glm-4.7-fp8", "hosts": list(facts)}
-    result = world.plan(facts, {"it": wanted}, catalogues=catalogues)
+    result = world.plan(facts, {"it": wanted}, engines=engines)
     release = result.plans["h200-1"].instances["it"].release
     assert release["key"] == "0.5.17"
     assert release["rejected"][0] == {"release": "0.5.23", "why": "it is broken"}
-    pinned = world.plan(facts, {"it": {**wanted, "release": "0.5.23"}}, catalogues=catalogues)
+    pinned = world.plan(facts, {"it": {**wanted, "release": "0.5.23"}}, engines=engines)
     assert [item.code for item in pinned.refusals] == ["component-known-bad"]

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.planner.kernels import VARIABLE
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.kernels import VARIABLE
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import temporary_instance as scratch
 from ansible_collections.baremetal.sglang.tests.lab.engine_host import make_plan
 

@@ -21,7 +21,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.con
     contract_from,
 )
 
-FLAGS = Path(__file__).parents[6] / "files/flags"
+FLAGS = Path(__file__).parents[6] / "files/engines/sglang/flags"
 CONTRACTS: dict[str, Contract] = {
     path.stem: contract_from(json.loads(path.read_text(encoding="utf-8")))
     for path in FLAGS.glob("[0-9]*.json")

@@ -16,7 +16,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.con
 from hypothesis import given
 from hypothesis import strategies as st
 
-FLAGS = Path(__file__).parents[6] / "files/flags"
+FLAGS = Path(__file__).parents[6] / "files/engines/sglang/flags"
 CONTRACT = contract_from(json.loads((FLAGS / "0.5.23.json").read_text(encoding="utf-8")))
 
 

@@ -81,5 +81,5 @@ def test_a_release_that_looks_otherwise_is_noticed(files: dict[str, str], words:
 
 
 def test_the_tool_writes_what_is_committed() -> None:
-    path = Path(__file__).parents[6] / "files/moe/releases/0.5.23.json"
+    path = Path(__file__).parents[6] / "files/engines/sglang/moe/releases/0.5.23.json"
     assert render(json.loads(path.read_text())) == path.read_text()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...core.refusals import Advice, Refusal
-from ..case import Case
-from .registry import Finding, Rule, releases_with, true_text
+from ....core.refusals import Advice, Refusal
+from ....planner.case import Case
+from ....planner.rules.registry import Finding, Rule, releases_with, true_text
 
 TRIPLE = ("speculative-num-steps", "speculative-eagle-topk", "speculative-num-draft-tokens")
 SPEC_V2 = "SGLANG_ENABLE_SPEC_V2"
@@ -114,7 +114,7 @@ def draft_class(case: Case) -> Iterator[Finding]:
     if draft and draft not in case.release.architectures:
         knows = [
             key
-            for key, release in case.inputs.catalogues.releases.items()
+            for key, release in case.data.releases.items()
             if draft in release.architectures and key in case.able
         ]
         yield Refusal(

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
 
-from ..catalogue.memory import automatic_sizes
+from ...catalogue.memory import automatic_sizes
+from ...planner.arguments import HARDWARE, MODEL, RELEASE, Arguments, dist_port, owned, weights_path
+from ...planner.case import Case
+from ...planner.compilers import Source
+from ...planner.plan import Argument
 from .alternatives import HUMMING_RISK, humming_accepted
-from .case import Case
-from .compilers import Source
-from .plan import Argument
 
-PLAN, MODEL, HARDWARE, RELEASE = "plan", "model", "hardware", "release"
 TEMPLATE_DEFAULTS = "default-chat-template-kwargs"
 CHECKSUMS = "checksums.json"
 PICKLE_RISK = "pickled-weights"
@@ -24,26 +23,6 @@ TYPED_KEYS = {
     "kv_cache_dtype": "kv-cache-dtype",
     "memory_fraction": "mem-fraction-static",
 }
-
-
-class Arguments:
-    """Collects arguments by the release's main spelling; what is said later wins."""
-
-    def __init__(self, case: Case) -> None:
-        self._case = case
-        self.found: dict[str, Argument] = dict(case.arguments)
-
-    def put(self, flag: str, value: Any, why: str, origin: str = PLAN) -> None:
-        name = self._case.contract.primary(flag)
-        before = self.found.get(name)
-        if before is not None and origin.startswith("serve.") and before.value != value:
-            why = f"{why}; the plan would say {before.value}: {before.why}"
-        self.found[name] = Argument(name, value, why, origin)
-
-    def offer(self, flag: str, value: Any, why: str, origin: str = PLAN) -> None:
-        """Only where the release has the flag and allows the value."""
-        if self._case.contract.allows(flag, value):
-            self.put(flag, value, why, origin)
 
 
 def derive(case: Case, source: Source, speculative: str) -> Case:
@@ -74,19 +53,6 @@ def derive(case: Case, source: Source, speculative: str) -> Case:
                 found.put(flag, value, f"{case.release.key} needs it on several CPUs", RELEASE)
     _user(case, found)
     return replace(case, arguments=found.found)
-
-
-def weights_path(case: Case) -> str:
-    if case.model.key.startswith("/"):
-        return case.model.key
-    return f"{case.inputs.policy['directories']['weights']}/{case.model.key}/{revision(case)}"
-
-
-def revision(case: Case) -> str:
-    """The commit that the weights are taken at; a model that no hub has is "local"."""
-    revisions = case.model.revisions
-    pinned = next((revisions[hub] for hub in ("modelscope", "huggingface") if revisions.get(hub)), "")
-    return pinned or ("unpinned" if case.model.ids else "local")
 
 
 def _identity(case: Case, found: Arguments) -> None:
@@ -224,11 +190,6 @@ def _user(case: Case, found: Arguments) -> None:
             found.put(flag, value, "asked for", f"serve.{instance.name}.options.{flag}")
 
 
-def owned(case: Case, flag: str) -> bool:
-    """Flags that the collection keeps for itself; the check refuses them with the place to say it."""
-    return flag in case.inputs.flag_rules.owned
-
-
 def rank_arguments(case: Case, rank: int, head_address: str) -> list[Argument]:
     """All arguments of one member, in a stable order: what it serves, how it is spread, the rest."""
     found = Arguments(case)
@@ -249,6 +210,9 @@ def rank_arguments(case: Case, rank: int, head_address: str) -> list[Argument]:
     )
 
 
-def dist_port(case: Case) -> int:
-    offset = int(case.inputs.policy["ports"]["rendezvous_offset"])
-    return case.instance.dist_port or case.instance.port + offset
+def head_ports(case: Case) -> list[tuple[str, int]]:
+    """Sockets of data-parallel attention, behind the rendezvous port."""
+    if not case.value("enable-dp-attention"):
+        return []
+    first, span = dist_port(case), int(case.inputs.policy["ports"]["dp_attention"])
+    return [("dp-attention", first + number) for number in range(1, span + 1)]

@@ -1,16 +1,16 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Memory that is shared with the host, and kernels that do not fit a small GPU."""
+"""Memory that is shared with the host, and kernel files that do not fit a small GPU."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...core.refusals import Advice, Refusal
-from ..case import Case
+from ....core.refusals import Advice, Refusal
+from ....planner.case import Case
+from ....planner.rules.registry import Finding, Rule, releases_with
 from ..kernels import tile_problems, unfit
-from .registry import Finding, Rule, releases_with
 
 
 def automatic_memory(case: Case) -> Iterator[Finding]:
@@ -58,7 +58,7 @@ def default_tiles(case: Case) -> Iterator[Finding]:
     if not problems:
         return
     able = releases_with(case, lambda features: "low-smem-fp8-tiles" in features)
-    fix = "add a kernel file for this GPU below moe/ of a directory in catalogue_dirs"
+    fix = "add a kernel file for this GPU below engines/sglang/moe/ of a directory in catalogue_dirs"
     if able:
         fix = f"use release: {able[-1]}, which takes smaller tiles, or {fix}"
     yield Refusal(
@@ -81,30 +81,6 @@ def unfit_kernel_file(case: Case) -> Iterator[Finding]:
         )
 
 
-def swap(case: Case) -> Iterator[Finding]:
-    most = case.inputs.policy["memory"]["swap_unwise_gib"]
-    for host in case.hosts:
-        if case.hardware.unified_memory and case.device == "cuda" and (host.swap_gib or 0) > most:
-            yield Advice(
-                "swap-on-unified-memory",
-                host.host,
-                f"swap = {host.swap_gib} GiB",
-                "with shared memory a full host swaps itself to a standstill: site.yml turns swap off",
-            )
-
-
-def memlock(case: Case) -> Iterator[Finding]:
-    for host in case.hosts:
-        limit = host.limits.get("memlock", "")
-        if case.parallel.nodes > 1 and host.rdma and limit and limit not in ("unlimited", "infinity"):
-            yield Advice(
-                "memlock",
-                host.host,
-                f"memlock = {limit}",
-                "RDMA pins memory; the unit raises its own limit, a shell for tests needs ulimit -l unlimited",
-            )
-
-
 RULES = (
     Rule(
         "unified-memory-auto", "The automatic value counts the host's memory as the GPU's.", automatic_memory
@@ -112,6 +88,4 @@ RULES = (
     Rule("memory-fraction-unified", "What the engine takes the host lacks.", fraction),
     Rule("moe-tile-too-large", "Default tiles are made for large GPUs.", default_tiles, of_release=True),
     Rule("kernel-file-unfit", "What the user brings is used, or refused by name.", unfit_kernel_file),
-    Rule("swap-on-unified-memory", "A freeze is worse than a failure.", swap),
-    Rule("memlock", "RDMA registers memory.", memlock),
 )

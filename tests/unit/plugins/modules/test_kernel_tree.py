@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_config import names_of
 
 ROOT = Path(__file__).parents[4]
 FOLDER = "sglang/moe/configs"
@@ -42,11 +43,11 @@ def entry(content: str = "", copy: str = "", digest: str = "") -> dict[str, str]
 
 def run(path: Path, environment: Path, *files: dict[str, str], **more: Any) -> dict[str, Any]:
     given = {
-        "path": str(path), "environment": str(environment), "shipped": FOLDER, "device": "NVIDIA_H200",
+        "path": str(path), "environment": str(environment), "shipped": FOLDER, "names": names_of("NVIDIA H200"), "below": "configs",
         "files": list(files), "note": "made here", "leave_out": [MINE.replace(".json", "_down.json")], **more,
     }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "ansible_collections.baremetal.sglang.plugins.modules.moe_tree"],
+        [sys.executable, "-m", "ansible_collections.baremetal.sglang.plugins.modules.kernel_tree"],
         input=json.dumps({"ANSIBLE_MODULE_ARGS": given}),
         env={"PYTHONPATH": str(ROOT / "collections")}, cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip

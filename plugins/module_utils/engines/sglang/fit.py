@@ -9,12 +9,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from ..catalogue import memory as sizes
-from ..catalogue.entries import Model
-from ..catalogue.memory import GpuMemory
-from ..catalogue.rest import EngineMemory, Load, Rest, automatic_requests, rest_of
-from ..catalogue.shapes import ModelShape, Quantization
-from ..catalogue.sharding import parallel_problems, weights_per_gpu
+from ...catalogue import memory as sizes
+from ...catalogue.entries import Model
+from ...catalogue.memory import GpuMemory
+from ...catalogue.rest import EngineMemory, Load, Rest, automatic_requests, rest_of
+from ...catalogue.shapes import ModelShape, Quantization
+from ...catalogue.sharding import parallel_problems, weights_per_gpu
 
 LEAST_CONTEXT = 4096
 """A shorter context than this is not worth proposing."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..core.refusals import Advice, Refusal
+from ...core.refusals import Advice, Refusal
+from ...planner.arguments import Arguments
+from ...planner.case import Case
 from .alternatives import nearest
-from .case import Case
 from .demand import demand_of_case, fitted, whole
 from .fit import Demand, Fit
-from .settings import Arguments
 
 STEP = 1024
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...core.refusals import Advice, Refusal
-from ..case import Case
+from ....core.refusals import Advice, Refusal
+from ....planner.case import Case
+from ....planner.rules.registry import Finding, Rule
+from ..kernels import VARIABLE
 from ..settings import TEMPLATE_DEFAULTS
-from .registry import Finding, Rule, true_text
 
 DP_ATTENTION_RISK = "dp-attention-unauthenticated"
-OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 def dp_attention(case: Case) -> Iterator[Finding]:
@@ -121,34 +121,23 @@ def preserved_thinking(case: Case) -> Iterator[Finding]:
         )
 
 
-def offline(case: Case) -> Iterator[Finding]:
-    for name in OFFLINE:
-        value = case.instance.environment.get(name)
-        if value is not None and not true_text(value):
-            yield Refusal(
-                "needs-network",
-                case.head.host,
-                f"serve.{case.instance.name}.environment.{name} = {value}",
-                "the engine would ask a hub while it starts",
-                f"remove {name}",
-            )
-
-
-def owned_variables(case: Case) -> Iterator[Finding]:
-    if "CUDA_VISIBLE_DEVICES" in case.instance.environment:
-        value = case.instance.environment["CUDA_VISIBLE_DEVICES"]
-        yield Refusal(
-            "variable-owned",
+def custom_all_reduce(case: Case) -> Iterator[Finding]:
+    hangs = case.hardware.key in case.inputs.policy["custom_all_reduce_hangs"]
+    if hangs and case.parallel.tensor > 1 and not case.value("disable-custom-all-reduce"):
+        yield Advice(
+            "custom-all-reduce",
             case.head.host,
-            f"serve.{case.instance.name}.environment.CUDA_VISIBLE_DEVICES = {value}",
-            "the plan shares the GPUs out among the instances",
-            f"say it here: serve.{case.instance.name}.gpus: [{value}]",
+            f"serve.{case.instance.name}",
+            f"hangs were reported on {case.hardware.key}: if one happens, set disable-custom-all-reduce: true",
         )
-    if "SGLANG_MOE_CONFIG_DIR" in case.instance.environment:
+
+
+def moe_directory(case: Case) -> Iterator[Finding]:
+    if VARIABLE in case.instance.environment:
         yield Advice(
             "moe-directory",
             case.head.host,
-            f"serve.{case.instance.name}.environment.SGLANG_MOE_CONFIG_DIR",
+            f"serve.{case.instance.name}.environment.{VARIABLE}",
             "it replaces the engine's own kernel files as a whole; its folder configs/triton_X_Y_Z must exist",
         )
 
@@ -160,6 +149,6 @@ RULES = (
     Rule("deterministic-tiles", "The look-up is skipped in this mode.", deterministic),
     Rule("watchdog-short", "The watchdog ends the engine.", watchdog),
     Rule("needs-network", "A host in a closed room hangs on a look-up.", checksum),
-    Rule("needs-network", "A host in a closed room hangs on a look-up.", offline),
-    Rule("variable-owned", "The plan shares out GPUs.", owned_variables),
+    Rule("custom-all-reduce", "Reported hangs of tensor parallel.", custom_all_reduce),
+    Rule("moe-directory", "The folder replaces the release's own files.", moe_directory),
 )

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: moe_tree
+module: kernel_tree
 short_description: Lays down the kernel tuning files of an instance
 description:
-  - Makes the whole tree that C(SGLANG_MOE_CONFIG_DIR) names, since the engine then looks nowhere else. The planned file lies in
-    the folder of the running Triton; the release's own files for this GPU lie beside it.
+  - Makes the whole tree that a variable of the engine names, since the engine then looks nowhere else. The release's own files
+    for this GPU lie beside the planned ones.
   - What else is found in the tree is taken away, and a note says where everything comes from.
 version_added: 0.1.0
 author:
@@ -28,10 +28,14 @@ options:
     description: Folder of those files below C(site-packages).
     type: str
     required: true
-  device:
-    description: The GPU as it stands in the files' names.
+  names:
+    description: Regular expression; those of the release's own files whose whole name matches are taken.
     type: str
     required: true
+  below:
+    description: Folder of the tree that the release's own files go to.
+    type: str
+    default: ""
   files:
     description: The planned files.
     type: list
@@ -78,11 +82,12 @@ attributes:
 
 EXAMPLES = r"""
 - name: Kernel files of the instance
-  baremetal.sglang.moe_tree:
+  baremetal.sglang.kernel_tree:
     path: /opt/sglang/releases/0123456789abcdef/glm/moe
     environment: /opt/sglang/envs/0123456789abcdef
     shipped: sglang/srt/layers/moe/moe_runner/triton_utils/configs
-    device: NVIDIA_H200
+    names: E=\d+,N=\d+,device_name=NVIDIA_H200(,.*)?\.json
+    below: configs
     files:
       - path: configs/triton_3_8_0/E=161,N=192,device_name=NVIDIA_H200,dtype=fp8_w8a8,per_channel_quant=True.json
         name: E=161,N=192,device_name=NVIDIA_H200,dtype=fp8_w8a8,per_channel_quant=True.json
@@ -106,10 +111,10 @@ import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_tree import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.service.kernel_tree import (
     NOTE,
     TreeError,
-    for_device,
+    selected,
     wanted,
 )
 
@@ -124,7 +129,7 @@ def read_tree(root: str) -> dict[str, bytes]:
     return found
 
 
-def shipped_files(environment: str, folder: str, device: str) -> dict[str, bytes]:
+def shipped_files(environment: str, folder: str, pattern: str) -> dict[str, bytes]:
     found = {}
     for root in glob.glob(os.path.join(glob.escape(environment), "lib/python*/site-packages", folder)):
         names = [
@@ -132,7 +137,7 @@ def shipped_files(environment: str, folder: str, device: str) -> dict[str, bytes
             for place, _folders, names in os.walk(root)
             for name in names
         ]
-        for name in for_device(names, device):
+        for name in selected(names, pattern):
             with open(os.path.join(root, name), "rb") as stream:
                 found[name] = stream.read()
     return found
@@ -140,7 +145,7 @@ def shipped_files(environment: str, folder: str, device: str) -> dict[str, bytes
 
 def lay_down(path: str, tree: dict[str, bytes]) -> None:
     """Made beside it and put in its place by renames, so that no half of a tree is ever read."""
-    made = tempfile.mkdtemp(prefix=".moe-", dir=os.path.dirname(path))
+    made = tempfile.mkdtemp(prefix=".kernels-", dir=os.path.dirname(path))
     try:
         os.chmod(made, 0o755)
         for name, content in tree.items():
@@ -171,7 +176,8 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "environment": {"type": "path", "required": True},
             "shipped": {"type": "str", "required": True},
-            "device": {"type": "str", "required": True},
+            "names": {"type": "str", "required": True},
+            "below": {"type": "str", "default": ""},
             "files": {
                 "type": "list",
                 "elements": "dict",
@@ -194,8 +200,8 @@ def main() -> None:
     if module.check_mode and not os.path.isdir(given["environment"]):
         module.exit_json(changed=not os.path.isdir(path), tree={})
     try:
-        shipped = shipped_files(given["environment"], given["shipped"], given["device"])
-        tree = wanted(given["files"], shipped, given["leave_out"], given["note"])
+        shipped = shipped_files(given["environment"], given["shipped"], given["names"])
+        tree = wanted(given["files"], shipped, given["leave_out"], given["note"], given["below"])
     except TreeError as error:
         module.fail_json(
             msg=f"{given['environment']}: {error}. The environment is not that of the plan: run site.yml --tags runtime",

@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from ..catalogue.memory import gpu_memory
-from .case import Case
+from ...catalogue.memory import gpu_memory
+from ...planner.case import Case
 from .fit import Demand, Fit, demand_of, fit
 
 

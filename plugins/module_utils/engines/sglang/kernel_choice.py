@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from ..engines.sglang.moe_config import MoeFile, directory, tile_problems
-from ..engines.sglang.moe_release import MoeRelease, Shipped
-from ..engines.sglang.moe_tuned import OURS, USERS, Tuned, short
-from .case import Case
+from ...planner.case import Case
+from ..base import DataFile
+from .moe_config import MoeFile, directory, tile_problems
+from .moe_release import MoeRelease, Shipped, release_from
+from .moe_tuned import OURS, USERS, Tuned, short, tuned_from
 
 RELEASE = "release"
+INDEX, RELEASES = "moe/index.yml", "moe/releases"
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,46 @@ class Candidate:
     problems: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class KernelFiles:
+    """Tuned files that there are: those that the collection and its user bring, and those in each wheel."""
+
+    brought: Mapping[str, tuple[Tuned, ...]] = field(default_factory=dict)
+    """By the name that the engine asks for."""
+    releases: Mapping[str, MoeRelease] = field(default_factory=dict)
+    """Version -> the tuning files of its wheel, and how it looks for them."""
+
+    @classmethod
+    def of(cls, files: Iterable[DataFile]) -> KernelFiles:
+        """A file in a folder triton_X_Y_Z is for that version of Triton alone; index.yml says what is known of each."""
+        found = list(files)
+        known: dict[str, Any] = {}
+        brought: dict[str, tuple[Tuned, ...]] = {}
+        releases = {}
+        for item in found:
+            if item.path == INDEX:
+                known[item.source.rpartition("/")[0]] = item.content
+        for item in found:
+            folder, _slash, name = item.path.rpartition("/")
+            if folder == RELEASES:
+                releases[name[: -len(".json")]] = release_from(item.content)
+            elif name.startswith("E="):
+                last = folder.rpartition("/")[2]
+                triton = last[len("triton_") :].replace("_", ".") if last.startswith("triton_") else ""
+                index = known.get(item.source[: -len(item.path)] + "moe", {})
+                by = OURS if item.ours else USERS
+                tuned = tuned_from(name, item.content, item.source, by, index.get(name, {}), triton)
+                brought[name] = (*brought.get(name, ()), tuned)
+        return cls(brought, releases)
+
+
+def kernel_files(case: Case) -> KernelFiles:
+    own = case.data.own
+    return own if isinstance(own, KernelFiles) else KernelFiles()
+
+
 def release_of(case: Case) -> MoeRelease | None:
-    return case.inputs.moe_releases.get(case.release.version)
+    return kernel_files(case).releases.get(case.release.version)
 
 
 def candidates(case: Case, file: MoeFile) -> list[Candidate]:
@@ -65,7 +106,7 @@ def _tuned(case: Case, name: str, by: str) -> Iterator[Tuned]:
     triton = case.component("triton")
     last_first = [
         item
-        for item in case.inputs.moe_files.get(name, ())[::-1]
+        for item in kernel_files(case).brought.get(name, ())[::-1]
         if item.by == by and item.triton in ("", triton)
     ]
     yield from sorted(last_first, key=lambda item: item.triton == "")
@@ -76,7 +117,7 @@ def _brought(case: Case, file: MoeFile, tuned: Tuned) -> Candidate:
     twins = _tuned(case, file.for_down_projection().name, tuned.by)
     down = next((item for item in twins if item.triton == tuned.triton), None)
     made_on = f" ({short(tuned.tuned_on)})" if tuned.tuned_on else ""
-    place = "files/moe" if tuned.by == OURS else tuned.source
+    place = "files/engines/sglang/moe" if tuned.by == OURS else tuned.source
     return Candidate(
         by=tuned.by,
         words=f"from {place}{made_on}, {tuned.measured_words(file.device)}",

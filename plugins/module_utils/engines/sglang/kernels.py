@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..engines.sglang import moe_config
-from ..engines.sglang.moe_config import MoeFile
-from ..engines.sglang.moe_release import DEFAULT, FILE, NEVER
-from ..engines.sglang.moe_tuned import USERS, digest
-from .case import Case
+from ...planner.case import Case
+from ..kernel_log import DEFAULT, FILE, NEVER
+from . import moe_config
 from .kernel_choice import RELEASE, Candidate, candidates, chosen, release_of
+from .moe_config import MoeFile
+from .moe_tuned import USERS, digest
 
 FP8_WORD = "fp8_w8a8"
 VARIABLE = "SGLANG_MOE_CONFIG_DIR"
@@ -114,8 +115,21 @@ def to_dict(case: Case) -> dict[str, Any]:
     return _with(case, file, choice, f"{head}: {choice.words}{passed}")
 
 
+def variables(planned: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """What leads the engine to the planned files."""
+    if not planned.get("directory"):
+        return []
+    return [(VARIABLE, str(planned["directory"]), str(planned["why"]))]
+
+
 def _without(name: str, words: str, log: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {"moe_file": name, "source": "engine" if name else "", "words": words, "log": log or {}}
+    return {
+        "moe_file": name,
+        "source": "engine" if name else "",
+        "words": words,
+        "variable": VARIABLE,
+        "log": log or {},
+    }
 
 
 def _with(case: Case, file: MoeFile, choice: Candidate, words: str) -> dict[str, Any]:
@@ -135,11 +149,13 @@ def _with(case: Case, file: MoeFile, choice: Candidate, words: str) -> dict[str,
         "moe_file": file.name,
         "source": source,
         "words": words,
+        "variable": VARIABLE,
         "directory": root,
         "why": "a whole tree: the engine looks nowhere else, and says which file it took",
         "tree": {
             "shipped": release.folder if release else "",
-            "device": file.device.replace(" ", "_"),
+            "below": "configs",
+            "names": moe_config.names_of(file.device),
             "files": put,
             # An older twin would be loaded beside tiles that it was not made for.
             "leave_out": [] if len(put) > 1 else [down],

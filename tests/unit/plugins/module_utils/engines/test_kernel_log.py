@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.kernel_log import problems, read
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.kernel_log import problems, read
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_release import release_from
 
-ROOT = Path(__file__).parents[6]
+ROOT = Path(__file__).parents[5]
 LOGS = ROOT / "tests/unit/fixtures/logs"
-RELEASES = sorted(path.stem for path in (ROOT / "files/moe/releases").glob("*.json"))
+RELEASES = sorted(path.stem for path in (ROOT / "files/engines/sglang/moe/releases").glob("*.json"))
 PLACE = "/opt/sglang/current/it/moe/configs/triton_3_6_0"
 UP, DOWN = "E=161,N=192,device_name=NVIDIA_H200.json", "E=161,N=192,device_name=NVIDIA_H200_down.json"
 OTHER = "E=8,N=8,device_name=NVIDIA_H200.json"
 
 
 def messages(version: str) -> Any:
-    return release_from(json.loads((ROOT / f"files/moe/releases/{version}.json").read_text())).messages
+    return release_from(
+        json.loads((ROOT / f"files/engines/sglang/moe/releases/{version}.json").read_text())
+    ).messages
 
 
 def said(version: str, outcome: str, name: str, place: str = PLACE) -> str:

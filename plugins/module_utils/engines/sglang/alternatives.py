@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Callable
 
-from ..catalogue.entries import Model
-from ..catalogue.sharding import division
-from .case import Case
+from ...catalogue.entries import Model
+from ...catalogue.sharding import division
+from ...planner.case import Case
+from ...planner.topology import spread
+from ...planner.versions import at_least
 from .demand import demand_of_case
 from .fit import Candidate, Demand, nearest_fits
-from .topology import spread
-from .versions import at_least
 
 HUMMING_RISK = "fp8-on-sm80-humming"
 MORE_HOSTS = (2, 3, 4)

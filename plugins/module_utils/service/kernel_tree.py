@@ -1,18 +1,17 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The whole tree for SGLANG_MOE_CONFIG_DIR: the planned file first, then the release's own for this GPU.
+"""The whole tree of kernel tuning files of an instance: the planned ones first, then the release's own for this GPU.
 
-The variable replaces the release's tree, so whatever the engine looks for besides must be in it as well.
+It replaces the release's tree, so whatever the engine looks for besides must be in it as well.
 """
 
 from __future__ import annotations
 
 import hashlib
 import posixpath
+import re
 from collections.abc import Iterable, Mapping
-
-from .moe_config import parse_name
 
 NOTE = "ORIGIN.txt"
 
@@ -21,14 +20,10 @@ class TreeError(Exception):
     """The environment does not hold what the plan was made for."""
 
 
-def for_device(names: Iterable[str], device: str) -> list[str]:
-    """Those of triton_X_Y_Z/NAME that an engine on this GPU could ask for."""
-    found = []
-    for name in names:
-        parsed = parse_name(posixpath.basename(name))
-        if parsed is not None and parsed.device == device:
-            found.append(name)
-    return sorted(found)
+def selected(names: Iterable[str], pattern: str) -> list[str]:
+    """Those whose last part is as the plan says that an engine on this GPU could ask for."""
+    wanted_name = re.compile(pattern)
+    return sorted(name for name in names if wanted_name.fullmatch(posixpath.basename(name)))
 
 
 def wanted(
@@ -36,11 +31,12 @@ def wanted(
     shipped: Mapping[str, bytes],
     leave_out: Iterable[str],
     note: str,
+    below: str = "",
 ) -> dict[str, bytes]:
-    """Path below the tree -> content. `shipped` are the release's own for this GPU, by triton_X_Y_Z/NAME."""
+    """Path below the tree -> content. `shipped` are the release's own for this GPU, which go into the folder `below`."""
     left = set(leave_out)
     tree = {
-        f"configs/{name}": content
+        posixpath.join(below, name): content
         for name, content in shipped.items()
         if posixpath.basename(name) not in left
     }

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...core.refusals import Advice, Refusal
+from ....core.refusals import Advice, Refusal
+from ....planner.case import Case
+from ....planner.rules.registry import Finding, Rule, releases_with
 from ..alternatives import HUMMING_RISK, family, nvfp4_feature, reads_nvfp4
-from ..case import Case
-from .registry import Finding, Rule, releases_with
 
 # What --quantization may say about a checkpoint of another method.
 READABLE_AS = {

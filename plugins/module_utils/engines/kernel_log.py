@@ -1,16 +1,39 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the server's log says of its kernel tuning files, against what the plan expects."""
+"""What a server's log says of its kernel tuning files, against what the plan expects.
+
+An engine that brings such files puts its messages and what each means into the plan (`kernels.log`).
+"""
 
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .moe_release import DEFAULT, FALLBACK, FILE, NEVER, UP, Message
+FILE, FALLBACK, DEFAULT, UP, NEVER = "file", "fallback", "default", "up", "never"
+"""The file that was asked for; that of another Triton; default tiles; the up-projection's; no look at all."""
+
+
+@dataclass(frozen=True)
+class Message:
+    outcome: str
+    text: str
+    """With {wanted}, {used} and {triton} where the engine puts paths and a version."""
+
+    def pattern(self) -> re.Pattern[str]:
+        parts = re.split(r"(\{(?:wanted|used|triton)\})", self.text)
+        return re.compile(
+            "".join(
+                f"(?P<{part[1:-1]}>{'.+?[.]json' if part != '{triton}' else '[0-9.]+?'})"
+                if part.startswith("{")
+                else re.escape(part)
+                for part in parts
+            )
+        )
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...core.refusals import Advice, Refusal
-from ..case import Case
+from ....core.refusals import Advice, Refusal
+from ....planner.case import Case
+from ....planner.rules.registry import Finding, Rule
 from ..settings import PICKLE_RISK
-from .registry import Finding, Rule
 
 REMOTE_CODE_RISK = "remote-code"
 # Formats that the engine reads with Python's unpickler, whatever else lies in the folder.

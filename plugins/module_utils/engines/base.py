@@ -1,0 +1,161 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the rest of the collection knows of an inference engine.
+
+An engine is a package `engines/<name>` whose module `engine.py` holds `ENGINE`, and a folder `files/engines/<name>`.
+Nothing else names it: planner, roles and programs on the hosts ask an `Engine`, or read what it put into the plan.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..catalogue.entries import Release
+from ..core.refusals import Advice, Refusal
+from .flags.check import Rules
+from .flags.contract import Contract
+
+if TYPE_CHECKING:
+    from ..planner.case import Case
+    from ..planner.compilers import Source
+    from ..planner.network import Link
+    from ..planner.plan import Argument
+    from ..planner.rules.registry import Rule
+
+
+class UnreadableWheelError(Exception):
+    """A release declares something in a way that the engine's package has not been taught."""
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file below `files/engines/<name>`, or below the same folder of a directory of the user."""
+
+    path: str
+    """Below the engine's folder."""
+    source: str
+    """Where it lies, in words for messages."""
+    ours: bool
+    """Of the collection; false for the user's."""
+    content: Any
+
+
+@dataclass(frozen=True)
+class EngineData:
+    """What is known of one engine: its folder in the collection, and the users' beside it."""
+
+    releases: Mapping[str, Release] = field(default_factory=dict)
+    contracts: Mapping[str, Contract] = field(default_factory=dict)
+    """Release key -> its flags."""
+    flag_rules: Rules = field(default_factory=Rules)
+    """flags/rules.json: flags that the collection sets itself."""
+    lock_hashes: Mapping[str, str] = field(default_factory=dict)
+    """Lock file below locks/ -> sha256 of its content."""
+    own: Any = None
+    """What the engine made of the files that only it reads."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A case with every argument, and what follows from them."""
+
+    case: Case
+    memory: dict[str, Any]
+    """Bytes of one GPU; empty where the engine does not divide it."""
+    context: dict[str, Any]
+    """{length, of_model, tokens, speculative ...}."""
+    compiled: Sequence[str] = ()
+    """What nvcc compiles at start, in words."""
+    proofs: Sequence[str] = ()
+    """What is compiled once when the environment is made, so that a start does not find out."""
+    refusals: Sequence[Refusal] = ()
+    advice: Sequence[Advice] = ()
+
+
+@dataclass(frozen=True)
+class Notes:
+    """How a launch command in somebody's notes becomes an entry of `serve:`; names of flags as the contract has them."""
+
+    modules: tuple[str, ...] = ()
+    """What `python -m` starts; `<engine> serve` is read as well."""
+    example: str = ""
+    model: tuple[str, ...] = ("model",)
+    """Flags that name the weights, the one of the contract first."""
+    nodes: str = ""
+    """The number of hosts."""
+    rendezvous: str = ""
+    """Address and port where the ranks meet."""
+    ignored: tuple[str, ...] = ()
+    """Said by the list of hosts."""
+    device: str = ""
+    gpus: tuple[str, ...] = ()
+    """Flags that choose among the GPUs of a host."""
+    short: Mapping[str, str] = field(default_factory=dict)
+    """Abbreviation -> flag."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Flag -> why it need not be said."""
+    of_model: Mapping[str, str] = field(default_factory=dict)
+    """Flag -> key of a model's catalogue entry that says the same."""
+
+
+class Engine(ABC):
+    """One inference engine. What is abstract must be said; the rest has the answer of an engine without it."""
+
+    name: str
+    """As `engine:` of an instance says it; also the name of the package and of the data folder."""
+    title: str
+    """As its makers write it."""
+    module: str
+    """What `python -m` starts."""
+    distribution: str
+    """The package whose version is the release's."""
+    rules: tuple[Rule, ...] = ()
+    """Combinations that cannot work with it, and those that deserve a warning."""
+    notes: Notes = Notes()
+    own_files: tuple[str, ...] = ()
+    """Patterns below its data folder, of files that only `own_data` reads."""
+
+    # --- flags ---
+
+    def wheel_files(self, version: str, wheel: Mapping[str, str], named: Mapping[str, str]) -> dict[str, str]:
+        """Files of the data folder that are made from a wheel: path -> text.
+
+        `wheel` is {path in the wheel: text}, `named` its {name, sha256}. Nothing of it is imported.
+        """
+        raise NotImplementedError(f"the data of {self.title} is not made from its wheel")
+
+    # --- plan ---
+
+    def own_data(self, files: Iterable[DataFile]) -> Any:
+        """What `EngineData.own` is."""
+        return None
+
+    @abstractmethod
+    def settle(self, case: Case, source: Source) -> Settled:
+        """The arguments that facts, catalogues and the inventory lead to, the memory, and the context that fits."""
+
+    @abstractmethod
+    def rank_arguments(self, case: Case, rank: int, head_address: str) -> list[Argument]:
+        """All arguments of one member of a group, in a stable order."""
+
+    def variables(
+        self, case: Case, link: Link, kernel_files: Mapping[str, Any]
+    ) -> list[tuple[str, str, str]]:
+        """(name, value, why) of the environment variables that only this engine reads."""
+        return []
+
+    def head_ports(self, case: Case) -> list[tuple[str, int]]:
+        """(purpose, port) of what the first host of a group opens beside the rendezvous."""
+        return []
+
+    def kernel_files(self, case: Case) -> dict[str, Any]:
+        """Kernel tuning files: {words, source, directory, tree, log ...}; empty for an engine without any."""
+        return {}
+
+    def without_compiler(self, case: Case, wanted: Sequence[str]) -> list[str]:
+        """What works on hosts that cannot compile what is wanted."""
+        return []
