@@ -262,8 +262,8 @@ def test_no_role_or_play_reads_it() -> None:
         for path in sorted((ROOT / folder).rglob("*"))
         if path.is_file() and path.suffix != ".pyc" and b"manifest.json" in path.read_bytes()
     ]
-    # The first reads what a bare machine has no collection for; the second is a description.
-    assert hits == ["roles/bundle/files/setup", "roles/bundle/meta/argument_specs.yml"]
+    # One reads what a bare machine has no collection for; the others are descriptions.
+    assert hits == ["roles/bundle/README.md", "roles/bundle/files/setup", "roles/bundle/meta/argument_specs.yml"]
 
 
 def tasks(node: Any) -> Iterator[dict[str, Any]]:
