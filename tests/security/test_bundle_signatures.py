@@ -44,6 +44,9 @@ from ansible_collections.baremetal.sglang.tests.security.signed_bundle import (
     tamper,
 )
 
+# Seconds of processes and sockets: from `make test` on.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 REASONS = {
     "old": "manifest.json.sig: does not belong to this manifest.json",
@@ -263,7 +266,11 @@ def test_no_role_or_play_reads_it() -> None:
         if path.is_file() and path.suffix != ".pyc" and b"manifest.json" in path.read_bytes()
     ]
     # One reads what a bare machine has no collection for; the others are descriptions.
-    assert hits == ["roles/bundle/README.md", "roles/bundle/files/setup", "roles/bundle/meta/argument_specs.yml"]
+    assert hits == [
+        "roles/bundle/README.md",
+        "roles/bundle/files/setup",
+        "roles/bundle/meta/argument_specs.yml",
+    ]
 
 
 def tasks(node: Any) -> Iterator[dict[str, Any]]:

@@ -37,6 +37,9 @@ from cryptography.x509.oid import NameOID
 from . import gateway_world
 from .gateway_world import free_port, haproxy, make_certificates, section, trust, wait_for
 
+# Seconds of processes and sockets: from `make test` on.
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENGINE = Wanted("internal", "g2", ("g2", "10.0.0.2"))
 HOSTILE = [

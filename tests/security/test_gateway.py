@@ -37,9 +37,11 @@ from .gateway_world import (
     wait_for,
 )
 
-pytestmark = pytest.mark.skipif(
-    not haproxy(), reason="haproxy is not installed (bindep.txt, profile gateway)"
-)
+# Seconds of processes and sockets: from `make test` on.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not haproxy(), reason="haproxy is not installed (bindep.txt, profile gateway)"),
+]
 BODY = '{"model": "tiny", "messages": []}'
 
 

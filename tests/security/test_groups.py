@@ -22,6 +22,9 @@ from typing import Any
 import pytest
 from ansible_collections.baremetal.sglang.tests.unit.roles.test_group_agent import Cluster, in_session
 
+# Seconds of processes and sockets: from `make test` on.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 LAUNCHER = ROOT / "roles/engine/files/launcher"
 SECRET = bytes.fromhex("5a" * 32)

@@ -22,6 +22,9 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.service.folders_h
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.user_host import as_user
 from ansible_collections.baremetal.sglang.plugins.modules import jit_cache
 
+# Seconds of processes and sockets: from `make test` on.
+pytestmark = pytest.mark.slow
+
 Attacker = Callable[[Callable[[], None]], int]
 SECRET = "root's own"
 FILES = 60

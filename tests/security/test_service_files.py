@@ -19,6 +19,9 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.service import fi
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import folders_host as folders
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import user_host as users
 
+# Seconds of processes and sockets: from `make test` on.
+pytestmark = pytest.mark.slow
+
 Attacker = Callable[[Callable[[], None]], int]
 SELF = (os.geteuid(), os.getegid())
 

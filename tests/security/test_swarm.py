@@ -29,6 +29,9 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.swarm.plan import
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights import folder_host as weights_folder
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights import manifest as weights_manifest
 
+# Seconds of processes and sockets: from `make test` on.
+pytestmark = pytest.mark.slow
+
 AGENT, STRANGER = 61992, 61993
 CONTENT = b"weights" * 1000
 FILES = [

@@ -18,6 +18,9 @@ from typing import Any, ClassVar
 
 import pytest
 
+# Seconds of processes and sockets: from `make test` on.
+pytestmark = pytest.mark.slow
+
 PROBE = Path(__file__).parents[3] / "roles" / "verify" / "files" / "probe.py"
 
 

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+# Seconds of processes and sockets: from `make test` on.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT / "tools"))
 import leftovers

@@ -19,6 +19,9 @@ from typing import Any
 
 import pytest
 
+# Seconds of processes and sockets: from `make test` on.
+pytestmark = pytest.mark.slow
+
 COLLECTIONS = Path(__file__).parents[4] / "collections"
 
 

@@ -32,6 +32,9 @@ from ansible_collections.baremetal.sglang.tests.unit.plugins.plugin_utils.bundle
     wheel,
 )
 
+# Seconds of processes and sockets: from `make test` on.
+pytestmark = pytest.mark.slow
+
 ONE = VARIANTS[1]
 
 

@@ -29,6 +29,9 @@ from ansible_collections.baremetal.sglang.tests.unit.plugins.plugin_utils.bundle
     manifest_of,
 )
 
+# Seconds of processes and sockets: from `make test` on.
+pytestmark = pytest.mark.slow
+
 ONE = VARIANTS[1]
 TORCH = "wheels/torch-2.9.1+cu128-cp311-cp311-manylinux_2_28_x86_64.whl"
 NEWER = "wheels/sglang-0.5.8-py3-none-any.whl"

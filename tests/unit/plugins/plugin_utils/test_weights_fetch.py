@@ -37,6 +37,9 @@ from ansible_collections.baremetal.sglang.tests.unit.files_under_test import shi
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.fake_hub import COMMIT, FakeHub
 from ansible_collections.baremetal.sglang.tools.make_tiny_model import make_files
 
+# Seconds of processes and sockets: from `make test` on.
+pytestmark = pytest.mark.slow
+
 FILES = make_files(7)
 SHARD = "model-00002-of-00002.safetensors"
 SETTINGS = Settings(4, 4, 0.02, 0.1, 2, 20_000, 0.3, 10)

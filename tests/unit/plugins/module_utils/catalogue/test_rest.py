@@ -25,7 +25,9 @@ GIB = 1 << 30
 
 
 def engine_of(version: str) -> EngineMemory:
-    found, refusals = typed(EngineMemory, documents("engines/sglang/releases")[f"{version}.yml"]["memory"], version)
+    found, refusals = typed(
+        EngineMemory, documents("engines/sglang/releases")[f"{version}.yml"]["memory"], version
+    )
     assert refusals == []
     assert found is not None
     return found

@@ -16,6 +16,9 @@ from ansible_collections.baremetal.sglang.tests.unit.fixtures.memory_host import
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+# Seconds of processes and sockets: from `make test` on.
+pytestmark = pytest.mark.slow
+
 CASES = 260
 MOST_COMPUTED_SECONDS = 60.0
 """All parsers together take less than two; one that grows with the square takes hours."""

@@ -22,6 +22,9 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client_ho
 )
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.truth_server import TruthServer
 
+# Seconds of processes and sockets: from `make test` on.
+pytestmark = pytest.mark.slow
+
 DATA = yaml.safe_load((Path(__file__).parents[5] / "files/bench.yml").read_text(encoding="utf-8"))
 HELLO = [{"role": "user", "content": "hello"}]
 

@@ -22,6 +22,9 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs impor
     without_harmless,
 )
 
+# Seconds of processes and sockets: from `make test` on.
+pytestmark = pytest.mark.slow
+
 GPUS = (
     "a800-sxm4-80gb",
     "h200",
