@@ -151,6 +151,8 @@ class ActionModule(ActionBase):
                         "key_file": "" if other else gateway.get("key_file", ""),
                         "ca_file": "" if other else gateway.get("ca_file", ""),
                         "sample_seconds": given["sample_seconds"],
+                        "metrics": instance["api"]["metrics"],
+                        "metric_names": dict(instance["metrics"]),
                     },
                 )["record"]
             )

@@ -52,6 +52,14 @@ options:
     description: Certificate on the host that signed the gateway's.
     type: path
     default: ""
+  metrics:
+    description: Path of the server's counters.
+    type: str
+    default: /metrics
+  metric_names:
+    description: What is counted, and the engine's name of it.
+    type: dict
+    default: {}
   sample_seconds:
     description: Between two samples; V(0) takes none.
     type: float
@@ -128,6 +136,8 @@ def main() -> None:
             "key_file": {"type": "path", "default": "", "no_log": False},
             "ca_file": {"type": "path", "default": ""},
             "sample_seconds": {"type": "float", "default": 1.0},
+            "metrics": {"type": "str", "default": "/metrics"},
+            "metric_names": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
@@ -164,6 +174,8 @@ def main() -> None:
         look_at_gpus,
         prompts.Scale(**given["scale"]) if given["scale"] else None,
         given["questions"],
+        given["metrics"],
+        given["metric_names"],
     )
     try:
         record = point.run(desk, given["point"])
@@ -174,7 +186,7 @@ def main() -> None:
     end = ""
     if not record["valid"]:
         end = died(module, given["unit"], before)
-        if not end and ask(desk.server, "/health").failure == "connect":
+        if not end and ask(desk.server, desk.metrics).failure == "connect":
             end = f"nobody answers at {given['url']} any more"
     if end:
         record.update(died=end, valid=False, why=f"{record.get('why', '')}; {end}".strip("; "))

@@ -36,6 +36,14 @@ options:
     description: Name under which the model is served.
     type: str
     required: true
+  alive:
+    description: Path that answers 200 once the server listens.
+    type: str
+    default: /health
+  token:
+    description: Path that answers 200 only when a token was made.
+    type: str
+    default: /health
   prompt:
     description: What is asked.
     type: str
@@ -98,6 +106,8 @@ def main() -> None:
             "unit": {"type": "str", "required": True},
             "base_url": {"type": "str", "required": True},
             "model": {"type": "str", "required": True},
+            "alive": {"type": "str", "default": "/health"},
+            "token": {"type": "str", "default": "/health", "no_log": False},
             "prompt": {"type": "str", "required": True},
             "max_tokens": {"type": "int", "default": 48, "no_log": False},
             "timeout": {"type": "int", "default": 300},
@@ -108,9 +118,9 @@ def main() -> None:
     if module.check_mode and unit_state(module.run_command, given["unit"]).get("ActiveState") != "active":
         module.exit_json(changed=False, skipped=True, msg=f"{given['unit']} is not there yet: nothing to ask")
     command = [given["python"], given["probe"]]
-    for option in ("base_url", "model", "prompt", "max_tokens", "timeout"):
+    for option in ("base_url", "model", "alive", "token", "prompt", "max_tokens", "timeout"):
         command += [f"--{option.replace('_', '-')}", str(given[option])]
-    question = Question(given["unit"], given["base_url"], tuple(command))
+    question = Question(given["unit"], given["base_url"], tuple(command), given["alive"])
     try:
         answer = Watch(module.run_command, given["timeout"]).all([question])[question.unit]
     except NotServingError as error:

@@ -36,6 +36,14 @@ options:
   port:
     description: Its port on loopback; with O(state=looked) the first one to try.
     type: int
+  alive:
+    description: Path that answers 200 once the server listens.
+    type: str
+    default: /health
+  token:
+    description: Path that answers 200 only when a token was made.
+    type: str
+    default: /health
   serves:
     description: The name that its API answers to.
     type: str
@@ -219,9 +227,9 @@ def started(module: AnsibleModule) -> dict[str, Any]:
     systemctl(module, "start", "--no-block", given["unit"])
     url = f"http://127.0.0.1:{given['port']}"
     words = [given["python"], given["probe"], "--base-url", url, "--model", given["serves"]]
-    question = Question(
-        given["unit"], url, (*words, "--prompt", "Say hi in one short sentence.", "--max-tokens", "48")
-    )
+    words += ["--alive", given["alive"], "--token", given["token"]]
+    words += ["--prompt", "Say hi in one short sentence.", "--max-tokens", "48"]
+    question = Question(given["unit"], url, tuple(words), given["alive"])
     answer = Watch(module.run_command, given["timeout"]).all([question], fresh=[given["unit"]])[given["unit"]]
     return {"changed": True, "answer": answer, "report": report(answer)}
 
@@ -274,6 +282,8 @@ def main() -> None:
             "unit": {"type": "str"},
             "unit_text": {"type": "str"},
             "port": {"type": "int"},
+            "alive": {"type": "str", "default": "/health"},
+            "token": {"type": "str", "default": "/health", "no_log": False},
             "serves": {"type": "str"},
             "python": {"type": "path"},
             "probe": {"type": "path"},

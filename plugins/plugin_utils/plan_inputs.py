@@ -19,6 +19,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.entries
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.loading import (
     load_hardware,
     load_releases,
+    typed,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.models import (
     load_models,
@@ -28,7 +29,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.models 
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal, RefusedError
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.text_checks import straight
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines import registry
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.base import DataFile, EngineData
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.base import Api, DataFile, EngineData
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.check import Rules, rules_from
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.contract import contract_from
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.compare import (
@@ -103,7 +104,7 @@ def load_shelf(catalogue_dirs: Iterable[str]) -> DataFiles:
     refusals += problems
     return DataFiles(
         catalogues=Catalogues(models, hardware),
-        policy=_ours("policy.yml", refusals),
+        policy=_policy(refusals),
         risks=_ours("risks.yml", refusals),
         systems=_ours("operating_systems.yml", refusals),
         engines={name: _engine(name, directories, refusals) for name in registry.names()},
@@ -129,6 +130,7 @@ def _engine(name: str, directories: Iterable[Path], refusals: list[Refusal]) -> 
     rules = OURS / below / "flags/rules.json"
     given = read(rules, refusals) if rules.exists() else None
     engine = registry.engine(name)
+    runtime = _one(OURS / below / "runtime.yml", refusals)
     return EngineData(
         releases=releases,
         contracts={
@@ -138,13 +140,33 @@ def _engine(name: str, directories: Iterable[Path], refusals: list[Refusal]) -> 
         },
         flag_rules=rules_from(given) if given else Rules(),
         lock_hashes=_lock_hashes(folders),
+        api=_api(_one(OURS / below / "api.yml", refusals), refusals),
+        metrics=_one(OURS / below / "metrics.yml", refusals),
+        imports=tuple(runtime.get("imports", ())),
+        cache_variables=runtime.get("cache_variables", {}),
         own=engine.own_data(_own_files(folders, engine.own_files, refusals)),
     )
 
 
 def _ours(name: str, refusals: list[Refusal]) -> dict[str, Any]:
-    path = OURS / name
+    return _one(OURS / name, refusals)
+
+
+def _one(path: Path, refusals: list[Refusal]) -> dict[str, Any]:
     return (read(path, refusals) or {}) if path.exists() else {}
+
+
+def _api(given: Mapping[str, Any], refusals: list[Refusal]) -> Api:
+    api, problems = typed(Api, given, "api.yml of an engine")
+    refusals += problems
+    return api or Api()
+
+
+def _policy(refusals: list[Refusal]) -> dict[str, Any]:
+    """files/policy.yml with the log lines of each engine, so that the inventory can replace them as well."""
+    policy = _ours("policy.yml", refusals)
+    logs = {name: _ours(f"engines/{name}/signals.yml", refusals) for name in registry.names()}
+    return {**policy, "engine": {**policy.get("engine", {}), "logs": logs}}
 
 
 def _lock_hashes(folders: Iterable[Path]) -> dict[str, str]:

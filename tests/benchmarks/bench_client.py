@@ -25,6 +25,7 @@ sys.path[:0] = [str(REPOSITORY / "collections"), str(REPOSITORY)]
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure import point_host as point
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure import prompts, samples
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client_host import Server
+from ansible_collections.baremetal.sglang.tests.unit.fixtures.sglang_data import METRICS
 
 from tests.unit.fixtures.truth_server import TruthServer
 
@@ -55,7 +56,7 @@ def measured(port: int, streams: int, rounds: int, sample_seconds: float = 0) ->
     with tempfile.TemporaryDirectory() as folder:
         desk = point.CheckContext(
             Server(f"http://127.0.0.1:{port}"), "truth", THRESHOLDS, folder, sample_seconds, look_at_gpus,
-            prompts.Scale(4, 2),
+            prompts.Scale(4, 2), metric_names=METRICS,
         )  # fmt: skip
         load = {
             "kind": "load", "label": str(streams), "seed": time.monotonic_ns(), "input": 64, "output": TOKENS,

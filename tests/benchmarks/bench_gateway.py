@@ -66,7 +66,14 @@ def haproxy(folder: Path) -> tuple[list[str], dict[str, str]]:
 def section(folder: Path) -> dict[str, Any]:
     policy = yaml.safe_load((ROOT / "files/policy.yml").read_text(encoding="utf-8"))["gateway"]
     servers = [
-        {"instance": name, "host": "here", "address": "127.0.0.1", "port": port, "tls": False}
+        {
+            "instance": name,
+            "host": "here",
+            "address": "127.0.0.1",
+            "port": port,
+            "tls": False,
+            "check": "/health_generate",
+        }
         for name, port in ENGINES.items()
     ]
     user = run(["id", "-un"])[1].strip()

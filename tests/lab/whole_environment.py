@@ -57,10 +57,10 @@ def leave_bytecode(folder: Path, packages: Path) -> None:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    policy = yaml.safe_load((REPOSITORY / "files/policy.yml").read_text(encoding="utf-8"))
+    runtime = yaml.safe_load((REPOSITORY / "files/engines/sglang/runtime.yml").read_text(encoding="utf-8"))
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
-        [PYTHON, "-c", f"import {', '.join(policy['environment_imports'])}"],
+        [PYTHON, "-c", f"import {', '.join(runtime['imports'])}"],
         env={
             **environment,
             "PYTHONPATH": str(packages),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.doctor import host as doctor_look
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import serving_host as serving
+from ansible_collections.baremetal.sglang.tests.unit.fixtures.sglang_data import API, METRICS
 
 Answer = Callable[[socket.socket], None]
 OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
@@ -46,12 +47,15 @@ def server() -> Iterator[Callable[[Answer], str]]:
 
 def test_a_whole_answer_is_good(server: Callable[[Answer], str]) -> None:
     address = server(lambda link: link.sendall(OK + b"Content-Length: 2\r\n\r\nok"))
-    assert serving.healthy(address) and doctor_look._why_not(address, 0) == ""
+    assert serving.healthy(address, "/health") and doctor_look._why_not(address, 0, "/token") == ""
 
 
 def test_figures_are_read_and_endless_ones_are_not(server: Callable[[Answer], str]) -> None:
+    planned = {"api": API, "metrics": METRICS}
     page = b'sglang:num_running_reqs{a="b"} 3\nsglang:gen_throughput inf\nsglang:token_usage nan\n'
-    assert doctor_look._figures(server(lambda link: link.sendall(OK + b"\r\n" + page))) == {"running": 3.0}
+    assert doctor_look._figures(server(lambda link: link.sendall(OK + b"\r\n" + page)), planned) == {
+        "running": 3.0
+    }
 
 
 def test_a_redirect_is_not_followed(server: Callable[[Answer], str]) -> None:
@@ -64,8 +68,8 @@ def test_a_redirect_is_not_followed(server: Callable[[Answer], str]) -> None:
     target = server(elsewhere)
     head = f"HTTP/1.1 302 Found\r\nLocation: {target}/secret\r\nContent-Length: 0\r\n\r\n".encode()
     address = server(lambda link: link.sendall(head))
-    assert not serving.healthy(address)
-    assert doctor_look._why_not(address, 0) == "/health_generate answers HTTP 302"
+    assert not serving.healthy(address, "/health")
+    assert doctor_look._why_not(address, 0, "/token") == "/token answers HTTP 302"
     assert asked == []
 
 
@@ -106,7 +110,7 @@ def test_an_answer_that_no_parser_likes_is_text(server: Callable[[Answer], str],
 )
 def test_a_head_that_is_no_number_is_no_crash(server: Callable[[Answer], str], head: str) -> None:
     address = server(lambda link: link.sendall(head.encode("latin-1") + b"\r\n\r\n"))
-    assert isinstance(serving.healthy(address), bool)
+    assert isinstance(serving.healthy(address, "/health"), bool)
 
 
 def test_lines_of_the_log_hold_nothing_that_a_terminal_obeys() -> None:

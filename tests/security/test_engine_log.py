@@ -19,9 +19,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "roles/engine/files/launcher"
-QUIET = yaml.safe_load((ROOT / "files/policy.yml").read_text(encoding="utf-8"))["engine"]["logs"]["sglang"][
-    "quiet"
-]
+QUIET = yaml.safe_load((ROOT / "files/engines/sglang/signals.yml").read_text(encoding="utf-8"))["quiet"]
 STAMP = "[2026-11-30 19:00:00]"
 OWN = [
     f'{STAMP} INFO:     127.0.0.1:46432 - "GET /health_generate HTTP/1.1" 200 OK',

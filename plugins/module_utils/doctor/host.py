@@ -84,9 +84,9 @@ def _certificates(host: Host) -> list[dict[str, Any]]:
     return found
 
 
-def _figures(address: str) -> dict[str, float]:
-    reply = fetch(address, "/metrics", TOKEN_SECONDS)
-    return figures(reply.body) if reply.good and isinstance(reply.body, str) else {}
+def _figures(address: str, planned: dict[str, Any]) -> dict[str, float]:
+    reply = fetch(address, planned["api"]["metrics"], TOKEN_SECONDS)
+    return figures(reply.body, planned["metrics"]) if reply.good and isinstance(reply.body, str) else {}
 
 
 def _record(name: str) -> dict[str, Any]:
@@ -132,9 +132,9 @@ def _unit(host: Host, release: Release, name: str) -> dict[str, Any]:
     file = _text(os.path.join(host.units, member.unit))
     address = f"http://127.0.0.1:{member.port}"
     active = said.get("ActiveState", "")
-    why = _why_not(address, member.rank) if active == "active" else ""
+    why = _why_not(address, member.rank, member.token) if active == "active" else ""
     serving = active == "active" and not why
-    record = _record(name)
+    record, planned = _record(name), release.plan["instances"][name]
     return {
         "name": name,
         "unit": member.unit,
@@ -152,24 +152,24 @@ def _unit(host: Host, release: Release, name: str) -> dict[str, Any]:
         "since": said.get("ActiveEnterTimestamp", ""),
         "serving": serving,
         "rank": member.rank,
-        "members": int(release.plan["instances"][name].get("parallel", {}).get("nnodes", 1)),
+        "members": int(planned.get("parallel", {}).get("nnodes", 1)),
         **record,
-        "figures": _figures(address) if serving and not member.rank else {},
+        "figures": _figures(address, planned) if serving and not member.rank else {},
         "why": why,
         "last": "" if serving else printable("".join(last_lines(host.run, member.unit)[-1:])),
     }
 
 
-def _why_not(address: str, rank: int) -> str:
+def _why_not(address: str, rank: int, path: str) -> str:
     """What keeps it from giving a token; a rank that takes no requests is judged by its unit."""
     if rank:
         return ""
-    reply = fetch(address, "/health_generate", TOKEN_SECONDS)
+    reply = fetch(address, path, TOKEN_SECONDS)
     if reply.good:
         return ""
     if reply.status:
-        return f"/health_generate answers HTTP {reply.status}"
-    return f"{address}/health_generate: {printable(reply.said or reply.failure)}"
+        return f"{path} answers HTTP {reply.status}"
+    return f"{address}{path}: {printable(reply.said or reply.failure)}"
 
 
 def _files(release: Release) -> list[dict[str, str]]:

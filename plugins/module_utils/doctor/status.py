@@ -14,12 +14,13 @@ from typing import Any
 Seen = Mapping[str, Any]
 # What the engine calls them; summed over its ranks and labels, or the largest of them.
 FIGURES: dict[str, tuple[str, Callable[[Iterable[float]], float]]] = {
-    "tokens_per_second": ("sglang:gen_throughput", sum),
-    "running": ("sglang:num_running_reqs", sum),
-    "queue": ("sglang:num_queue_reqs", sum),
-    "cache_use": ("sglang:token_usage", max),
-    "accept_length": ("sglang:spec_accept_length", max),
+    "tokens_per_second": ("tokens_per_second", sum),
+    "running": ("running", sum),
+    "queue": ("queued", sum),
+    "cache_use": ("cache_use", max),
+    "accept_length": ("accept_length", max),
 }
+"""Figure -> key of the engine's metrics, and what several series of it are together."""
 LINE = re.compile(r"^([A-Za-z_:][A-Za-z0-9_:]*)(?:\{.*\})? +(\S+)")
 
 
@@ -29,8 +30,8 @@ class Limits:
     free_gib: float = 5.0
 
 
-def figures(page: str) -> dict[str, float]:
-    """Out of what /metrics of an engine says; what it does not say is not there."""
+def figures(page: str, names: Mapping[str, str]) -> dict[str, float]:
+    """Out of the counters of an engine, by its names of them; what it does not say is not there."""
     values: dict[str, list[float]] = {}
     for line in page.splitlines():
         found = LINE.match(line)
@@ -41,7 +42,10 @@ def figures(page: str) -> dict[str, float]:
                 continue
             if math.isfinite(value):
                 values.setdefault(found[1], []).append(value)
-    return {key: float(together(values[name])) for key, (name, together) in FIGURES.items() if name in values}
+    known = {
+        key: (values.get(names.get(value, ""), []), together) for key, (value, together) in FIGURES.items()
+    }
+    return {key: float(together(found)) for key, (found, together) in known.items() if found}
 
 
 def figures_words(said: Mapping[str, float]) -> str:

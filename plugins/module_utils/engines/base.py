@@ -45,6 +45,52 @@ class DataFile:
 
 
 @dataclass(frozen=True)
+class Api:
+    """api.yml: how a server is asked. Paths are as they stand behind host and port."""
+
+    alive: str = "/health"
+    """Answers 200 as soon as the server listens, on every rank."""
+    token: str = "/health"
+    """Answers 200 only when a token was made, where the engine has such a route."""
+    models: str = "/v1/models"
+    metrics: str = "/metrics"
+    settings: str = ""
+    """Tells the server's settings."""
+    secrets: tuple[str, ...] = ()
+    """Keys of those settings that must be empty."""
+    first: dict[str, Any] = field(default_factory=dict)
+    """{path, body, tokens}: the first request of all, and the keys under which its answer counts the tokens.
+
+    Empty where `token` is proof enough. A text `{model}` in the body becomes the served name.
+    """
+    closed: tuple[str, ...] = ()
+    """Routes that no client needs."""
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What the arguments of an instance come to, in the words of the house."""
+
+    tool_parser: str = ""
+    reasoning_parser: str = ""
+    grammar: bool = True
+    """Answers can be held to a schema; tools need it."""
+    quantization: str = ""
+    preserved_thinking: bool = False
+    logit_processors: bool = False
+    checksums: bool = False
+    deterministic: bool = False
+    speculative: bool = False
+    metrics: bool = True
+    prefix_cache: bool = True
+    random_weights: bool = False
+    most_tokens: int = 0
+    """Of the cache, where it is set; 0 for none."""
+    backends: dict[str, str] = field(default_factory=dict)
+    """{attention, sampling} where they are set."""
+
+
+@dataclass(frozen=True)
 class EngineData:
     """What is known of one engine: its folder in the collection, and the users' beside it."""
 
@@ -55,6 +101,13 @@ class EngineData:
     """flags/rules.json: flags that the collection sets itself."""
     lock_hashes: Mapping[str, str] = field(default_factory=dict)
     """Lock file below locks/ -> sha256 of its content."""
+    api: Api = field(default_factory=Api)
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    """metrics.yml: what status, bench, verify and monitoring read -> the engine's name of it."""
+    imports: tuple[str, ...] = ()
+    """runtime.yml: what must be importable before an environment is used."""
+    cache_variables: Mapping[str, str] = field(default_factory=dict)
+    """runtime.yml: folders below the instance's cache that only this engine asks for."""
     own: Any = None
     """What the engine made of the files that only it reads."""
 
@@ -147,6 +200,14 @@ class Engine(ABC):
     ) -> list[tuple[str, str, str]]:
         """(name, value, why) of the environment variables that only this engine reads."""
         return []
+
+    def behaviour(self, values: Mapping[str, Any]) -> Behaviour:
+        """What the values of the flags come to."""
+        return Behaviour()
+
+    def checksums(self, case: Case) -> str:
+        """File of hashes in the instance's folder that the engine compares its weights with; "" for none."""
+        return ""
 
     def head_ports(self, case: Case) -> list[tuple[str, int]]:
         """(purpose, port) of what the first host of a group opens beside the rendezvous."""

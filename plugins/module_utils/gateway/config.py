@@ -294,13 +294,14 @@ def _models(section: Section) -> list[str]:
 
 def _backend(section: Section, model: str, servers: Iterable[Section]) -> str:
     limits, tls = section["limits"], section["folders"]["tls"]
+    servers = list(servers)
     lines = [
         f"backend {backend_name(model)}",
         "    balance leastconn",
         # The server's own word for itself: an idle engine makes a token for it, a draining one says 503.
         "    option httpchk",
         "    http-check connect default",
-        f"    http-check send meth GET uri /health_generate ver HTTP/1.1 hdr Host gateway hdr {INSTANCE} %[srv_name]",
+        f"    http-check send meth GET uri {servers[0]['check']} ver HTTP/1.1 hdr Host gateway hdr {INSTANCE} %[srv_name]",
         "    http-check expect status 200",
         f"    http-send-name-header {INSTANCE}",
         f"    default-server check inter {limits['check_seconds']}s fastinter 1s downinter 1s fall 1 rise 1 "
@@ -340,7 +341,8 @@ def _inner(section: Section) -> str:
         _named("named_gateway", inner["gateways"]),
         _named("named_monitoring", inner["collectors"]),
         "    acl asks_metrics path_beg /metrics/",
-        "    http-request set-log-level silent if asks_metrics or { path /health_generate }",
+        "    http-request set-log-level silent if asks_metrics"
+        + (f" or {{ path {' '.join(inner['checks'])} }}" if inner["checks"] else ""),
         "    http-request set-var(txn.path) path",
         "    http-request set-var(txn.asked) method,concat(' ',txn.path)",
         *(f"    acl open var(txn.asked) -m str {quoted(entry)}" for entry in inner["endpoints"]),
@@ -380,7 +382,7 @@ def _locals(section: Section) -> list[str]:
         for name, port in (*inner["instances"].items(), *inner["standbys"].items())
     ]
     found += [
-        f"backend metrics-{name}\n    http-request set-path /metrics\n    server {name} 127.0.0.1:{port}\n"
+        f"backend metrics-{name}\n    http-request set-path {inner['metrics'][name]}\n    server {name} 127.0.0.1:{port}\n"
         for name, port in inner["instances"].items()
     ]
     for name in ("node", "dcgm"):

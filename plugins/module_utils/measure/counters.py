@@ -10,33 +10,28 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 LINE = re.compile(r"^([a-zA-Z_:][\w:]*)(\{[^}]*\})?\s+(\S+)")
-PREFIX = "sglang:"
-GENERATED, PROMPT, CACHED, REQUESTS = (
-    "generation_tokens_total",
-    "prompt_tokens_total",
-    "cached_tokens_total",
-    "num_requests_total",
-)
-VERIFIED = "spec_verify_calls_total"
-RUNNING, QUEUED = "num_running_reqs", "num_queue_reqs"
-FIRST_TOKEN = "time_to_first_token_seconds"
-BETWEEN = "inter_token_latency_seconds"
-# What is drawn beside a point.
-GAUGES = (RUNNING, QUEUED, "token_usage", "gen_throughput", "cache_hit_rate", "spec_accept_length")
+GENERATED, PROMPT, CACHED, REQUESTS, VERIFIED = "generated", "prompt", "cached", "requests", "verified"
+"""Keys of an engine's metrics."""
+RUNNING, QUEUED, ACCEPTED = "running", "queued", "accept_length"
+FIRST_TOKEN, BETWEEN = "first_token_seconds", "between_tokens_seconds"
+GAUGES = (RUNNING, QUEUED, "cache_use", "tokens_per_second", "cache_hits", ACCEPTED)
+ENDS = ("", "_sum", "_count")
+"""Of the names of a histogram's series."""
 
 
-def parse(text: str) -> dict[str, float]:
-    """Sums over the labels, which differ by release; names without the engine's prefix."""
+def parse(text: str, names: Mapping[str, str]) -> dict[str, float]:
+    """Sums over the labels, which differ by release, under our names; `names` are the engine's."""
+    known = {f"{engine}{end}": f"{ours}{end}" for ours, engine in names.items() for end in ENDS}
     found: dict[str, float] = {}
     for line in text.splitlines():
         match = LINE.match(line)
-        if not match or not match[1].startswith(PREFIX) or match[1].endswith("_bucket"):
+        name = known.get(match[1]) if match else None
+        if not match or name is None:
             continue
         try:
             value = float(match[3])
         except ValueError:
             continue
-        name = match[1][len(PREFIX) :]
         found[name] = found.get(name, 0.0) + value
     return found
 
@@ -73,7 +68,7 @@ def reconcile(
         server["cached_share"] = round(server["cached_tokens"] / server["prompt_tokens"], 4)
     counted = server["completion_tokens"]
     if counted is None:
-        return {**server, "agrees": None, "why": "the server has no counters (--enable-metrics)"}
+        return {**server, "agrees": None, "why": "the server has no counters"}
     mine = ours["completion_tokens"]
     off = (counted - mine) / mine if mine else (0.0 if not counted else 1.0)
     why = ""

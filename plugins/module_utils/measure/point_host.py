@@ -45,6 +45,10 @@ class CheckContext:
     look_at_gpus: sampling.Look = lambda: None
     scale: prompts.Scale | None = None
     questions: Mapping[str, Any] = field(default_factory=dict)
+    metrics: str = "/metrics"
+    """Path of the server's counters."""
+    metric_names: Mapping[str, str] = field(default_factory=dict)
+    """What is counted -> the engine's name of it."""
 
 
 def run(desk: CheckContext, point: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,7 +61,10 @@ def run(desk: CheckContext, point: Mapping[str, Any]) -> dict[str, Any]:
     warm_up(desk, point)
     idle = wait_idle(desk)
     sampler = sampling.Sampler(
-        os.path.join(desk.folder, "samples.jsonl"), desk.server, desk.sample_seconds, desk.look_at_gpus
+        os.path.join(desk.folder, "samples.jsonl"),
+        desk.sample_seconds,
+        desk.look_at_gpus,
+        lambda: metrics(desk),
     )
     before = metrics(desk)
     started, began = time.time(), time.monotonic()
@@ -95,8 +102,8 @@ def measure_scale(desk: CheckContext) -> prompts.Scale:
 
 
 def metrics(desk: CheckContext) -> dict[str, float]:
-    reply = ask(desk.server, "/metrics")
-    return counters.parse(str(reply.body)) if reply.good else {}
+    reply = ask(desk.server, desk.metrics)
+    return counters.parse(str(reply.body), desk.metric_names) if reply.good else {}
 
 
 def wait_idle(desk: CheckContext) -> bool:

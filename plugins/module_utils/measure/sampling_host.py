@@ -12,10 +12,10 @@ import time
 from typing import Any, Callable, Optional
 
 from . import counters
-from .client_host import Server, ask
 from .samples import cpu_times, gpus, memory_available
 
 Look = Callable[[], Optional[str]]
+LookAtServer = Callable[[], "dict[str, float]"]
 
 
 def _text(path: str) -> str:
@@ -26,8 +26,13 @@ def _text(path: str) -> str:
 class Sampler:
     """Began in `start`, ended in `stop`; the samples lie in a file until then."""
 
-    def __init__(self, path: str, server: Server, seconds: float, look_at_gpus: Look) -> None:
-        self.path, self.server, self.seconds, self.look_at_gpus = path, server, seconds, look_at_gpus
+    def __init__(self, path: str, seconds: float, look_at_gpus: Look, look_at_server: LookAtServer) -> None:
+        self.path, self.seconds, self.look_at_gpus, self.look_at_server = (
+            path,
+            seconds,
+            look_at_gpus,
+            look_at_server,
+        )
         self.pid = 0
         self.cpu_seconds = 0.0
         """What looking has cost, known after `stop`."""
@@ -69,9 +74,9 @@ class Sampler:
                 entry["host_cpu_percent"] = round(100 * (now[0] - before[0]) / max(1, now[1] - before[1]), 1)
                 before = now
                 entry["host_memory_available_mib"] = memory_available(_text("/proc/meminfo"))
-                reply = ask(self.server, "/metrics")
-                if reply.good:
-                    entry["server"] = counters.gauges(counters.parse(str(reply.body)))
+                counted = self.look_at_server()
+                if counted:
+                    entry["server"] = counters.gauges(counted)
                 text = self.look_at_gpus() if with_gpus else None
                 with_gpus = bool(text)
                 if text:

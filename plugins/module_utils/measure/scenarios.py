@@ -96,19 +96,10 @@ def _positive(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
-def argument(instance: Mapping[str, Any], flag: str) -> Any:
-    return next((item["value"] for item in instance["arguments"] if item["flag"] == flag), None)
-
-
 def room(instance: Mapping[str, Any]) -> int:
     """The longest prompt with its answer."""
-    sizes = [
-        int(value)
-        for value in (instance["context"].get("length"), argument(instance, "context-length"),
-                      argument(instance, "max-total-tokens"))
-        if value
-    ]  # fmt: skip
-    return min(sizes, default=0)
+    sizes = (instance["context"].get("length"), instance["behaviour"]["most_tokens"])
+    return min((int(value) for value in sizes if value), default=0)
 
 
 def points(
@@ -162,22 +153,23 @@ def _unable(name: str, instance: Mapping[str, Any], asked: Asked, cannot: Mappin
         )
     if name in OTHER_SERVERS and int(instance["parallel"]["nnodes"]) > 1:
         return "an instance of several hosts is not started otherwise by this playbook"
-    if name == "thinking" and not argument(instance, "reasoning-parser"):
+    behaviour = instance["behaviour"]
+    if name == "thinking" and not behaviour["reasoning_parser"]:
         return "no reasoning parser is planned: the model does not think"
-    if name == "agentic" and not argument(instance, "tool-call-parser"):
+    if name == "agentic" and not behaviour["tool_parser"]:
         return "no tool-call parser is planned"
-    if name == "agentic" and argument(instance, "grammar-backend") == "none":
+    if name == "agentic" and not behaviour["grammar"]:
         return NO_GRAMMAR
     if name == "accuracy" and cannot.get("answers"):
         return cannot["answers"]
-    if name == "prefix" and argument(instance, "disable-radix-cache"):
-        return "the prefix cache is off (disable-radix-cache)"
-    if name == "speculative" and not argument(instance, "speculative-algorithm"):
+    if name == "prefix" and not behaviour["prefix_cache"]:
+        return "the prefix cache is off"
+    if name == "speculative" and not behaviour["speculative"]:
         return "no speculative decoding is planned, so there is nothing to switch off"
     if name == "moe_file":
         if not instance["kernels"].get("tree"):
             return "no kernel tuning file is planned"
-        if argument(instance, "load-format") == "dummy":
+        if behaviour["random_weights"]:
             return "dummy weights send all tokens to the same experts: the comparison would show nothing"
     return ""
 
@@ -262,7 +254,7 @@ def _moe_file(given: Mapping[str, Any], *_unused: Any) -> list[dict[str, Any]]:
 
 
 def _accuracy(given: Mapping[str, Any], instance: Mapping[str, Any], _asked: Asked) -> list[dict[str, Any]]:
-    with_tools = argument(instance, "tool-call-parser") and argument(instance, "grammar-backend") != "none"
+    with_tools = instance["behaviour"]["tool_parser"] and instance["behaviour"]["grammar"]
     sets = ["exact", *(["calls"] if with_tools else [])]
     return [
         {"kind": "accuracy", "label": "tool calls" if name == "calls" else "exact answers", "set": name, "x": number,

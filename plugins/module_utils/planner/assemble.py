@@ -55,6 +55,9 @@ def instance_plan(
         memory=tried.memory,
         context=tried.context,
         kernels=kernel_files,
+        behaviour=case.engine.behaviour({item.flag: item.value for item in arguments}),
+        api=case.data.api,
+        metrics=dict(case.data.metrics),
         compiles=tried.compiles,
         service=service(case, host, links, environment, kernel_files, weights, tried.compiles),
         network=network([link.address for link in links.values()]),
@@ -106,6 +109,7 @@ def _weights(case: Case) -> dict[str, Any]:
         "sources": dict(case.model.ids),
         "revisions": dict(case.model.revisions),
         "drop_page_cache": case.hardware.drop_page_cache,
+        "checksums": case.engine.checksums(case),
     }
 
 

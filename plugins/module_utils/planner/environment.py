@@ -57,7 +57,7 @@ def environment(inputs: Inputs, case: Case, host: HostFacts, python: str) -> dic
         "index": case.variant.index,
         "download_bytes": case.variant.download_bytes,
         # What must be importable, and which versions must be there, before the environment is used.
-        "imports": list(inputs.policy["environment_imports"]),
+        "imports": list(case.data.imports),
         "versions": {case.engine.distribution: case.release.version, **_pinned(inputs, case)},
         "bytes": case.variant.installed_bytes,
     }
@@ -98,7 +98,7 @@ def variables(
     def put(name: str, value: str, why: str) -> None:
         found[name] = EnvironmentVariable(name, value, why)
 
-    for name, below in policy["cache_variables"].items():
+    for name, below in {**case.data.cache_variables, **policy["cache_variables"]}.items():
         put(name, f"{cache}/{below}" if below else cache, "writes go below the instance's cache only")
     for name, value in policy["offline_variables"].items():
         put(name, str(value), "no look-up leaves the host")

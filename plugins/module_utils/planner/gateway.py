@@ -33,6 +33,9 @@ class Head:
     standby: str = ""
     """The server that stands in while this one is exchanged."""
     standby_port: int = 0
+    token: str = "/health"
+    """Path that tells whether its engine makes tokens."""
+    metrics: str = "/metrics"
 
 
 def heads(made: Made, standbys: Made | None = None) -> list[Head]:
@@ -42,7 +45,17 @@ def heads(made: Made, standbys: Made | None = None) -> list[Head]:
             if plan.parallel["node_rank"] == 0:
                 second = (standbys or {}).get(host, {}).get(name)
                 spare = (second.name, second.ports[0].port) if second else ("", 0)
-                found.append(Head(name, plan.served_model_name, host, plan.ports[0].port, *spare))
+                found.append(
+                    Head(
+                        name,
+                        plan.served_model_name,
+                        host,
+                        plan.ports[0].port,
+                        *spare,
+                        plan.api.token,
+                        plan.api.metrics,
+                    )
+                )
     return sorted(found, key=lambda head: (head.model, head.instance, head.host))
 
 
@@ -194,6 +207,7 @@ def _front(inputs: Inputs, asked: Gateway, host: str, wanted: Iterable[Head]) ->
                 "address": "127.0.0.1" if here else inputs.addresses.get(head.host, head.host),
                 "port": port if here else inner,
                 "tls": not here,
+                "check": head.token,
                 # Down but for the time of an exchange.
                 "standby": standby,
             }
@@ -215,12 +229,15 @@ def _endpoints(inputs: Inputs, asked: Gateway) -> list[str]:
 
 def _inner(inputs: Inputs, asked: Gateway, host: str, found: Iterable[Head]) -> dict[str, Any]:
     policy = inputs.policy
+    checks = sorted({head.token for head in found if head.host == host})
     return {
         "address": "*",
         "port": asked.inner_port or policy["gateway"]["inner_port"],
         "instances": {head.instance: head.port for head in found if head.host == host},
         "standbys": {head.standby: head.standby_port for head in found if head.host == host and head.standby},
-        "endpoints": ["GET /health_generate", *_endpoints(inputs, asked)],
+        "endpoints": [*(f"GET {path}" for path in checks), *_endpoints(inputs, asked)],
+        "checks": checks,
+        "metrics": {head.instance: head.metrics for head in found if head.host == host},
         "node_exporter_port": policy["monitoring"]["node_exporter_port"],
         "dcgm_exporter_port": policy["monitoring"]["dcgm_port"],
     }

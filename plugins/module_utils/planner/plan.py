@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from ..core.refusals import Advice, Refusal
+from ..engines.base import Api, Behaviour
 
 SCHEMA = 1
 
@@ -65,6 +66,10 @@ class InstancePlan:
     context: dict[str, Any]
     kernels: dict[str, Any]
     compiles: dict[str, Any]
+    behaviour: Behaviour
+    api: Api
+    metrics: dict[str, str]
+    """Values that the house reads -> the engine's name of each counter."""
     service: dict[str, Any] = field(default_factory=dict)
     """How the unit starts, is watched and ends, and what it may touch."""
     network: dict[str, list[str]] = field(default_factory=dict)

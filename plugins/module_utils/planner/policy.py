@@ -100,7 +100,10 @@ class _Work:
                 self.refusals.append(_refusal(here, value, "it cannot be changed in this version", fix))
             elif key in defaults:
                 found[key] = self.value(here, defaults[key], value)
-            elif place in OPEN and defaults:
+            elif place in OPEN and not defaults:
+                # Data of an engine, which is checked where all of it is read: by the planner.
+                found[key] = value
+            elif place in OPEN:
                 if place.endswith("_variables") and not VARIABLE.match(key):
                     self._wrong(here, value, "the name of a variable")
                 found[key] = self.value(here, next(iter(defaults.values())), value)

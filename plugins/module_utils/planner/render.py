@@ -193,23 +193,24 @@ def _context_words(plan: InstancePlan) -> str:
 
 def _behaviour_words(plan: InstancePlan) -> str:
     """Parsers and modes, each only where it is on."""
+    behaviour = plan.behaviour
     words = [
-        f"{word} {plan.argument(flag)}"
-        for word, flag in (
-            ("tools", "tool-call-parser"),
-            ("thoughts", "reasoning-parser"),
-            ("quantization", "quantization"),
+        f"{word} {value}"
+        for word, value in (
+            ("tools", behaviour.tool_parser),
+            ("thoughts", behaviour.reasoning_parser),
+            ("quantization", behaviour.quantization),
         )
-        if plan.argument(flag)
+        if value
     ]
     words += [
         word
-        for word, flag in (
-            ("thoughts of earlier turns kept", "default-chat-template-kwargs"),
-            ("thinking budget and other logit processors", "enable-custom-logit-processor"),
-            ("weights hashed at each start", "model-checksum"),
+        for word, on in (
+            ("thoughts of earlier turns kept", behaviour.preserved_thinking),
+            ("thinking budget and other logit processors", behaviour.logit_processors),
+            ("weights hashed at each start", behaviour.checksums),
         )
-        if plan.argument(flag)
+        if on
     ]
     if not words and plan.model.startswith("/"):
         return "nothing parsed: config.json names no parsers; give tool-call-parser and reasoning-parser in options"
@@ -240,9 +241,5 @@ def _compile_words(plan: InstancePlan) -> str:
         return f"{', '.join(compiles['nvcc'])}: {compiles['source_words']}"
     if plan.device == "cpu":
         return "nothing"
-    backends = ", ".join(
-        f"{flag.partition('-')[0]} {plan.argument(flag)}"
-        for flag in ("attention-backend", "sampling-backend")
-        if plan.argument(flag)
-    )
+    backends = ", ".join(f"{word} {value}" for word, value in plan.behaviour.backends.items())
     return f"nothing with nvcc ({backends})"

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..facts.host import RunCommand
@@ -23,7 +23,7 @@ from ..weights.folder_host import look
 from . import folder_host as folder
 from . import standby_host as standbys
 from . import switching
-from .members import Release
+from .members import Member, Release
 from .switching import Found, Record, Switch, Unfinished, Unit
 
 RECORD = ".switches.json"
@@ -63,7 +63,7 @@ class Host:
     max_tokens: int = 48
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
-    is_healthy: Callable[[str], bool] = healthy
+    is_healthy: Callable[[str, str], bool] = healthy
 
     @property
     def releases(self) -> str:
@@ -252,15 +252,16 @@ class Host:
 
     def question(self, release: Release, name: str) -> Question:
         member = release.members[name]
-        asked = self.question_at(os.path.join(release.folder, name), member.unit, member.port, member.serves)
-        return asked if member.rank == 0 else Question(member.unit, asked.base_url, ())
+        asked = self.question_at(os.path.join(release.folder, name), member.unit, member.port, member)
+        return asked if member.rank == 0 else replace(asked, command=())
 
-    def question_at(self, place: str, unit: str, port: int, serves: str) -> Question:
+    def question_at(self, place: str, unit: str, port: int, member: Member) -> Question:
         address = f"http://127.0.0.1:{port}"
         words = [os.path.join(place, "env/bin/python"), self.probe, "--base-url", address]
-        words += ["--model", serves, "--prompt", self.prompt]
+        words += ["--model", member.serves, "--prompt", self.prompt]
+        words += ["--alive", member.alive, "--token", member.token]
         words += ["--max-tokens", str(self.max_tokens), "--timeout", str(self.token_timeout)]
-        return Question(unit, address, tuple(words))
+        return Question(unit, address, tuple(words), member.alive)
 
     def go_back(self, found: Found, decided: Switch, error: Exception) -> SwitchError:
         """What served before serves again, what the new release alone brought is gone; the whole story to raise."""

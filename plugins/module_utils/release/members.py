@@ -22,6 +22,10 @@ class Member:
     standby: str = ""
     """The server that takes its requests while it is exchanged."""
     standby_port: int = 0
+    alive: str = "/health"
+    """Path that answers once the server listens."""
+    token: str = "/health"
+    """Path that answers only when a token was made."""
 
     @property
     def standby_unit(self) -> str:

@@ -72,4 +72,4 @@ def _unit(host: Host, member: Member) -> str:
 
 def _question(host: Host, release: Release, member: Member) -> Question:
     place = os.path.join(release.folder, STANDBY, member.standby)
-    return host.question_at(place, member.standby_unit, member.standby_port, member.serves)
+    return host.question_at(place, member.standby_unit, member.standby_port, member)

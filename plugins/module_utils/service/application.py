@@ -125,6 +125,8 @@ def members(plan: Planned) -> list[dict[str, Any]]:
             "serves": instance["served_model_name"],
             "rank": instance["parallel"]["node_rank"],
             "port": int(api_port(instance)["port"]),
+            "alive": instance["api"]["alive"],
+            "token": instance["api"]["token"],
             "standby": standbys[name]["name"] if name in standbys else "",
             "standby_port": int(api_port(standbys[name])["port"]) if name in standbys else 0,
         }
@@ -161,12 +163,10 @@ def checksums(plan: Planned, files: Mapping[str, str] | None = None) -> list[dic
     return [
         {
             "manifest": f"{instance['weights']['path']}/.weights.json",
-            "path": f"{folder}/{name}/checksums.json",
+            "path": f"{folder}/{name}/{instance['weights']['checksums']}",
         }
         for name, instance in _parts(plan)
-        if any(
-            item["flag"] == "model-checksum" and item["origin"] == "plan" for item in instance["arguments"]
-        )
+        if instance["weights"].get("checksums")
     ]
 
 

@@ -26,6 +26,11 @@ def launch(plan: Planned, name: str, python: str) -> dict[str, Any]:
         "address": port["address"],
         "port": port["port"],
         "head": instance["parallel"]["node_rank"] == 0,
+        "api": {
+            "alive": instance["api"]["alive"],
+            "token": instance["api"]["token"],
+            "first": _named(instance["api"]["first"], instance["served_model_name"]),
+        },
         "weights": instance["weights"]["path"],
         "state": f"{paths['state']}/{name}",
         "writable": [f"{paths['state']}/{name}", service["compiled"]],
@@ -37,6 +42,13 @@ def launch(plan: Planned, name: str, python: str) -> dict[str, Any]:
         },
         **({"group": service["group"]} if service.get("group") else {}),
     }  # fmt: skip
+
+
+def _named(value: Any, model: str) -> Any:
+    """The first request with the served name where it says {model}."""
+    if isinstance(value, Mapping):
+        return {key: _named(item, model) for key, item in value.items()}
+    return model if value == "{model}" else value
 
 
 def api_port(instance: Planned) -> Planned:

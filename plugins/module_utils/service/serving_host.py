@@ -39,6 +39,8 @@ class Question:
     base_url: str
     command: tuple[str, ...]
     """Prints a report as roles/verify/files/probe.py does; empty for a rank that answers no requests."""
+    alive: str = "/health"
+    """Path that answers once the server listens."""
 
 
 class NotServingError(Exception):
@@ -98,8 +100,8 @@ def fetch(base_url: str, path: str, seconds: float) -> Reply:
     return ask_once(Server(base_url, silence=seconds, limit=seconds, most=MOST_ANSWER), path)
 
 
-def healthy(base_url: str) -> bool:
-    return fetch(base_url, "/health", HEALTH_SECONDS).good
+def healthy(base_url: str, path: str) -> bool:
+    return fetch(base_url, path, HEALTH_SECONDS).good
 
 
 @dataclass
@@ -109,7 +111,7 @@ class Watch:
     """For all together; with 0 a unit that is starting has the time that its own file gives it."""
     clock: Clock = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    is_healthy: Callable[[str], bool] = healthy
+    is_healthy: Callable[[str, str], bool] = healthy
     since: float = 0.0
     """Lines of the log before this are another start's."""
 
@@ -124,7 +126,7 @@ class Watch:
             raise self.fail(question.unit, why)
         if state.get("ActiveState") != "active":
             return False
-        return not question.command or self.is_healthy(question.base_url)
+        return not question.command or self.is_healthy(question.base_url, question.alive)
 
     def ask(self, question: Question) -> dict[str, Any]:
         if not question.command:

@@ -92,6 +92,8 @@ def definition(
         "unit_text": unit_text,
         "port": int(api_port(instance)["port"]),
         "serves": instance["served_model_name"],
+        "alive": instance["api"]["alive"],
+        "token": instance["api"]["token"],
         "python": f"{PLACE}/{name}/{name}/env/bin/python",
         "files": files,
         "links": {f"{name}/{key}": target for key, target in links.items()},

@@ -20,26 +20,28 @@ STORY = "Tell me a short story about a rack of servers."
 
 
 def health(desk: CheckContext) -> str:
-    reply = desk.get("/health")
+    path = desk.expected["api"]["alive"]
+    reply = desk.get(path)
     if reply.status != OK:
         raise CheckError(
-            f"/health answers {reply.status or reply.failure} {reply.said}", "systemctl status " + desk.unit
+            f"{path} answers {reply.status or reply.failure} {reply.said}", "systemctl status " + desk.unit
         )
     return f"{(reply.ended - reply.begun) * 1000:.0f} ms"
 
 
 def tokens_flow(desk: CheckContext) -> str:
-    reply = desk.get("/health_generate")
+    path = desk.expected["api"]["token"]
+    reply = desk.get(path)
     if reply.status != OK:
         raise CheckError(
-            f"/health_generate answers {reply.status or reply.failure}: no token is made",
+            f"{path} answers {reply.status or reply.failure}: no token is made",
             "restart " + desk.unit,
         )
     return f"{(reply.ended - reply.begun) * 1000:.0f} ms"
 
 
 def served_name(desk: CheckContext) -> str:
-    reply = desk.get("/v1/models")
+    reply = desk.get(desk.expected["api"]["models"])
     try:
         names = [entry["id"] for entry in reply.body["data"]]
     except (TypeError, KeyError):
@@ -52,12 +54,17 @@ def served_name(desk: CheckContext) -> str:
 
 
 def metrics(desk: CheckContext) -> str:
-    before = counters.parse(str(desk.get("/metrics").body))
+    path, names = desk.expected["api"]["metrics"], desk.expected["metric_names"]
+    before = counters.parse(str(desk.get(path).body), names)
     reply = desk.chat("Count to three.", tokens=8)
-    after = counters.parse(str(desk.get("/metrics").body))
-    missing = [name for name in desk.expected["metrics"] if name not in after]
+    after = counters.parse(str(desk.get(path).body), names)
+    missing = [
+        names.get(name, name)
+        for name in desk.expected["metrics"]
+        if name not in after and f"{name}_count" not in after
+    ]
     if missing:
-        raise CheckError(f"/metrics lacks {', '.join(missing)}", "monitoring reads these: check the release")
+        raise CheckError(f"{path} lacks {', '.join(missing)}", "monitoring reads these: check the release")
     counted = counters.delta(before, after, counters.GENERATED) or 0
     if counted < (reply.completion_tokens or 0):
         raise CheckError(f"{reply.completion_tokens} tokens were made and the counter rose by {counted:.0f}")
@@ -202,16 +209,13 @@ def image(desk: CheckContext) -> str:
 
 
 def acceptance(desk: CheckContext) -> str:
-    before = counters.parse(str(desk.get("/metrics").body))
+    path, names = desk.expected["api"]["metrics"], desk.expected["metric_names"]
+    before = counters.parse(str(desk.get(path).body), names)
     reply = desk.chat(STORY, tokens=max(64, desk.expected["tokens"]), stream=True, ignore_eos=True)
-    after = counters.parse(str(desk.get("/metrics").body))
+    after = counters.parse(str(desk.get(path).body), names)
     verified = counters.delta(before, after, counters.VERIFIED)
-    if verified:
-        length = (counters.delta(before, after, counters.GENERATED) or 0) / verified
-    else:
-        info = desk.get("/server_info").body
-        states = info.get("internal_states", []) if isinstance(info, dict) else []
-        length = max((float(state.get("avg_spec_accept_length") or 0) for state in states), default=0.0)
+    made = counters.delta(before, after, counters.GENERATED) or 0
+    length = made / verified if verified else after.get(counters.ACCEPTED, 0.0)
     if length <= 1.0:
         raise CheckError(
             f"each step made {length:.2f} tokens: no draft was accepted",

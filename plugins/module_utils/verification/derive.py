@@ -23,8 +23,10 @@ class Subject:
     quick: bool
     gateway: Mapping[str, Any]
 
-    def argument(self, flag: str) -> Any:
-        return next((item["value"] for item in self.instance["arguments"] if item["flag"] == flag), None)
+    @property
+    def behaviour(self) -> Planned:
+        found: Planned = self.instance["behaviour"]
+        return found
 
     @property
     def rank(self) -> int:
@@ -49,15 +51,15 @@ class Row:
 
 
 def _no_tools(subject: Subject) -> str:
-    if not subject.argument("tool-call-parser"):
+    if not subject.behaviour["tool_parser"]:
         return "no tool-call parser is planned"
-    if subject.argument("grammar-backend") == "none":
-        return "tools need a grammar backend and this instance has none (grammar-backend = none)"
+    if not subject.behaviour["grammar"]:
+        return "tools need a grammar backend and this instance has none"
     return subject.cannot("tools")
 
 
 def _no_parser_cases(subject: Subject) -> str:
-    parser = subject.argument("tool-call-parser")
+    parser = subject.behaviour["tool_parser"]
     if not parser:
         return "no tool-call parser is planned"
     known = subject.data["parsers"]
@@ -67,14 +69,14 @@ def _no_parser_cases(subject: Subject) -> str:
 
 
 def _no_thinking(subject: Subject) -> str:
-    return "" if subject.argument("reasoning-parser") else "no reasoning parser is planned"
+    return "" if subject.behaviour["reasoning_parser"] else "no reasoning parser is planned"
 
 
 def _no_budget(subject: Subject) -> str:
-    if not subject.argument("enable-custom-logit-processor"):
+    if not subject.behaviour["logit_processors"]:
         return "no thinking budget is planned (serve.<instance>.thinking_budget)"
-    if not subject.data["budgets"].get(subject.argument("reasoning-parser") or ""):
-        return f"no budget is known for {subject.argument('reasoning-parser')}"
+    if not subject.data["budgets"].get(subject.behaviour["reasoning_parser"] or ""):
+        return f"no budget is known for {subject.behaviour['reasoning_parser']}"
     return ""
 
 
@@ -84,17 +86,17 @@ def _no_vision(subject: Subject) -> str:
 
 
 def _not_promised(subject: Subject) -> str:
-    if subject.argument("enable-deterministic-inference") or subject.instance["device"] == "cpu":
+    if subject.behaviour["deterministic"] or subject.instance["device"] == "cpu":
         return ""
-    return "not promised: answers may differ with the batch (enable-deterministic-inference is off)"
+    return "not promised: answers may differ with the batch"
 
 
 def _no_metrics(subject: Subject) -> str:
-    return "" if subject.argument("enable-metrics") else "no metrics are planned"
+    return "" if subject.behaviour["metrics"] else "no metrics are planned"
 
 
 def _not_speculative(subject: Subject) -> str:
-    return "" if subject.argument("speculative-algorithm") else "no speculative decoding is planned"
+    return "" if subject.behaviour["speculative"] else "no speculative decoding is planned"
 
 
 def _no_kernel_files(subject: Subject) -> str:
@@ -196,8 +198,8 @@ def _reason(row: Row, subject: Subject) -> str:
 def _expected(plan: Planned, subject: Subject, gateway: Mapping[str, Any]) -> dict[str, Any]:
     instance, data = subject.instance, subject.data
     limits = data["quick" if subject.quick else "full"]
-    context = int(instance["context"].get("length") or subject.argument("context-length") or 0)
-    most = int(subject.argument("max-total-tokens") or 0)
+    context = int(instance["context"].get("length") or 0)
+    most = int(subject.behaviour["most_tokens"])
     room = min(value for value in (context or most, most or context) if value) if context or most else 0
     return {
         "context": room,
@@ -205,13 +207,15 @@ def _expected(plan: Planned, subject: Subject, gateway: Mapping[str, Any]) -> di
         "concurrency": int(limits["concurrency"]),
         "tokens": int(limits["tokens"]),
         "request_seconds": int(limits["request_seconds"]),
-        "reasoning": bool(subject.argument("reasoning-parser")),
-        "parser": subject.argument("tool-call-parser") or "",
-        "parser_cases": list(data["parsers"].get(subject.argument("tool-call-parser") or "", ())),
+        "reasoning": bool(subject.behaviour["reasoning_parser"]),
+        "parser": subject.behaviour["tool_parser"] or "",
+        "parser_cases": list(data["parsers"].get(subject.behaviour["tool_parser"] or "", ())),
         "tools": list(data["tools"]),
+        "api": {key: instance["api"][key] for key in ("alive", "token", "models", "metrics", "settings", "secrets")},
         "metrics": list(data["metrics"]),
-        "closed": list(data["closed_endpoints"]),
-        "budget": dict(data["budgets"].get(subject.argument("reasoning-parser") or "", {})),
+        "metric_names": dict(instance["metrics"]),
+        "closed": list(instance["api"]["closed"]),
+        "budget": dict(data["budgets"].get(subject.behaviour["reasoning_parser"] or "", {})),
         "kernels": dict(instance["kernels"].get("log") or {}),
         "rdma": list(instance["parallel"]["rdma_devices"].get(plan["host"], ())),
         "weights": instance["weights"]["path"],

@@ -21,7 +21,6 @@ from .check_context import CheckContext, CheckError, NotHereError
 
 LISTEN = "0A"
 KEY_FLAGS = ("--api-key", "--admin-api-key", "--ssl-keyfile-password")
-KEY_FIELDS = ("api_key", "admin_api_key", "ssl_keyfile_password")
 OVER_RDMA, OVER_SOCKETS = re.compile(r"NET/IB|via NET/IB"), re.compile(r"NET/Socket|via NET/Socket")
 REFUSED = (401, 403)
 HIDDEN = (401, 403, 404, 405)
@@ -141,7 +140,7 @@ def _bytes(path: str) -> bytes:
 
 
 def no_key(desk: CheckContext) -> str:
-    """A key on a command line is seen by every user of the host; one in the server is told by /server_info."""
+    """A key on a command line is seen by every user of the host; one in the server is told with its settings."""
     pids = desk.processes()
     for pid in pids:
         words = _bytes(f"/proc/{pid}/cmdline").decode("utf-8", "replace").split("\0")
@@ -152,14 +151,15 @@ def no_key(desk: CheckContext) -> str:
             raise CheckError(
                 f"process {pid} has {', '.join(shown)} on its command line", "the gateway holds the key"
             )
-    if desk.expected["parallel"][1] == 1 or desk.server:
-        info = desk.get("/server_info").body
-        held = [name for name in KEY_FIELDS if isinstance(info, dict) and info.get(name)]
+    api = desk.expected["api"]
+    if api["settings"]:
+        info = desk.get(api["settings"]).body
+        held = [name for name in api["secrets"] if isinstance(info, dict) and info.get(name)]
         if held:
             raise CheckError(
-                f"/server_info tells {', '.join(held)}", "the gateway holds the key, not the engine"
+                f"{api['settings']} tells {', '.join(held)}", "the gateway holds the key, not the engine"
             )
-    return f"{len(pids)} processes and /server_info show none"
+    return f"{len(pids)} processes{' and ' if api['settings'] else ''}{api['settings']} show none"
 
 
 def own_user(desk: CheckContext) -> str:

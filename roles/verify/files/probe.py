@@ -96,13 +96,18 @@ def make_fetch(root: str, api_key: str) -> Fetch:
 
 
 def wait_until_healthy(
-    fetch: Fetch, root: str, timeout: float, clock: Clock = time.monotonic, sleep: Any = time.sleep
+    fetch: Fetch,
+    root: str,
+    timeout: float,
+    clock: Clock = time.monotonic,
+    sleep: Any = time.sleep,
+    path: str = "/health",
 ) -> float:
-    """Poll /health; return the seconds waited. A server that is not up yet is not an error until the end."""
+    """Poll the path; return the seconds waited. A server that is not up yet is not an error until the end."""
     start = clock()
     while True:
         try:
-            status, _body = fetch("/health", min(REQUEST_SECONDS, timeout - (clock() - start)))
+            status, _body = fetch(path, min(REQUEST_SECONDS, timeout - (clock() - start)))
             last = f"HTTP {status}" + (
                 " (still loading, or its scheduler does not answer)" if status == STARTING else ""
             )
@@ -112,7 +117,7 @@ def wait_until_healthy(
             last = connection_problem(error)
         if clock() - start + POLL_SECONDS >= timeout:
             raise ProbeError(
-                f"{root}/health did not answer 200 within {timeout:.0f} s; the last try: {last}",
+                f"{root}{path} did not answer 200 within {timeout:.0f} s; the last try: {last}",
                 f"{READ_THE_LOG}; if it is still loading, allow more time",
             )
         sleep(POLL_SECONDS)
@@ -128,19 +133,19 @@ def connection_problem(error: OSError) -> str:
     return str(reason) or type(reason).__name__
 
 
-def check_generates(fetch: Fetch, root: str, remaining: float) -> int:
-    """A health check that goes through the scheduler: a wedged one passes /health and fails here."""
+def check_generates(fetch: Fetch, root: str, remaining: float, path: str) -> int:
+    """A health check that goes through the scheduler: a wedged one says that it is alive, and fails here."""
     fix = f"{READ_THE_LOG} and restart the unit: the scheduler is stuck or gone"
     limit = min(REQUEST_SECONDS, remaining)
     try:
-        status, _body = fetch("/health_generate", limit)
+        status, _body = fetch(path, limit)
     except OSError as error:
         raise ProbeError(
-            f"{root} says that it is healthy, but /health_generate fails: {connection_problem(error)}", fix
+            f"{root} says that it is healthy, but {path} fails: {connection_problem(error)}", fix
         ) from error
     if status != HEALTHY:
         raise ProbeError(
-            f"{root} says that it is healthy, but /health_generate answers HTTP {status}: no token is made",
+            f"{root} says that it is healthy, but {path} answers HTTP {status}: no token is made",
             fix,
         )
     return status
@@ -302,16 +307,18 @@ def probe(options: argparse.Namespace) -> Report:
     def remaining() -> float:
         return max(0.1, deadline - time.monotonic())
 
-    step = "waiting for /health"
+    step = f"waiting for {options.alive}"
     try:
         api_key = options.api_key_file.read_text().strip() if options.api_key_file else ""
         fetch = make_fetch(root, api_key)
         # The margin lets the waiting loop end with its own, better message.
         with hard_deadline(options.timeout + POLL_SECONDS):
-            report.health["waited_s"] = round(wait_until_healthy(fetch, root, options.timeout), 1)
-            report.health["health"] = HEALTHY
-            step = "asking /health_generate"
-            report.health["health_generate"] = check_generates(fetch, root, remaining())
+            report.health["waited_s"] = round(
+                wait_until_healthy(fetch, root, options.timeout, path=options.alive), 1
+            )
+            report.health["alive"] = HEALTHY
+            step = f"asking {options.token}"
+            report.health["token"] = check_generates(fetch, root, remaining(), options.token)
             step = "asking /v1/models"
             status, body = fetch("/v1/models", remaining())
             report.model = choose_model(body, status, options.model, root)
@@ -340,6 +347,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prompt", default="Say hello.")
     parser.add_argument("--max-tokens", type=int, default=256)
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds for everything together")
+    parser.add_argument("--alive", default="/health", help="path that answers 200 once the server listens")
+    parser.add_argument("--token", default="/health", help="path that answers 200 only when a token was made")
     parser.add_argument("--api-key-file", type=Path, help="file with the server's key")
     parser.add_argument(
         "--expect-nonempty",

@@ -44,7 +44,7 @@ def play(folder: Path, port: int, role: str, entry: str, **said: Any) -> subproc
     tiny["ports"][0]["port"] = port
     # A model whose answers count; tools need a grammar backend.
     tiny["model"] = "glm-4.7-fp8"
-    tiny["arguments"] = [item for item in tiny["arguments"] if item["flag"] != "grammar-backend"]
+    tiny["behaviour"]["grammar"] = True
     tiny["weights"]["path"] = str(folder / "weights")
     task = {
         "name": "Do it",

@@ -119,7 +119,7 @@ def test_every_cache_lies_below_the_folder_of_environment_and_architecture(world
     launch = unit_of(world, "h200", "glm-4.7-fp8")["launch"]
     assert launch["compiled"].startswith("/var/cache/sglang/it/compiled/")
     assert launch["compiled"].endswith("-sm90")
-    for name in POLICY["cache_variables"]:
+    for name in (*POLICY["cache_variables"], *world.sglang.cache_variables):
         place = launch["environment"][name]
         assert place == launch["compiled"] or place.startswith(launch["compiled"] + "/"), name
     other = unit_of(world, "h200", "glm-4.7-fp8", options={"max-running-requests": 8})["launch"]

@@ -27,6 +27,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
 LAUNCHER = ROOT / "roles/engine/files/launcher"
 POLICY = yaml.safe_load((ROOT / "files/policy.yml").read_text(encoding="utf-8"))["engine"]
+SIGNALS = yaml.safe_load((ROOT / "files/engines/sglang/signals.yml").read_text(encoding="utf-8"))
+API = yaml.safe_load((ROOT / "files/engines/sglang/api.yml").read_text(encoding="utf-8"))
 HOSTS = ("g1", "g2", "g3")
 
 
@@ -139,7 +141,7 @@ class Cluster:
                 "start": {"seconds": 120, "stall_seconds": 90, "most_seconds": 300},
                 "watch": {**POLICY["watch"], "probe_seconds": 1, "probe_limit_seconds": 10, "silence_seconds": 30, "stopped_seconds": 2},
                 "restart": {"delays": [0, 0.5, 0.5, 0.5, 0.5], "window_seconds": 3600, "good_service_seconds": 600},
-                "drain_seconds": 10, "logs": POLICY["logs"]["sglang"],
+                "drain_seconds": 10, "logs": SIGNALS, "api": {key: API[key] for key in ("alive", "token", "first")},
                 "group": {
                     "id": "abc", "release": "r1", "rank": rank, "channel_port": channel, "ports": [meet], "torchrun": [],
                     "secret": str(secret),

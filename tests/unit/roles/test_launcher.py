@@ -23,6 +23,8 @@ import yaml
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "roles/engine/files/launcher"
 POLICY = yaml.safe_load((ROOT / "files/policy.yml").read_text(encoding="utf-8"))["engine"]
+COUNTED = ["meta_info", "completion_tokens"]
+SIGNALS = yaml.safe_load((ROOT / "files/engines/sglang/signals.yml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,7 +69,7 @@ REAL_START = [
 def test_the_lines_of_a_real_start_become_a_status() -> None:
     from decisions import Progress
 
-    progress = Progress.from_plan(POLICY["logs"]["sglang"])
+    progress = Progress.from_plan(SIGNALS)
     assert progress.status == "starting the engine"
     for line, status in REAL_START:
         assert progress.read(line), line
@@ -89,7 +91,7 @@ def test_the_lines_of_a_real_start_become_a_status() -> None:
 def test_a_status_never_goes_back(line: str) -> None:
     from decisions import Progress
 
-    progress = Progress.from_plan(POLICY["logs"]["sglang"])
+    progress = Progress.from_plan(SIGNALS)
     progress.read("Multi-thread loading shards:  37% Completed")
     assert not progress.read(line)
     assert progress.status == "loading 37 %"
@@ -446,9 +448,9 @@ def test_asking() -> None:
         b'HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n{"text": "a", "meta_info": {"completion_tokens": 1}}'
     )
     status, answer = notify.ask(("127.0.0.1", serve_once(body)), "POST", "/generate", {"a": 1})
-    assert (status, notify.tokens_of(answer)) == (200, 1)
+    assert (status, notify.tokens_of(answer, COUNTED)) == (200, 1)
     assert notify.ask(("127.0.0.1", serve_once(b"HTTP/1.1 503 no\r\n\r\n")), "GET", "/health")[0] == 503
-    assert notify.tokens_of(b"[]") == 0
+    assert notify.tokens_of(b"[]", COUNTED) == 0
     with pytest.raises(notify.NoAnswerError, match="is no HTTP"):
         notify.ask(("127.0.0.1", serve_once(b"SSH-2.0-x\r\n")), "GET", "/health")
     with pytest.raises(notify.NoAnswerError, match="nothing listens"):

@@ -214,13 +214,13 @@ def test_waiting_ends_and_tells_the_last_try(answer: Any, last: str) -> None:
 @pytest.mark.parametrize(("answer", "what"), [((503, ""), "HTTP 503"), (TimeoutError(), "hangs")])
 def test_a_wedged_scheduler_is_told_from_a_healthy_server(answer: Any, what: str) -> None:
     def fetch(path: str, _timeout: float) -> tuple[int, str]:
-        assert path == "/health_generate"
+        assert path == "/token"
         if isinstance(answer, Exception):
             raise answer
         return answer
 
     with pytest.raises(probe.ProbeError, match=what) as caught:
-        probe.check_generates(fetch, "http://h:1", 30)
+        probe.check_generates(fetch, "http://h:1", 30, "/token")
     assert "scheduler" in caught.value.fix
 
 
@@ -288,7 +288,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("http_proxy", "http://192.0.2.1:9")
     monkeypatch.setenv("all_proxy", "http://192.0.2.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
-    Server.answers = {"/health": (200, ""), "/health_generate": (200, ""), "/v1/models": (200, ONE)}
+    Server.answers = {"/health": (200, ""), "/token": (200, ""), "/v1/models": (200, ONE)}
     Server.drip, Server.seen = False, []
     listening = ThreadingHTTPServer(("127.0.0.1", 0), Server)
     listening.daemon_threads = True
@@ -299,7 +299,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
-    code = probe.main(list(arguments))
+    code = probe.main([*arguments, "--token", "/token"])
     return code, json.loads(capsys.readouterr().out)
 
 
@@ -316,7 +316,7 @@ def test_one_document_and_zero_for_real_tokens(
     assert code == 0
     assert document["ok"] is True
     assert document["error"] is None
-    assert document["health"]["health"] == document["health"]["health_generate"] == 200
+    assert document["health"]["alive"] == document["health"]["token"] == 200
     wanted = {
         "model": "glm-4.7",
         "prompt": "Hi",

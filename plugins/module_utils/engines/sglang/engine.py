@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..base import DataFile, Engine, Settled
+from ..base import Behaviour, DataFile, Engine, Settled
 from ..flags.contract import render
 from . import compiled, kernels, memory, moe_release, settings
 from .fit import draft_costs_too_much
@@ -73,6 +73,12 @@ class SGLang(Engine):
     ) -> list[tuple[str, str, str]]:
         own = ("SGLANG_HOST_IP", link.address, f"the address is not guessed: {link.why}")
         return [own, *kernels.variables(kernel_files)]
+
+    def behaviour(self, values: Mapping[str, Any]) -> Behaviour:
+        return settings.behaviour(values)
+
+    def checksums(self, case: Case) -> str:
+        return settings.checksums(case)
 
     def head_ports(self, case: Case) -> list[tuple[str, int]]:
         return settings.head_ports(case)

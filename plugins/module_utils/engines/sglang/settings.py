@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from ...catalogue.memory import automatic_sizes
-from ...planner.arguments import HARDWARE, MODEL, RELEASE, Arguments, dist_port, owned, weights_path
+from ...planner.arguments import HARDWARE, MODEL, PLAN, RELEASE, Arguments, dist_port, owned, weights_path
 from ...planner.case import Case
 from ...planner.compilers import Source
 from ...planner.plan import Argument
+from ..base import Behaviour
 from .alternatives import HUMMING_RISK, humming_accepted
 
 TEMPLATE_DEFAULTS = "default-chat-template-kwargs"
@@ -216,3 +219,34 @@ def head_ports(case: Case) -> list[tuple[str, int]]:
         return []
     first, span = dist_port(case), int(case.inputs.policy["ports"]["dp_attention"])
     return [("dp-attention", first + number) for number in range(1, span + 1)]
+
+
+def checksums(case: Case) -> str:
+    """A file that the user names is the user's."""
+    argument = case.argument("model-checksum")
+    return CHECKSUMS if argument is not None and argument.origin == PLAN else ""
+
+
+def behaviour(values: Mapping[str, Any]) -> Behaviour:
+    """`values` are the arguments' by the main spelling of their flags."""
+    most = values.get("max-total-tokens")
+    return Behaviour(
+        tool_parser=str(values.get("tool-call-parser") or ""),
+        reasoning_parser=str(values.get("reasoning-parser") or ""),
+        grammar=values.get("grammar-backend") != "none",
+        quantization=str(values.get("quantization") or ""),
+        preserved_thinking=bool(values.get(TEMPLATE_DEFAULTS)),
+        logit_processors=bool(values.get("enable-custom-logit-processor")),
+        checksums=bool(values.get("model-checksum")),
+        deterministic=bool(values.get("enable-deterministic-inference")),
+        speculative=bool(values.get("speculative-algorithm")),
+        metrics=bool(values.get("enable-metrics")),
+        prefix_cache=not values.get("disable-radix-cache"),
+        random_weights=values.get("load-format") == "dummy",
+        most_tokens=most if isinstance(most, int) else 0,
+        backends={
+            word: str(values[flag])
+            for word, flag in (("attention", "attention-backend"), ("sampling", "sampling-backend"))
+            if values.get(flag)
+        },
+    )

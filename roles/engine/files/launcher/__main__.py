@@ -219,21 +219,27 @@ class Launcher:
 
     def _health(self) -> str:
         """The first rank answers for the engine; the others have no API, only a word that they are there."""
-        return "/health_generate" if self.launch["head"] else "/health"
+        api = self.launch["api"]
+        return str(api["token"] if self.launch["head"] else api["alive"])
 
     def _first_token(self) -> bool:
         if not self.progress.said_ready:
-            status, _unused = notify.ask(self.address, "GET", "/health", seconds=25.0)
+            alive = self.launch["api"]["alive"]
+            status, _unused = notify.ask(self.address, "GET", alive, seconds=25.0)
             if status != 200:
-                self.trouble = f"/health answers {status}"
+                self.trouble = f"{alive} answers {status}"
                 return False
         if not self.launch["head"]:
             return True
-        body = {"text": "Hello", "sampling_params": {"max_new_tokens": 1, "temperature": 0}}
-        status, answer = notify.ask(self.address, "POST", "/generate", body, FIRST_TOKEN_SECONDS)
-        if status == 200 and notify.tokens_of(answer) > 0:
+        first = self.launch["api"]["first"]
+        if not first:
+            status, _unused = notify.ask(self.address, "GET", self._health(), seconds=FIRST_TOKEN_SECONDS)
+            self.trouble = f"{self._health()} answers {status}"
+            return status == 200
+        status, answer = notify.ask(self.address, "POST", first["path"], first["body"], FIRST_TOKEN_SECONDS)
+        if status == 200 and notify.tokens_of(answer, first["tokens"]) > 0:
             return True
-        self.trouble = f"/generate answers {status} and no token"
+        self.trouble = f"{first['path']} answers {status} and no token"
         return False
 
     def _until_ready(self) -> None:

@@ -104,11 +104,14 @@ def parse(received: bytes, path: str) -> tuple[int, bytes]:
     return int(words[1]), rest.partition(b"\r\n\r\n")[2]
 
 
-def tokens_of(body: bytes) -> int:
-    """How many tokens an answer of /generate holds, by the server's own count."""
+def tokens_of(body: bytes, keys: list[str]) -> int:
+    """How many tokens an answer holds, by the server's own count under these keys."""
     try:
         start, end = body.index(b"{"), body.rindex(b"}") + 1
-        return int(json.loads(body[start:end])["meta_info"]["completion_tokens"])
+        found = json.loads(body[start:end])
+        for key in keys:
+            found = found[key]
+        return int(found)
     except (ValueError, KeyError, TypeError):
         return 0
 

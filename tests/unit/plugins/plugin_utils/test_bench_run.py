@@ -16,6 +16,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.measure import po
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure import prompts, results
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client_host import Server
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import bench_run
+from ansible_collections.baremetal.sglang.tests.unit.fixtures.sglang_data import METRICS
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.truth_server import TruthServer
 
 from ..module_utils.measure.test_point_host import DATA
@@ -183,7 +184,7 @@ def test_a_server_that_dies_in_mid_run(tmp_path: Path) -> None:
     with TruthServer() as server:
         desk = point.CheckContext(
             Server(server.url, silence=3, limit=10), "truth", DATA["thresholds"], str(tmp_path), 0,
-            scale=prompts.Scale(4, 2), questions=DATA["questions"],
+            scale=prompts.Scale(4, 2), questions=DATA["questions"], metric_names=METRICS,
         )  # fmt: skip
 
         def measure(asked: Mapping[str, Any], _scale: Any, _server: str) -> dict[str, Any]:

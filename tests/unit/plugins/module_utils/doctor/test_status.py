@@ -25,6 +25,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.monitoring.scrape
     prometheus,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.release.host import Host
+from ansible_collections.baremetal.sglang.tests.unit.fixtures.sglang_data import METRICS
 
 PAGE = """\
 # HELP sglang:gen_throughput The generation throughput
@@ -39,8 +40,8 @@ sglang:spec_accept_length{model_name="a b"} NaN?
 
 
 def test_figures_of_an_engine() -> None:
-    assert figures(PAGE) == {"tokens_per_second": 20.0, "queue": 3.0, "cache_use": 0.75}
-    assert figures("") == {} and figures("<html>") == {}
+    assert figures(PAGE, METRICS) == {"tokens_per_second": 20.0, "queue": 3.0, "cache_use": 0.75}
+    assert figures("", METRICS) == {} and figures("<html>", METRICS) == {}
 
 
 @pytest.mark.parametrize(

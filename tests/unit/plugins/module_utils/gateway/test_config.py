@@ -24,7 +24,14 @@ POLICY = yaml.safe_load((Path(__file__).parents[5] / "files/policy.yml").read_te
 
 def server(instance: str, tls: bool = False) -> dict[str, Any]:
     address = "10.0.0.2" if tls else "127.0.0.1"
-    return {"instance": instance, "host": "h2", "address": address, "port": 30000, "tls": tls}
+    return {
+        "instance": instance,
+        "host": "h2",
+        "address": address,
+        "port": 30000,
+        "tls": tls,
+        "check": "/token",
+    }
 
 
 def section(models: Any = None, inner: bool = True, given: Any = None) -> dict[str, Any]:
@@ -42,7 +49,9 @@ def section(models: Any = None, inner: bool = True, given: Any = None) -> dict[s
         "port": 8444,
         "instances": {"a": 30000},
         "standbys": {"a-standby": 34000},
-        "endpoints": ["GET /health_generate", *policy["endpoints"]],
+        "endpoints": ["GET /token", *policy["endpoints"]],
+        "checks": ["/token"],
+        "metrics": {"a": "/metrics"},
         "node_exporter_port": 9100,
         "dcgm_exporter_port": 9400,
         "gateways": ["h1", "h3"],

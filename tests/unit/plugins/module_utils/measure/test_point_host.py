@@ -20,6 +20,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client_ho
     ask,
     chat,
 )
+from ansible_collections.baremetal.sglang.tests.unit.fixtures.sglang_data import METRICS
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.truth_server import TruthServer
 
 # Seconds of processes and sockets: from `make test` on.
@@ -37,6 +38,7 @@ def desk(server: TruthServer, folder: Path, **more: Any) -> point.CheckContext:
         str(folder),
         sample_seconds=more.pop("sample_seconds", 0),
         questions=DATA["questions"],
+        metric_names=METRICS,
         scale=more.pop("scale", prompts.Scale(4, 2)),
     )
 
@@ -228,7 +230,7 @@ def test_samples_come_from_another_process(tmp_path: Path) -> None:
     series = record["samples"]["series"]
     assert len(series) > 5
     assert all("host_cpu_percent" in sample for sample in series)
-    assert record["samples"]["summary"]["num_running_reqs"]["max"] >= 3
+    assert record["samples"]["summary"]["running"]["max"] >= 3
     # What looking cost, apart from the load.
     assert 0 < record["samples"]["cpu_seconds"] < record["seconds"]
 

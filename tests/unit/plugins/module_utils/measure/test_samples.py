@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure import counters, judge
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure import samples as sampling
+from ansible_collections.baremetal.sglang.tests.unit.fixtures.sglang_data import METRICS as NAMES
 
 
 @pytest.mark.parametrize(
@@ -41,14 +42,14 @@ def test_the_course_of_a_point_is_a_line_a_quantity() -> None:
     samples: list[dict[str, Any]] = [
         {
             "host_cpu_percent": 10.0 * number,
-            "server": {"num_running_reqs": number},
+            "server": {"running": number},
             "gpus": [{"index": 0.0, "power_w": 300.0}],
         }
         for number in range(1, 4)
     ]
     found = sampling.summary(samples)
     assert found["host_cpu_percent"] == {"median": 20.0, "min": 10.0, "max": 30.0}
-    assert found["num_running_reqs"]["max"] == 3
+    assert found["running"]["max"] == 3
     assert found["gpu0_power_w"]["median"] == 300.0
 
 
@@ -64,9 +65,9 @@ other_total 7
 
 
 def test_counters_are_summed_over_their_labels() -> None:
-    found = counters.parse(METRICS)
-    assert found["generation_tokens_total"] == 111
-    assert "other_total" not in found
+    found = counters.parse(METRICS, NAMES)
+    assert found["generated"] == 111 and found["first_token_seconds_count"] == 5
+    assert set(found) <= {f"{name}{end}" for name in NAMES for end in counters.ENDS}
     assert not any(name.endswith("_bucket") for name in found)
 
 

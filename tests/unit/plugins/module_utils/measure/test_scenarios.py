@@ -14,6 +14,7 @@ import pytest
 import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure import scenarios
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure.scenarios import Asked, AskedError
+from ansible_collections.baremetal.sglang.tests.unit.fixtures.sglang_data import behaviour
 
 FILES = Path(__file__).parents[5] / "files"
 DATA = yaml.safe_load((FILES / "bench.yml").read_text(encoding="utf-8"))
@@ -24,7 +25,7 @@ ALL = Asked()
 def instance(**flags: Any) -> dict[str, Any]:
     said = {"tool_call_parser": "glm47", "reasoning_parser": "glm45", **flags}
     return {
-        "arguments": [{"flag": flag.replace("_", "-"), "value": value} for flag, value in said.items() if value is not None],
+        "behaviour": behaviour({flag.replace("_", "-"): value for flag, value in said.items()}),
         "context": {"length": 32768}, "kernels": {"tree": {"files": []}}, "parallel": {"nnodes": 1},
     }  # fmt: skip
 

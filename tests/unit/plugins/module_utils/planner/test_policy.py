@@ -6,22 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.policy import (
     FIXED,
     effective,
     of_hosts,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.render import render
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import make_inputs
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf, make_inputs
 
-DEFAULTS = yaml.safe_load(
-    (Path(__file__).resolve().parents[5] / "files/policy.yml").read_text(encoding="utf-8")
-)
+DEFAULTS = load_shelf([]).policy
 LONGER = {"engine": {"watch": {"silence_seconds": 120}}}
 
 

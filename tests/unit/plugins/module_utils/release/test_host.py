@@ -104,7 +104,7 @@ class World:
             str(self.systemd.passing),
             timeout=1,
             sleep=lambda _seconds: None,
-            is_healthy=lambda _url: True,
+            is_healthy=lambda _url, _path: True,
         )
         for name in ("env/bin", "weights"):
             (root / name).mkdir(parents=True)

@@ -23,6 +23,11 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.verification impo
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification import host as place
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.check_context import CheckContext
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.run import CHECKS, run
+from ansible_collections.baremetal.sglang.tests.unit.fixtures.sglang_data import (
+    API,
+    METRICS,
+    behaviour,
+)
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.truth_server import TruthServer
 
 FILES = Path(__file__).parents[5] / "files"
@@ -43,7 +48,7 @@ def plan(*flags: tuple[str, Any], **instance: Any) -> dict[str, Any]:
     arguments.update(dict(flags))
     one = {
         "name": "big", "unit": "sglang-big.service", "model": "glm-4.7-fp8", "served_model_name": "big", "device": "cuda",
-        "arguments": [{"flag": flag, "value": value} for flag, value in arguments.items() if value is not None],
+        "behaviour": behaviour(arguments), "api": API, "metrics": METRICS,
         "parallel": {"node_rank": 0, "nnodes": 1, "rdma_devices": {}},
         "ports": [{"port": 30000, "purpose": "api", "address": "127.0.0.1"}],
         "context": {"length": 4096}, "kernels": {}, "weights": {"path": "/w"}, "environment": {"path": "/e", "id": "0123"},
