@@ -20,7 +20,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.gateway import co
 from ansible_collections.baremetal.sglang.plugins.module_utils.monitoring import (
     dashboard as grafana_dashboard,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.monitoring import scrape_config
+from ansible_collections.baremetal.sglang.plugins.module_utils.monitoring import scrape_config, series
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner import policy
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import together
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import application as plan_application
@@ -119,6 +119,7 @@ class FilterModule:
             "fabric_verdict": _filter(fabric_verdict),
             "gateway_config": _filter(gateway_config.config_text),
             "grafana_dashboard": _filter(grafana_dashboard.dashboard),
+            "prometheus_rules": _filter(series.rules),
             "prometheus_config": _filter(scrape_config.prometheus),
             "prometheus_fragment": _filter(scrape_config.fragment),
             "firewall_table": _filter(plan_application.firewall_table),

@@ -24,13 +24,16 @@ from typing import Any
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
 from ansible_collections.baremetal.sglang.plugins.module_utils.monitoring.dashboard import ROWS
+from ansible_collections.baremetal.sglang.plugins.module_utils.monitoring.series import filled
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.deb_folder import DebFolder
+from ansible_collections.baremetal.sglang.tests.unit.fixtures.sglang_data import METRICS
 
 from .conftest import REPOSITORY, lab_name, write_inventory
 
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 ENGINE = Path(__file__).parent / "streaming_engine.py"
 CLIENT = Path(__file__).parent / "gateway_client.py"
+NAMES = {key: [name] for key, name in METRICS.items()}
 RULES = Path(__file__).parent / "rules_test.yml"
 TINY = {"model": "glm-4.7-tiny", "device": "cpu"}
 SERVE = {
@@ -467,10 +470,12 @@ def test_a_live_prometheus_answers_every_query_of_the_dashboard(room: Room) -> N
     room.ssh("systemctl start sglang-metrics.service")
     panels = [panel for row in ROWS.values() for panel in row]
     for panel in panels:
-        query(room, f"query?query={quote(panel.query)}")
+        query(room, f"query?query={quote(filled(panel.query, NAMES))}")
     panels = [panel for panel in panels if not panel.gpu]
     end = time.monotonic() + 600
-    while panels := [panel for panel in panels if not query(room, f"query?query={quote(panel.query)}")]:
+    while panels := [
+        panel for panel in panels if not query(room, f"query?query={quote(filled(panel.query, NAMES))}")
+    ]:
         assert time.monotonic() < end, f"no answer for {[panel.title for panel in panels]}"
         time.sleep(1)
     (damaged,) = query(room, "query?query=sglang_weights_damaged_files")
@@ -492,7 +497,7 @@ def test_a_live_prometheus_answers_every_query_of_the_dashboard(room: Room) -> N
 
 @pytest.mark.long
 def test_rules_do_what_they_say(room: Room) -> None:
-    rules = (REPOSITORY / "roles/monitoring/files/rules.yml").read_text()
+    rules = filled((REPOSITORY / "roles/monitoring/files/rules.yml").read_text(), NAMES)
     room.ssh("mkdir -p /srv/rules && cat >/srv/rules/rules.yml", "g2", text_input=rules)
     room.ssh("cat >/srv/rules/rules_test.yml", "g2", text_input=RULES.read_text())
     assert "SUCCESS" in room.ssh("cd /srv/rules && promtool test rules rules_test.yml 2>&1", "g2")

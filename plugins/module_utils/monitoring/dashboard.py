@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .series import filled
+
 COLUMNS, HEIGHT = 3, 8
 SOURCE = {"type": "prometheus", "uid": "${source}"}
 
@@ -30,11 +32,11 @@ ROWS: Mapping[str, tuple[Panel, ...]] = {
             "Generated tokens a second", "sglang:instance:generation_tokens_per_second", "{{serves}} {{host}}"
         ),
         Panel("Prompt tokens a second", "sglang:instance:prompt_tokens_per_second", "{{serves}} {{host}}"),
-        Panel("Requests under way", "sglang:num_running_reqs", "{{serves}} {{host}}"),
-        Panel("Requests waiting", "sglang:num_queue_reqs", "{{serves}} {{host}}"),
-        Panel("KV cache in use", "sglang:token_usage", "{{serves}} {{host}}", "percentunit"),
+        Panel("Requests under way", "${running}", "{{serves}} {{host}}"),
+        Panel("Requests waiting", "${queued}", "{{serves}} {{host}}"),
+        Panel("KV cache in use", "${cache_use}", "{{serves}} {{host}}", "percentunit"),
         Panel("Time to first token, 95 %", "sglang:instance:ttft_seconds:p95", "{{serves}} {{host}}", "s"),
-        Panel("Accepted length of drafts", "sglang:spec_accept_length", "{{serves}} {{host}}"),
+        Panel("Accepted length of drafts", "${accept_length}", "{{serves}} {{host}}"),
         Panel("Restarts", "sglang_instance_restarts", "{{name}} {{host}}"),
         Panel("Failed checks of the last verify", "sglang_verify_failed_checks", "{{name}} {{host}}"),
     ),
@@ -80,7 +82,7 @@ ROWS: Mapping[str, tuple[Panel, ...]] = {
 }
 
 
-def dashboard(_section: Mapping[str, Any]) -> dict[str, Any]:
+def dashboard(section: Mapping[str, Any]) -> dict[str, Any]:
     panels: list[dict[str, Any]] = []
     line = 0
     for title, row in ROWS.items():
@@ -96,7 +98,8 @@ def dashboard(_section: Mapping[str, Any]) -> dict[str, Any]:
         )
         line += 1
         for place, panel in enumerate(row):
-            panels.append(_panel(len(panels) + 1, panel, place, line))
+            query = filled(panel.query, section["metrics"])
+            panels.append(_panel(len(panels) + 1, panel, query, place, line))
         line += -(-len(row) // COLUMNS) * HEIGHT
     return {
         "uid": "baremetal-sglang",
@@ -110,7 +113,7 @@ def dashboard(_section: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _panel(number: int, panel: Panel, place: int, line: int) -> dict[str, Any]:
+def _panel(number: int, panel: Panel, query: str, place: int, line: int) -> dict[str, Any]:
     width = 24 // COLUMNS
     return {
         "id": number,
@@ -124,5 +127,5 @@ def _panel(number: int, panel: Panel, place: int, line: int) -> dict[str, Any]:
             "y": line + place // COLUMNS * HEIGHT,
         },
         "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
-        "targets": [{"refId": "A", "datasource": SOURCE, "expr": panel.query, "legendFormat": panel.legend}],
+        "targets": [{"refId": "A", "datasource": SOURCE, "expr": query, "legendFormat": panel.legend}],
     }

@@ -350,6 +350,7 @@ def _monitoring(
         made[host] = {
             "host": host,
             "folders": {key: policy[key] for key in ("configuration", "textfiles", "page", "data")},
+            "metrics": _names_of_metrics(inputs),
             "gateway": inputs.policy["gateway"]["configuration"],
             "collector": {"user": policy["collector"], "service_group": inputs.policy["account"]["group"]},
             "exporter": {
@@ -393,6 +394,13 @@ def _monitoring(
             **_host(inputs, facts, packages),
         }
     return made
+
+
+def _names_of_metrics(inputs: Inputs) -> dict[str, list[str]]:
+    """What rules and panels ask for -> what each engine calls it."""
+    engines = [data.metrics for _name, data in sorted(inputs.engines.items())]
+    keys = dict.fromkeys(key for metrics in engines for key in metrics)
+    return {key: [metrics[key] for metrics in engines if key in metrics] for key in keys}
 
 
 def _gpu(monitoring: Monitoring, facts: HostFacts) -> str:
