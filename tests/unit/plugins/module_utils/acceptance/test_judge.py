@@ -262,3 +262,21 @@ def test_entry_of_unlike_or_unknown_gpus_is_none() -> None:
     document["gpus"][1]["product"] = "NVIDIA New"
     assert entry_of(document, HARDWARE) is None
     assert passed(judge(document, Expectations.of(DATA)))
+
+
+RECORDED = ROOT / "tests/unit/fixtures/acceptance"
+
+
+@pytest.mark.parametrize(("name", "gpus"), [("h200", 1), ("h200-x2", 2)])
+def test_healthy_gpus_as_they_were_measured_are_accepted(name: str, gpus: int) -> None:
+    measured = json.loads((RECORDED / f"{name}.json").read_text(encoding="utf-8"))
+    found = report({"gpu-1": measured}, DATA, HARDWARE)
+    assert found["passed"] and f"{gpus} GPUs accepted" in found["lines"][0]
+    assert len(measured["pairs"]) == gpus * (gpus - 1)
+
+
+def test_the_slower_of_two_measured_links_is_named() -> None:
+    measured = json.loads((RECORDED / "h200-x2.json").read_text(encoding="utf-8"))
+    measured["pairs"][1]["gb_per_second"] /= 3
+    found = report({"gpu-1": measured}, DATA, HARDWARE)
+    assert not found["passed"] and "GPUs 0-1: 1 of 2 copies" in "\n".join(found["lines"])
