@@ -122,6 +122,7 @@ STEPS = (
     Step("galaxy", "the archive passes galaxy-importer, ansible-builder and sanity", "all", command=("tools/galaxy",)),
     Step("oldest", "the oldest ansible-core that is supported", "test", pytest=("tests/collection/test_oldest.py",)),
     Step("refusals", "site.yml refuses bad input on a bare host", "test", pytest=("tests/site/test_refusals.py",)),
+    lab("health", "the health watch: observe says, enforce drains and stops, and lets serve again", "health", first="all"),
     lab("weights", "weights: published, repaired, replaced, pruned", "weights", first="all"),
     lab("runtime", "environments on hosts from wheels", "runtime", first="all"),
     lab("packages", "Debian packages from a bundle", "packages", first="all"),

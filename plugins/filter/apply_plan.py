@@ -17,6 +17,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import man
 from ansible_collections.baremetal.sglang.plugins.module_utils.doctor import diagnosis as doctor
 from ansible_collections.baremetal.sglang.plugins.module_utils.fabric import gates as fabric_gates
 from ansible_collections.baremetal.sglang.plugins.module_utils.gateway import config as gateway_config
+from ansible_collections.baremetal.sglang.plugins.module_utils.health import settings as health
 from ansible_collections.baremetal.sglang.plugins.module_utils.monitoring import (
     dashboard as grafana_dashboard,
 )
@@ -127,6 +128,7 @@ class FilterModule:
             "group_secrets": _filter(group_secret.given),
             "group_secrets_kept": _filter(group_secret.kept_by),
             "group_preflight_errors": _filter(members.trouble),
+            "health_settings": _filter(health.health_settings),
             "planned_checks": _filter(derive.checks),
             "planned_checksums": _filter(plan_application.checksums),
             "planned_content": _filter(plan_application.content),

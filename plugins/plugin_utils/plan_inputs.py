@@ -64,7 +64,6 @@ class DataFiles:
     systems: dict[str, Any]
     engines: dict[str, EngineData]
     drivers: dict[str, Any] = field(default_factory=dict)
-    log_verdicts: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
 
 
@@ -109,7 +108,6 @@ def load_shelf(catalogue_dirs: Iterable[str]) -> DataFiles:
         systems=_ours("operating_systems.yml", refusals),
         engines={name: _engine(name, directories, refusals) for name in registry.names()},
         drivers=_ours("drivers.yml", refusals).get("branches", {}),
-        log_verdicts=_ours("log_verdicts.yml", refusals).get("verdicts", []),
         refusals=refusals,
     )
 
@@ -290,7 +288,7 @@ def make_inputs(
         systems=shelf.systems.get("operating_systems", {}),
         families=shelf.systems.get("families", {}),
         drivers=shelf.drivers,
-        log_verdicts=tuple(shelf.log_verdicts),
+        log_verdicts=tuple(_ours("log_verdicts.yml", refusals).get("verdicts", ())),
         today=datetime.date.today().isoformat(),
         swarm=_swarm(hosts, variable),
         before={host: variable(host, "plan_on_host") or {} for host in hosts},

@@ -41,7 +41,7 @@ PLAY = [
         "tasks": [
             {"name": role, "ansible.builtin.include_role": {"name": f"baremetal.sglang.{role}"},
              "when": f"'{role}' in roles"}
-            for role in ("host", "engine", "verify")
+            for role in ("host", "engine", "verify", "health")
         ],
     }
 ]  # fmt: skip

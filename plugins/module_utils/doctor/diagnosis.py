@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..health import report as health_report
 from . import status as status_words
 
 PROBLEM, NOTE = "problem", "note"
@@ -48,7 +49,7 @@ def judge(host: str, seen: Seen, expected: Iterable[str], limits: Limits) -> lis
             *_content(host, seen),
             *_hardware(host, seen),
         ]
-    found += [*_strangers(host, seen), *_disks(host, seen, limits), *_run(host, seen)]
+    found += [*_health(host, seen), *_strangers(host, seen), *_disks(host, seen, limits), *_run(host, seen)]
     return found
 
 
@@ -165,6 +166,14 @@ def _hardware(host: str, seen: Seen) -> Iterable[Finding]:
         what = f"{seen['gpus']} are there, {wanted} were planned for"
         fix = "nvidia-smi -L and dmesg say which is lost: reseat or replace it; or plan again"
         yield Finding("gpus-changed", host, "GPUs", what, fix)
+
+
+def _health(host: str, seen: Seen) -> Iterable[Finding]:
+    """What the health watch found; the service user cannot write there."""
+    for item in health_report.findings(seen.get("health") or {}, host):
+        severity = PROBLEM if health_report.must_not_serve(item) else NOTE
+        what = f"{item['what']} ({item['decision']})"
+        yield Finding(f"health-{item['code']}", host, item["subject"], what, item["fix"], severity=severity)
 
 
 def _strangers(host: str, seen: Seen) -> Iterable[Finding]:

@@ -39,6 +39,7 @@ PROPERTIES = (
 )
 DRIVER = "/proc/driver/nvidia"
 STATE, GATEWAY = "/var/lib/sglang", "/etc/sglang/gateway"
+HEALTH = "/var/lib/sglang-health/verdict.json"
 OURS = ("sglang-gateway.service", "sglang-prometheus.service", "sglang-node-exporter.service")
 
 
@@ -61,7 +62,17 @@ def status(host: Host) -> dict[str, Any]:
             if os.path.exists(os.path.join(host.units, unit))
         },
         "warnings": warnings(host),
+        "health": health(),
+        "now": time.time(),
     }
+
+
+def health(path: str = HEALTH) -> dict[str, Any]:
+    """The verdict of the health watch; empty where there is none."""
+    try:
+        return read_object(path)
+    except (OSError, ValueError):
+        return {}
 
 
 def warnings(host: Host) -> list[dict[str, str]]:
@@ -121,6 +132,7 @@ def everything(host: Host) -> dict[str, Any]:
         "driver": _driver(),
         "gpus": len(glob.glob(f"{DRIVER}/gpus/*")),
         "kernel": platform.release(),
+        "health": health(),
         "lock": run_lock.holder_of(),
     }
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..health import report as health_report
+
 Seen = Mapping[str, Any]
 # What the engine calls them; summed over its ranks and labels, or the largest of them.
 FIGURES: dict[str, tuple[str, Callable[[Iterable[float]], float]]] = {
@@ -88,6 +90,11 @@ def host_problems(seen: Seen, limits: Limits) -> list[str]:
         if disk["free_gib"] < limits.free_gib
     ]
     found += [
+        f"{item['subject']}: {item['what']}: {item['fix']}"
+        for item in health_report.findings(seen.get("health") or {}, "HOST")
+        if health_report.must_not_serve(item)
+    ]
+    found += [
         f"{unit} is {state} (journalctl -u {unit})"
         for unit, state in sorted(seen["services"].items())
         if state != "active"
@@ -108,5 +115,7 @@ def host_line(host: str, seen: Seen, problems: Iterable[str]) -> str:
         f"{unit.partition('.')[0].replace('sglang-', '')} {state}"
         for unit, state in sorted(seen["services"].items())
     ]
+    watch = health_report.line(seen.get("health") or {}, float(seen.get("now") or 0))
+    words += [watch] if watch else []
     bad = list(problems)
     return f"{host}  {'PROBLEM' if bad else 'host'}  {', '.join(bad or words)}"

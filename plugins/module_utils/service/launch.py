@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 Planned = Mapping[str, Any]
+HEALTH_VERDICT = "/var/lib/sglang-health/verdict.json"
+"""Written by the health watch of the host; the launcher looks there for an order to drain or to stop."""
 
 
 def launch(plan: Planned, name: str, python: str) -> dict[str, Any]:
@@ -33,6 +35,7 @@ def launch(plan: Planned, name: str, python: str) -> dict[str, Any]:
         },
         "weights": instance["weights"]["path"],
         "state": f"{paths['state']}/{name}",
+        "health": HEALTH_VERDICT,
         "writable": [f"{paths['state']}/{name}", service["compiled"]],
         **{
             key: service[key]

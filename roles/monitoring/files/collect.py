@@ -226,6 +226,25 @@ def gpus(page: Page, settings: dict, ask: Run) -> None:
                 )
 
 
+HEALTH = "/var/lib/sglang-health"
+
+
+def health(page: Page, _settings: dict, _ask: Run, folder: str = HEALTH) -> None:
+    """What the health watch of this host found last."""
+    try:
+        verdict = read_object(f"{folder}/verdict.json")
+    except FileNotFoundError:
+        return
+    page.put("sglang_health_time_seconds", float(verdict["at"]))
+    page.put("sglang_health_enforced", float(verdict["mode"] == "enforce"))
+    for item in verdict["findings"]:
+        labels = {"gpu": "" if item["gpu"] is None else item["gpu"], "code": item["code"]}
+        page.put("sglang_health_finding", 1, decision=item["decision"], **labels)
+    for done, key in ((1.0, "instances"), (0.0, "would")):
+        for name, order in verdict[key].items():
+            page.put("sglang_health_order", 1, name=name, decision=order["decision"], enforced=int(done))
+
+
 def links(page: Page, settings: dict, _ask: Run) -> None:
     """Of every RDMA port: whether it is up, its rate, and the counters that tell of a bad cable."""
     for port in sorted(glob.glob(f"{settings['sys']}/class/infiniband/*/ports/*")):
@@ -255,7 +274,7 @@ ROOT_PARTS: tuple[Callable[[Page, dict, Run], None], ...] = (
     weights,
     certificates,
 )
-OWN_PARTS: tuple[Callable[[Page, dict, Run], None], ...] = (records, disks, gpus, links)
+OWN_PARTS: tuple[Callable[[Page, dict, Run], None], ...] = (records, disks, gpus, health, links)
 
 
 def collected(

@@ -24,6 +24,7 @@ from typing import Any
 import checks
 import decisions
 import fabric
+import health
 import notify
 import processes
 from decisions import LastWords, LivenessMonitor, Patience, Progress, Restarts, Verdict
@@ -50,6 +51,14 @@ class StopError(Exception):
     """Somebody asked the unit to end."""
 
 
+class OrderError(Exception):
+    """The health watch of the host wants the engine to end."""
+
+    def __init__(self, order: health.Order) -> None:
+        super().__init__(order.why)
+        self.order = order
+
+
 class Launcher:
     def __init__(self, launch: dict[str, Any], systemd: notify.Systemd) -> None:
         self.launch, self.systemd = launch, systemd
@@ -66,6 +75,7 @@ class Launcher:
         self.trouble = ""
         self.pid = 0
         self.starved = processes.out_of_memory()
+        self.health_looked = float("-inf")
         self.record_path = os.path.join(launch["state"], RECORD)
         self.restarts = Restarts.remembered(
             launch["restart"], _json(self.record_path), processes.boot(), time.monotonic()
@@ -81,6 +91,7 @@ class Launcher:
             signal.signal(number, self._asked_to_stop)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: self.wake.set())
         try:
+            self._look_at_health()
             self._count()
             self._last_checks()
             self._start()
@@ -88,6 +99,8 @@ class Launcher:
             self._watch()
         except StopError:
             return self._end()
+        except OrderError as error:
+            return self._obey(error.order)
         except DownError as why:
             return self._fail(str(why))
         return FAILED
@@ -102,6 +115,47 @@ class Launcher:
         self.wake.clear()
         if self.stop:
             raise StopError
+
+    # --- the health of the host ---
+
+    def _order(self) -> health.Order | None:
+        """A group is ordered through its agent, which tells the members."""
+        path = "" if self.grouped else self.launch.get("health", "")
+        return health.read(path, self.launch["instance"], processes.boot()) if path else None
+
+    def _look_at_health(self) -> None:
+        now = time.monotonic()
+        if now - self.health_looked < health.LOOK_SECONDS:
+            return
+        self.health_looked = now
+        order = self._order()
+        if order is not None:
+            raise OrderError(order)
+
+    def _obey(self, order: health.Order) -> int:
+        """Ends the engine, and stays down until the order is gone; no failure of the engine."""
+        self.restarts.failures.clear()
+        self._remember()
+        try:
+            if self.pid and processes.ended(self.pid) is None:
+                if self.ready.is_set() and order.decision == health.DRAIN:
+                    self._drain(f"; {order.why}")
+                processes.kill_tree(self.pid)
+            while order.returns:
+                words = f"stopped by the health watch, waits: {order.why}"
+                self.systemd.status(words, "WATCHDOG=1")
+                self.systemd.extend(60)
+                self._pause(health.LOOK_SECONDS)
+                now = self._order()
+                if now is None:
+                    self.systemd.status("the health watch lets it serve again: starting")
+                    return FAILED
+                order = now
+        except StopError:
+            self.systemd.status("stopped")
+            return 0
+        self.systemd.status(f"stopped by the health watch: {order.why}")
+        return GAVE_UP
 
     # --- before ---
 
@@ -252,6 +306,7 @@ class Launcher:
             now = time.monotonic()
             self._still_running(f"({self.progress.status})")
             self._room()
+            self._look_at_health()
             if self.moved.is_set():
                 self.moved.clear()
                 patience.moved = now
@@ -305,6 +360,7 @@ class Launcher:
             now = time.monotonic()
             self._still_running(f"after {now - begun:.0f} s of service")
             self._room()
+            self._look_at_health()
             if why := vigil.members(now, members.states()):
                 time.sleep(0.3)
                 said = self._error(now) and self.words.explained(now)
@@ -345,11 +401,11 @@ class Launcher:
         self.systemd.status("stopped")
         return 0
 
-    def _drain(self) -> None:
+    def _drain(self, why: str = "") -> None:
         seconds = self.launch["drain_seconds"]
         shut = processes.refuse_connections(self.pid, self.launch["port"])
         door = "no new ones are taken" if shut else "the gateway must send no new ones"
-        self.systemd.status(f"draining: running requests have up to {seconds} s, {door}")
+        self.systemd.status(f"draining: running requests have up to {seconds} s, {door}{why}")
         end = time.monotonic() + seconds
         if shut:
             self._take_in_what_came_before()

@@ -31,6 +31,7 @@ import channel
 import checks
 import decisions
 import group
+import health
 import notify
 import processes
 from channel import Channel, ChannelError
@@ -81,6 +82,9 @@ class Agent:
         self.own = "starting"
         self.down = ""
         self.left = False
+        self.held = ""
+        self.draining = False
+        self.health_looked = float("-inf")
         self.gone_at = time.monotonic()
         self.begun = time.monotonic()
         self.extended = float("-inf")
@@ -196,6 +200,7 @@ class Agent:
                         self.hear(key)
                 now = time.monotonic()
                 self.feed(now)
+                self.look_at_health(now)
                 self.tick(now)
         except Exception as error:  # nobody else would ever say why
             self.end(f"the agent failed: {type(error).__name__}: {error}", FAILED)
@@ -205,6 +210,22 @@ class Agent:
             self.stopping = True
             self.systemd.say("STOPPING=1")
             self.asked_to_stop()
+
+    def look_at_health(self, now: float) -> None:
+        """A GPU that must not serve holds the group: requests finish first, unless they cannot."""
+        path = self.launch.get("health", "")
+        if not path or now - self.health_looked < health.LOOK_SECONDS:
+            return
+        self.health_looked = now
+        order = health.read(path, self.launch["instance"], processes.boot())
+        self.held = order.why if order else ""
+        if order is None or not self.go.is_set() or self.stopping:
+            return
+        if order.decision == health.STOP:
+            self.down = self.down or f"stopped by the health watch: {order.why}"
+        elif not self.draining:
+            self.draining = True
+            self.ordered_to_drain()
 
     def drain(self) -> None:
         """The launcher lets requests finish, if it has any, and ends."""
@@ -245,6 +266,9 @@ class Agent:
 
     def asked_to_stop(self) -> None:
         raise NotImplementedError
+
+    def ordered_to_drain(self) -> None:
+        """Every member but the first only says so with its next message."""
 
     def start(self, generation: int) -> None:
         self.generation, self.own = generation, "joining the others"
@@ -365,7 +389,8 @@ class First(Agent):
         if not head.leaving:
             self.miss_launcher(now)
         own = {"group": self.plan["id"], "truth": self.truth, "ready": self.ready, "down": self.down,
-               "loaded": self.loaded, "time": time.time(), "status": self.own, "generation": self.generation}  # fmt: skip
+               "loaded": self.loaded, "time": time.time(), "status": self.own, "generation": self.generation,
+               "held": self.held}  # fmt: skip
         head.hears(self.host, own, now, time.time())
         patience = GATHER_PATIENCE if head.phase == GATHER else 1.0
         for host in head.silent(now, patience):
@@ -403,7 +428,7 @@ class First(Agent):
         if missing != self.record.get("missing"):
             self.remember(missing=missing)
         if now - self.begun > self.plan["wait_seconds"] and (
-            head.missing or head.objections() or head.loading
+            head.missing or head.held or head.objections() or head.loading
         ):
             self.end(head.waits_for(now), FAILED)
         self.keep_waiting(now)
@@ -436,7 +461,12 @@ class First(Agent):
                 self.drained = True
                 self.drain()
             if self.launcher_is_gone():
-                head.breaks(Cause(head.leaving, "was stopped", wanted=True), now)
+                held = head.seats[head.leaving].held
+                words = f"stopped by the health watch: {held}" if held else "was stopped"
+                head.breaks(Cause(head.leaving, words, wanted=True), now)
+
+    def ordered_to_drain(self) -> None:
+        self.head.leaving = self.head.leaving or self.host
 
     def asked_to_stop(self) -> None:
         self.head.leaving = self.host
@@ -581,8 +611,8 @@ class Other(Agent):
         if not self.go.is_set():
             self.look(now)
         said = {"host": self.host, "group": self.plan["id"], "truth": self.truth, "time": time.time(),
-                "ready": self.ready, "loaded": self.loaded, "status": self.own, "down": self.down, "leave": self.stopping,
-                "generation": self.generation}  # fmt: skip
+                "ready": self.ready, "loaded": self.loaded, "status": self.own, "down": self.down, "leave": self.stopping or self.draining,
+                "generation": self.generation, "held": self.held}  # fmt: skip
         if self.peer is not None and not self.peer.send(said):
             self.hang_up("nothing can be sent to it")
 

@@ -42,7 +42,7 @@ REFUSALS = {
 TEXT, FLAG, NUMBER, TIME, TEXTS = "text", "flag", "number", "time", "texts"
 FROM_MEMBER = {
     "group": TEXT, "truth": TEXTS, "time": TIME, "ready": FLAG, "loaded": FLAG, "status": TEXT, "down": TEXT,
-    "leave": FLAG, "generation": NUMBER,
+    "leave": FLAG, "generation": NUMBER, "held": TEXT,
 }  # fmt: skip
 FROM_HEAD = {
     "phase": TEXT, "generation": NUMBER, "count": TEXT, "serving": FLAG, "status": TEXT, "why": TEXT, "gave_up": FLAG,

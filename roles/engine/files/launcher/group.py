@@ -88,6 +88,8 @@ class Seat:
     """torch takes seconds to load, from a cold disk many: who is not through cannot join."""
     ready: bool = False
     status: str = ""
+    held: str = ""
+    """Why the health watch of its host keeps it from serving."""
 
 
 @dataclass
@@ -131,6 +133,7 @@ class Head:
         seat.loaded = bool(message.get("loaded"))
         seat.generation = message.get("generation") or 0
         seat.ready, seat.status = bool(message.get("ready")), message.get("status") or ""
+        seat.held = message.get("held") or ""
         if self.phase == GATHER:
             return ""
         if message.get("down"):
@@ -170,6 +173,10 @@ class Head:
     def loading(self) -> list[str]:
         return [host for host in self.hosts if not self.seats[host].loaded]
 
+    @property
+    def held(self) -> list[str]:
+        return [f"{host}: {self.seats[host].held}" for host in self.hosts if self.seats[host].held]
+
     def objections(self) -> list[str]:
         """Why those who are there must not start together."""
         there = [seat for seat in self.seats.values() if seat.present]
@@ -180,7 +187,7 @@ class Head:
 
     def may_start(self, now: float) -> bool:
         """All are there and alike, and the pause after the last failure is over; counts the start."""
-        if self.phase != GATHER or self.missing or self.objections() or self.loading:
+        if self.phase != GATHER or self.missing or self.held or self.objections() or self.loading:
             self.start_at = 0.0
             return False
         if not self.start_at:
@@ -212,6 +219,8 @@ class Head:
                 f"{host} (missing since {clock(self.seats[host].missing_since)})" for host in self.missing
             )
             return f"{before}{self.count()}, waiting for {shown}"
+        if self.held:
+            return f"not started, stopped by the health watch: {'; '.join(self.held)}"
         objections = self.objections()
         if objections:
             return f"not started, the members differ: {'; '.join(objections)}: run site.yml for all of them"
