@@ -1,7 +1,7 @@
 # The commands of this project; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help controller demo demo-clean check test test-all format galaxy readmes lock build bench-demo bench-facts bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-groups bench-fabric bench-measure bench-client bench-gateway bench-flood
+.PHONY: help controller demo demo-clean check test test-all format galaxy readmes screens lock build bench-demo bench-facts bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-groups bench-fabric bench-measure bench-client bench-gateway bench-flood
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 TIER_WORDS = $(if $(LIST),--list) $(if $(ONLY),--only $(ONLY))
@@ -38,6 +38,9 @@ galaxy: ## Checks the built archive as Galaxy does: importer, lint, documentatio
 
 readmes: controller ## Writes roles/*/README.md from the roles' argument_specs and defaults
 	@python tools/role_readmes.py
+
+screens: controller ## Writes the pictures of docs/images: what plan.yml prints for the inventories of the README
+	@python tools/screens.py
 
 lock: controller ## Resolves requirements/*.in again into hash-pinned locks without URLs
 	@tools/lock

@@ -34,6 +34,7 @@ PACKED = {
         "LICENSE",
         "Makefile",
         "README.md",
+        "README.zh-CN.md",
         "SECURITY.md",
         "ansible.cfg",
         "bindep.txt",

@@ -232,15 +232,41 @@ def test_an_inventory_without_hosts_is_refused(tmp_path: Path, name: str) -> Non
     assert "REFUSED  inventory: it names no host" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("group", ["a800", "spark"])
-def test_the_inventories_of_the_readme_are_planned_as_they_stand(tmp_path: Path, group: str) -> None:
+README_PLANS = {
+    "a800": (8, {"context-length": 131072}, {}),
+    # Four hosts, each a quarter of every layer, over RDMA: never pipeline stages over sockets.
+    "spark": (
+        4,
+        {
+            **{"tp-size": 4, "nnodes": 4, "node-rank": 0, "dist-init-addr": "192.168.101.11:31000"},
+            **{"context-length": 32768, "tool-call-parser": "glm47", "reasoning-parser": "glm45"},
+            **{"speculative-algorithm": "EAGLE", "speculative-num-steps": 3},
+        },
+        {"NCCL_NET": "IB", "NCCL_IB_DISABLE": "0", "NCCL_IB_HCA": "=roceP2p1s0f1,rocep1s0f1"},
+    ),
+}
+
+
+@pytest.mark.parametrize("group", README_PLANS)
+def test_the_inventories_of_the_readme_give_the_plan_that_it_promises(tmp_path: Path, group: str) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = [block.split("```")[0] for block in text.split("```yaml\n")[1:]]
     (block,) = [block for block in blocks if block.startswith(f"{group}:")]
     (tmp_path / "hosts.yml").write_text(block, encoding="utf-8")
-    done = play("plan", tmp_path / "hosts.yml")
+    done = play("plan", tmp_path / "hosts.yml", plan_dir=str(tmp_path / "plans"))
     assert done.returncode == 0, done.stdout
     assert "nothing was refused" in done.stdout
+    tensor_parallel, arguments, environment = README_PLANS[group]
+    plans = sorted((tmp_path / "plans").glob("*.json"))
+    instance = json.loads(plans[0].read_text(encoding="utf-8"))["instances"]["glm-4.7"]
+    planned = {entry["flag"]: entry["value"] for entry in instance["arguments"]}
+    assert {flag: planned.get(flag) for flag in arguments} == arguments
+    assert (instance["parallel"]["tp"], instance["parallel"]["pp"]) == (tensor_parallel, 1)
+    variables = {entry["name"]: entry["value"] for entry in instance["environment_variables"]}
+    assert {name: variables.get(name) for name in environment} == environment
+    if group == "spark":
+        assert len(plans) == 4
+        assert instance["warnings"] == []
 
 
 @pytest.mark.parametrize(
