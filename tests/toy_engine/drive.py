@@ -1,0 +1,68 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plans the toy with the collection that it was put into, and prints what follows: run in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines import registry
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.render import render
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.translate import translate
+from ansible_collections.baremetal.sglang.plugins.module_utils.service import application
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
+
+SERVE = {
+    "mine": {
+        "engine": "toy",
+        "model": "glm-4.7-tiny",
+        "hosts": ["h1"],
+        "device": "cpu",
+        "port": int(sys.argv[1]),
+    },
+    "other": {"model": "glm-4.7-tiny", "hosts": ["h1"], "device": "cpu", "port": int(sys.argv[1]) + 1},
+}
+shelf = load_shelf([])
+facts = HostFacts.from_dict(
+    {"os": "debian-12", "arch": "x86_64", "memory_gib": 40},
+    "h1",
+    hardware=shelf.catalogues.hardware,
+    systems=shelf.systems["operating_systems"],
+    driver_cuda=shelf.systems["driver_cuda"],
+)
+inputs = Inputs(
+    facts={"h1": facts},
+    catalogues=shelf.catalogues,
+    policy=shelf.policy,
+    risks=shelf.risks,
+    engines=shelf.engines,
+    systems=shelf.systems["operating_systems"],
+    gateway={"hosts": ["h1"]},
+    monitoring={"prometheus": "h1"},
+)
+result = plan_inventory(inputs, SERVE)
+wrong = plan_inventory(inputs, {"it": {**SERVE["mine"], "engine": "toi"}})
+notes = translate(shelf.engines, shelf.catalogues.models, "toy serve /models/mine --words-per-second 5")
+plans = {host: plan.to_dict() for host, plan in result.plans.items()}
+print(
+    json.dumps(
+        {
+            "engines": registry.names(),
+            "refusals": [line for item in (*shelf.refusals, *result.refusals) for line in item.lines()],
+            "unknown": [line for item in wrong.refusals for line in item.lines()],
+            "shown": render(result).splitlines(),
+            "plans": plans,
+            "units": {host: application.units(plan) for host, plan in plans.items()},
+            "members": {host: application.members(plan) for host, plan in plans.items()},
+            "bundle": application.bundle_environments(plans.values(), "E"),
+            "gateways": result.gateways,
+            "monitoring": result.monitoring,
+            "translated": [entry.values for entry in notes.entries],
+        }
+    )
+)
