@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import ipaddress
 import json
 import os
@@ -18,8 +17,6 @@ from typing import Any
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.entries import Catalogues, Model
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.loading import (
     load_hardware,
-    load_releases,
-    typed,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.models import (
     load_models,
@@ -29,9 +26,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.models 
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal, RefusedError
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.text_checks import straight
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines import registry
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.base import Api, DataFile, EngineData
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.check import Rules, rules_from
-from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.contract import contract_from
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.base import EngineData
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.compare import (
     contradictions,
     with_declared,
@@ -48,10 +43,14 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan impo
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.policy import of_hosts
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_files import read_certificate
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.data_files import read
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.engine_data import (
+    OURS,
+    ROOT,
+    documents,
+    load_engine,
+    read_one,
+)
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.fact_sources import collect_facts
-
-ROOT = Path(__file__).resolve().parents[2]
-OURS = ROOT / "files"
 
 
 @dataclass
@@ -65,19 +64,6 @@ class DataFiles:
     engines: dict[str, EngineData]
     drivers: dict[str, Any] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
-
-
-def _documents(directories: Iterable[Path], part: str, refusals: list[Refusal]) -> dict[str, Any]:
-    """{name in messages: content} of each file of one part; ours come first, so that users' win."""
-    found = {}
-    for directory in directories:
-        for path in sorted((directory / part).glob("*.yml")):
-            name = str(path.relative_to(ROOT)) if directory == OURS else str(path)
-            before = len(refusals)
-            content = read(path, refusals)
-            if len(refusals) == before:
-                found[name] = content
-    return found
 
 
 def load_shelf(catalogue_dirs: Iterable[str]) -> DataFiles:
@@ -97,67 +83,23 @@ def load_shelf(catalogue_dirs: Iterable[str]) -> DataFiles:
                 "make it with the folders models, hardware or engines, or take it out of catalogue_dirs",
             )
         )
-    hardware, problems = load_hardware(_documents(directories, "hardware", refusals))
+    hardware, problems = load_hardware(documents(directories, "hardware", refusals))
     refusals += problems
-    models, problems = load_models(_documents(directories, "models", refusals))
+    models, problems = load_models(documents(directories, "models", refusals))
     refusals += problems
     return DataFiles(
         catalogues=Catalogues(models, hardware),
         policy=_policy(refusals),
         risks=_ours("risks.yml", refusals),
         systems=_ours("operating_systems.yml", refusals),
-        engines={name: _engine(name, directories, refusals) for name in registry.names()},
+        engines={name: load_engine(name, directories, refusals) for name in registry.names()},
         drivers=_ours("drivers.yml", refusals).get("branches", {}),
         refusals=refusals,
     )
 
 
-def _engine(name: str, directories: Iterable[Path], refusals: list[Refusal]) -> EngineData:
-    """What the collection's folder of an engine and the users' folders of the same name hold."""
-    below = f"engines/{name}"
-    folders = [directory / below for directory in directories]
-    documents = {}
-    for folder in folders:
-        for path in sorted((folder / "flags").glob("[0-9]*.json")):
-            documents[path.stem] = read(path, refusals) or {}
-    cuda = _ours("cuda.yml", refusals).get("tags", {})
-    releases, problems = load_releases(
-        _documents(directories, f"{below}/releases", refusals), cuda, documents
-    )
-    refusals += problems
-    rules = OURS / below / "flags/rules.json"
-    given = read(rules, refusals) if rules.exists() else None
-    engine = registry.engine(name)
-    runtime = _one(OURS / below / "runtime.yml", refusals)
-    return EngineData(
-        releases=releases,
-        contracts={
-            key: contract_from(documents[item.version])
-            for key, item in releases.items()
-            if documents.get(item.version)
-        },
-        flag_rules=rules_from(given) if given else Rules(),
-        lock_hashes=_lock_hashes(folders),
-        api=_api(_one(OURS / below / "api.yml", refusals), refusals),
-        metrics=_one(OURS / below / "metrics.yml", refusals),
-        imports=tuple(runtime.get("imports", ())),
-        cache_variables=runtime.get("cache_variables", {}),
-        own=engine.own_data(_own_files(folders, engine.own_files, refusals)),
-    )
-
-
 def _ours(name: str, refusals: list[Refusal]) -> dict[str, Any]:
-    return _one(OURS / name, refusals)
-
-
-def _one(path: Path, refusals: list[Refusal]) -> dict[str, Any]:
-    return (read(path, refusals) or {}) if path.exists() else {}
-
-
-def _api(given: Mapping[str, Any], refusals: list[Refusal]) -> Api:
-    api, problems = typed(Api, given, "api.yml of an engine")
-    refusals += problems
-    return api or Api()
+    return read_one(OURS / name, refusals)
 
 
 def _policy(refusals: list[Refusal]) -> dict[str, Any]:
@@ -165,27 +107,6 @@ def _policy(refusals: list[Refusal]) -> dict[str, Any]:
     policy = _ours("policy.yml", refusals)
     logs = {name: _ours(f"engines/{name}/signals.yml", refusals) for name in registry.names()}
     return {**policy, "engine": {**policy.get("engine", {}), "logs": logs}}
-
-
-def _lock_hashes(folders: Iterable[Path]) -> dict[str, str]:
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for folder in folders
-        for path in sorted((folder / "locks").glob("*.txt"))
-    }
-
-
-def _own_files(
-    folders: Iterable[Path], patterns: Iterable[str], refusals: list[Refusal]
-) -> Iterable[DataFile]:
-    for folder in folders:
-        ours = folder.is_relative_to(OURS)
-        for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
-            before = len(refusals)
-            content = read(path, refusals)
-            if len(refusals) == before:
-                source = str(path.relative_to(ROOT)) if ours else str(path)
-                yield DataFile(str(path.relative_to(folder)), source, ours, content)
 
 
 def local_models(serve: Any, refusals: list[Refusal]) -> dict[str, Model]:

@@ -16,6 +16,7 @@ from ..gateway.spec import Gateway, Monitoring, parse_gateway, parse_monitoring
 from . import gateway_names
 from .case import Inputs
 from .gateway_certificates import name_refusals, owner_refusals, planned_certificates
+from .monitoring import gpu_source, metric_names, target
 from .plan import InstancePlan, plain
 
 Made = Mapping[str, Mapping[str, InstancePlan]]
@@ -333,7 +334,7 @@ def _monitoring(
     policy = inputs.policy["monitoring"]
     seconds = monitoring.scrape_seconds or policy["scrape_seconds"]
     targets = [
-        _target(inputs, sections[host], found, _gpu(monitoring, inputs.facts[host]))
+        target(inputs, sections[host], found, gpu_source(monitoring, inputs.facts[host]))
         for host in watched
         if host in sections
     ]
@@ -350,7 +351,7 @@ def _monitoring(
         made[host] = {
             "host": host,
             "folders": {key: policy[key] for key in ("configuration", "textfiles", "page", "data")},
-            "metrics": _names_of_metrics(inputs),
+            "metrics": metric_names(inputs),
             "gateway": inputs.policy["gateway"]["configuration"],
             "collector": {"user": policy["collector"], "service_group": inputs.policy["account"]["group"]},
             "exporter": {
@@ -389,31 +390,8 @@ def _monitoring(
                 "disks": [inputs.policy["directories"]["root"], "/var/lib", "/var/cache", "/var/log"],
                 "driver": "/proc/driver/nvidia",
                 "sys": "/sys",
-                "gpu": _gpu(monitoring, facts),
+                "gpu": gpu_source(monitoring, facts),
             },
             **_host(inputs, facts, packages),
         }
     return made
-
-
-def _names_of_metrics(inputs: Inputs) -> dict[str, list[str]]:
-    """What rules and panels ask for -> what each engine calls it."""
-    engines = [data.metrics for _name, data in sorted(inputs.engines.items())]
-    keys = dict.fromkeys(key for metrics in engines for key in metrics)
-    return {key: [metrics[key] for metrics in engines if key in metrics] for key in keys}
-
-
-def _gpu(monitoring: Monitoring, facts: HostFacts) -> str:
-    if monitoring.gpu != "auto":
-        return monitoring.gpu
-    return "nvidia-smi" if facts.gpus else "none"
-
-
-def _target(inputs: Inputs, section: Mapping[str, Any], found: Iterable[Head], gpu: str) -> dict[str, Any]:
-    host = section["host"]
-    return {
-        "host": host,
-        "address": f"{inputs.addresses.get(host, host)}:{section['inner']['port']}",
-        "instances": {head.instance: head.model for head in found if head.host == host},
-        "dcgm": gpu == "dcgm",
-    }
