@@ -15,6 +15,8 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.render import render
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.translate import translate
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import application
+from ansible_collections.baremetal.sglang.plugins.module_utils.verification import derive
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.engine_data import OURS, read_one
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
 
 SERVE = {
@@ -48,6 +50,7 @@ inputs = Inputs(
 result = plan_inventory(inputs, SERVE)
 wrong = plan_inventory(inputs, {"it": {**SERVE["mine"], "engine": "toi"}})
 notes = translate(shelf.engines, shelf.catalogues.models, "toy serve /models/mine --words-per-second 5")
+verify = read_one(OURS / "verify.yml", [])
 plans = {host: plan.to_dict() for host, plan in result.plans.items()}
 print(
     json.dumps(
@@ -62,6 +65,7 @@ print(
             "bundle": application.bundle_environments(plans.values(), "E"),
             "gateways": result.gateways,
             "monitoring": result.monitoring,
+            "checks": [check for plan in plans.values() for check in derive.checks(plan, verify, quick=True)],
             "translated": [entry.values for entry in notes.entries],
         }
     )

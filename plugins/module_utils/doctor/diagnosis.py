@@ -241,7 +241,10 @@ def _compared(instance: str, hosts: Mapping[str, Seen]) -> dict[str, dict[str, s
         host: {entry["path"]: entry["manifest"] for entry in seen["weights"]} for host, seen in hosts.items()
     }
     compared = {
-        "SGLang": {host: str(plan["release"]["version"]) for host, plan in plans.items()},
+        "engine": {
+            host: f"{plan.get('engine', '')} {plan['release']['version']}".strip()
+            for host, plan in plans.items()
+        },
         "environment": {host: str(plan["environment"]["id"]) for host, plan in plans.items()},
         "weights": {
             host: manifests[host].get(plan["weights"]["path"], "")[:16] for host, plan in plans.items()

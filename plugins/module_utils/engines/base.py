@@ -54,6 +54,8 @@ class Api:
     """Answers 200 only when a token was made, where the engine has such a route."""
     models: str = "/v1/models"
     metrics: str = "/metrics"
+    parse: str = ""
+    """Takes apart a text with calls of tools."""
     settings: str = ""
     """Tells the server's settings."""
     secrets: tuple[str, ...] = ()
@@ -169,6 +171,8 @@ class Engine(ABC):
     rules: tuple[Rule, ...] = ()
     """Combinations that cannot work with it, and those that deserve a warning."""
     notes: Notes = Notes()
+    scripts: Mapping[str, str] = {}
+    """{parser, budget}: programs that verify runs with the environment's Python; see engines/sglang/scripts.py."""
     own_files: tuple[str, ...] = ()
     """Patterns below its data folder, of files that only `own_data` reads."""
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..engines import registry
+
 Planned = Mapping[str, Any]
 TAGS = ("health", "api", "tools", "thinking", "kernels", "weights", "fabric", "security", "parity")
 FULL_ONLY = "only in the full form: playbooks/verify.yml"
@@ -62,10 +64,18 @@ def _no_parser_cases(subject: Subject) -> str:
     parser = subject.behaviour["tool_parser"]
     if not parser:
         return "no tool-call parser is planned"
+    if not subject.instance["api"]["parse"]:
+        return "the engine has no route that takes texts with calls apart"
     known = subject.data["parsers"]
     return (
         "" if parser in known else f"no cases are written for {parser}; there are some for {', '.join(known)}"
     )
+
+
+def _no_streamed_cases(subject: Subject) -> str:
+    if "parser" not in registry.engine(subject.instance["engine"]).scripts:
+        return "no program is known that runs the engine's parser"
+    return _no_parser_cases(subject)
 
 
 def _no_thinking(subject: Subject) -> str:
@@ -75,6 +85,8 @@ def _no_thinking(subject: Subject) -> str:
 def _no_budget(subject: Subject) -> str:
     if not subject.behaviour["logit_processors"]:
         return "no thinking budget is planned (serve.<instance>.thinking_budget)"
+    if "budget" not in registry.engine(subject.instance["engine"]).scripts:
+        return "no program is known that makes the engine's budget"
     if not subject.data["budgets"].get(subject.behaviour["reasoning_parser"] or ""):
         return f"no budget is known for {subject.behaviour['reasoning_parser']}"
     return ""
@@ -127,7 +139,7 @@ TABLE = (
     Row("api", "image", _no_vision),
     Row("api", "speculative acceptance", _not_speculative),
     Row("tools", "parser cases", _no_parser_cases),
-    Row("tools", "parser cases, streamed", _no_parser_cases, full=True),
+    Row("tools", "parser cases, streamed", _no_streamed_cases, full=True),
     Row("tools", "single call", _no_tools),
     Row("tools", "parallel calls", _no_tools),
     Row("tools", "streamed call", _no_tools),
@@ -211,7 +223,8 @@ def _expected(plan: Planned, subject: Subject, gateway: Mapping[str, Any]) -> di
         "parser": subject.behaviour["tool_parser"] or "",
         "parser_cases": list(data["parsers"].get(subject.behaviour["tool_parser"] or "", ())),
         "tools": list(data["tools"]),
-        "api": {key: instance["api"][key] for key in ("alive", "token", "models", "metrics", "settings", "secrets")},
+        "api": {key: instance["api"][key] for key in ("alive", "token", "models", "metrics", "parse", "settings", "secrets")},
+        "scripts": dict(registry.engine(instance["engine"]).scripts),
         "metrics": list(data["metrics"]),
         "metric_names": dict(instance["metrics"]),
         "closed": list(instance["api"]["closed"]),

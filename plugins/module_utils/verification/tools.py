@@ -33,7 +33,7 @@ def parser_cases(desk: CheckContext) -> str:
             "tools": desk.expected["tools"],
             "tool_call_parser": desk.expected["parser"],
         }
-        reply = ask(desk.server, "/parse_function_call", body)
+        reply = ask(desk.server, desk.expected["api"]["parse"], body)
         if reply.status in (UNHEARD_OF, BROKEN_ROUTE):
             raise NotHereError(
                 f"this release cannot be asked for its parser alone ({reply.status}); the full form runs it itself"
@@ -76,7 +76,9 @@ def parser_cases_streamed(desk: CheckContext) -> str:
         {"parser": desk.expected["parser"], "tools": desk.expected["tools"],
          "texts": [case["text"] for case in desk.expected["parser_cases"]]}
     )  # fmt: skip
-    status, out, err = desk.run_command([python, "-I", "-B", "-c", STREAMED], data=given)
+    status, out, err = desk.run_command(
+        [python, "-I", "-B", "-c", desk.expected["scripts"]["parser"]], data=given
+    )
     try:
         found = json.loads(str(out).strip().splitlines()[-1])
     except (ValueError, IndexError):
@@ -94,37 +96,6 @@ def parser_cases_streamed(desk: CheckContext) -> str:
                     "known parser bug: docs/verify.md",
                 )
     return f"{desk.expected['parser']}: {len(found['results'])} texts right in pieces of {', '.join(found['sizes'])}"
-
-
-STREAMED = r"""
-import json, sys
-given = json.load(sys.stdin)
-try:
-    from sglang.srt.entrypoints.openai.protocol import Tool
-    from sglang.srt.function_call.function_call_parser import FunctionCallParser
-except ImportError as error:
-    print(json.dumps({"missing": str(error)}))
-    sys.exit(0)
-tools = [Tool(**tool) for tool in given["tools"]]
-sizes, results = (1, 3, 7, 16), []
-for text in given["texts"]:
-    found = {}
-    for size in sizes:
-        parser = FunctionCallParser(tools=tools, tool_call_parser=given["parser"])
-        calls, said = {}, ""
-        for start in range(0, len(text), size):
-            piece, items = parser.parse_stream_chunk(text[start:start + size])
-            said += piece or ""
-            for item in items:
-                call = calls.setdefault(item.tool_index, {"name": "", "arguments": ""})
-                call["name"] += item.name or ""
-                call["arguments"] += item.parameters or ""
-        found[str(size)] = [[calls[key] for key in sorted(calls)], said]
-    said, items = FunctionCallParser(tools=tools, tool_call_parser=given["parser"]).parse_non_stream(text)
-    found["all"] = [[{"name": item.name or "", "arguments": item.parameters or ""} for item in items], said or ""]
-    results.append(found)
-print(json.dumps({"results": results, "sizes": [*map(str, sizes), "all"]}))
-"""
 
 
 def _call(desk: CheckContext, question: str, stream: bool, least: int = 1) -> Reply:
@@ -225,13 +196,9 @@ def thinking_off(desk: CheckContext) -> str:
 def budget(desk: CheckContext) -> str:
     """The processor travels with the request as code of the release itself."""
     known = desk.expected["budget"]
-    code = (
-        f"from sglang.srt.sampling.custom_logit_processor import {known['processor']} as P;"
-        "print(P().to_str())"
-    )
-    status, out, err = desk.run_command(
-        [f"{desk.expected['environment']}/bin/python", "-I", "-B", "-c", code]
-    )
+    python = f"{desk.expected['environment']}/bin/python"
+    words = [python, "-I", "-B", "-c", desk.expected["scripts"]["budget"], known["processor"]]
+    status, out, err = desk.run_command(words)
     if status:
         raise CheckError(f"{known['processor']} cannot be made: {str(err).strip()[-160:]}")
     tokens = int(known["tokens"])

@@ -16,6 +16,7 @@ from .kernel_choice import KernelFiles
 from .notes import NOTES
 from .parse_wheel import parse_wheel
 from .rules import RULES
+from .scripts import SCRIPTS
 from .speculation import speculation
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class SGLang(Engine):
     distribution = "sglang"
     rules = RULES
     notes = NOTES
+    scripts = SCRIPTS
     own_files = ("moe/index.yml", "moe/**/*.json")
 
     def wheel_files(self, version: str, wheel: Mapping[str, str], named: Mapping[str, str]) -> dict[str, str]:

@@ -48,7 +48,7 @@ def plan(*flags: tuple[str, Any], **instance: Any) -> dict[str, Any]:
     arguments.update(dict(flags))
     one = {
         "name": "big", "unit": "sglang-big.service", "model": "glm-4.7-fp8", "served_model_name": "big", "device": "cuda",
-        "behaviour": behaviour(arguments), "api": API, "metrics": METRICS,
+        "engine": "sglang", "behaviour": behaviour(arguments), "api": API, "metrics": METRICS,
         "parallel": {"node_rank": 0, "nnodes": 1, "rdma_devices": {}},
         "ports": [{"port": 30000, "purpose": "api", "address": "127.0.0.1"}],
         "context": {"length": 4096}, "kernels": {}, "weights": {"path": "/w"}, "environment": {"path": "/e", "id": "0123"},
