@@ -101,8 +101,8 @@ class Model:
     """{start: id, end: id, processor: class} where the vocabulary fits the class."""
     preserved_thinking: dict[str, Any] = field(default_factory=dict)
     """What the chat template must be told to keep earlier thoughts; empty where it cannot."""
-    arguments: dict[str, Any] = field(default_factory=dict)
-    """Server flags that the model needs everywhere, each {flag: value}."""
+    arguments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Engine -> server flags that it needs for the model everywhere, each {flag: value}."""
     files: dict[str, list[str]] = field(default_factory=dict)
     """{take, leave}: patterns beside those of files/policy.yml."""
     kv_dtype: str = "bfloat16"
@@ -145,8 +145,10 @@ class Hardware:
     """Lowest ptxas that knows the chip."""
     fabric: dict[str, Any] = field(default_factory=dict)
     """Gates of the network between hosts: {twins_gbit_per_second: 185, defect_gbit_per_second: [8, 25] ...}."""
-    arguments: dict[str, Any] = field(default_factory=dict)
-    environment: dict[str, str] = field(default_factory=dict)
+    arguments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Engine -> server flags that it needs here."""
+    environment: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Engine -> variables that it needs here."""
     notes: tuple[str, ...] = ()
 
 

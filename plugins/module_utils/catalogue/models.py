@@ -185,11 +185,20 @@ def _member(
     }
     # These two add to what the family says; everything else replaces it.
     if isinstance(common.get("arguments"), Mapping) and isinstance(own.get("arguments"), Mapping):
-        values["arguments"] = {**common["arguments"], **own["arguments"]}
+        values["arguments"] = _of_engines(common["arguments"], own["arguments"])
     if isinstance(common.get("notes"), list) and isinstance(own.get("notes"), list):
         values["notes"] = [*common["notes"], *own["notes"]]
     model, problems = typed(Model, values, where)
     return model, refusals + problems
+
+
+def _of_engines(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Engine -> flags; what is no mapping stays, for the check of types to refuse."""
+    merged = {**common, **own}
+    for engine, flags in own.items():
+        if isinstance(flags, Mapping) and isinstance(common.get(engine), Mapping):
+            merged[engine] = {**common[engine], **flags}
+    return merged
 
 
 def _unsafe(where: str, key: str, revisions: Any) -> list[Refusal]:

@@ -115,7 +115,7 @@ def variables(
         ":".join(item for item in path if item),
         "the environment first; nvidia-smi and ninja are found",
     )
-    for name, value in case.hardware.environment.items():
+    for name, value in case.hardware.environment.get(case.engine.name, {}).items():
         put(name, str(value), f"hardware {case.hardware.key}")
     for name, value in _device_variables(case).items():
         put(name, str(value), f"{case.release.key} on {case.device}")

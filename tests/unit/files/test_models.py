@@ -111,9 +111,9 @@ def test_entries_hang_together(key: str) -> None:
     # The class of the engine has its token ids built in: they belong to this vocabulary alone.
     assert bool(model.thinking_budget) == (model.shape.vocab_size == 151552)
     if model.quantization.method == "w8a8_int8":
-        assert model.arguments["quantization"] == "w8a8_int8"
+        assert model.arguments["sglang"]["quantization"] == "w8a8_int8"
     if "shared_experts" in model.quantization.unconverted:
-        assert model.arguments["disable-shared-experts-fusion"] is True
+        assert model.arguments["sglang"]["disable-shared-experts-fusion"] is True
     if not model.ids:
         assert any("made" in note.lower() for note in model.notes)
     for identity in model.ids.values():

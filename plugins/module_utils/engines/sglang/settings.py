@@ -43,9 +43,9 @@ def derive(case: Case, source: Source, speculative: str) -> Case:
     if speculative:
         _speculative(case, found, speculative)
     _service(case, found)
-    for flag, value in case.hardware.arguments.items():
+    for flag, value in case.hardware.arguments.get(case.engine.name, {}).items():
         found.put(flag, value, f"{case.hardware.key} needs it", HARDWARE)
-    for flag, value in case.model.arguments.items():
+    for flag, value in case.model.arguments.get(case.engine.name, {}).items():
         found.put(flag, value, f"{case.model.key} needs it", MODEL)
     if case.device == "cpu":
         found.put("device", "cpu", "no GPU is used")

@@ -53,7 +53,7 @@ def test_hardware_is_named_by_its_file() -> None:
         ({"products": "NVIDIA X"}, "wrong-type", "x.yml: products", "not a list", "write it as [a, b]"),
         ({"products": [1]}, "wrong-type", "x.yml: products[0]", "the number 1", 'in quotes: "1"'),
         ({"fp8": "yes"}, "wrong-type", "x.yml: fp8", "'yes'", "true or false"),
-        ({"environment": {"A": 1}}, "wrong-type", "x.yml: environment.A", "the number 1", 'in quotes: "1"'),
+        ({"environment": {"e": {"A": 1}}}, "wrong-type", "x.yml: environment.e.A", "the number 1", 'in quotes: "1"'),
         ({"environment": ["A"]}, "wrong-type", "x.yml: environment", "a list", "key: value lines"),
         ({"memory_fraction_max": "half"}, "wrong-type", "x.yml: memory_fraction_max", "'half'", "a number"),
     ],

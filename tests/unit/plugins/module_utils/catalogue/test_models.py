@@ -32,14 +32,18 @@ FAMILY: dict[str, Any] = {
         "max_context": 1024,
         "intermediate_size": 128,
     },
-    "common": {"tool_call_parser": "glm", "arguments": {"dtype": "bfloat16"}, "notes": ["shared"]},
+    "common": {
+        "tool_call_parser": "glm",
+        "arguments": {"sglang": {"dtype": "bfloat16"}},
+        "notes": ["shared"],
+    },
     "models": {
         "mine": {"ids": {"modelscope": "me/mine"}, "weights": {"gib": 1.5, "source": "list"}},
         "mine-int4": {
             "name": "Mine-INT4",
             "shape": {"max_context": 512},
             "quantization": {"method": "awq", "bits": 4, "weight_dtype": "int4", "group_size": 32},
-            "arguments": {"quantization": "awq"},
+            "arguments": {"sglang": {"quantization": "awq"}, "other": {"a": 1}},
             "tool_call_parser": "",
             "notes": ["own"],
             "licence": "Apache-2.0",
@@ -60,7 +64,7 @@ def test_members_share_the_shape_and_override_the_rest() -> None:
     linear = 2 * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 128)
     assert small.weight_bytes == 2 * (2 * 6400 + 4 * 64) + round(linear * (4 + 16 / 32) / 8)
     assert (whole.tool_call_parser, small.tool_call_parser) == ("glm", "")
-    assert small.arguments == {"dtype": "bfloat16", "quantization": "awq"}
+    assert small.arguments == {"sglang": {"dtype": "bfloat16", "quantization": "awq"}, "other": {"a": 1}}
     assert small.notes == ("shared", "own")
     assert (whole.licence, small.licence) == ("MIT", "Apache-2.0")
 
