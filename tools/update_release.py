@@ -43,7 +43,11 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines.base impo
     UnreadableWheelError,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.serve_spec import Instance
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.elf_wheels import SymbolTables, prove_wheels
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.elf_wheels import (
+    SymbolTables,
+    load_rules,
+    prove_wheels,
+)
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.package_index import Indexes
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheel_cache import WheelCache
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import FetchError, Target, parse_lock
@@ -179,8 +183,8 @@ def _locks_of(
 
 def kernels_torch_and_cuda(text: str) -> list[Any]:
     """The pins of a lock that the proof reads: all that a kernel wheel links with."""
-    abi = yaml.safe_load((ROOT / "files/abi.yml").read_text())
-    names = {*abi["kernel_packages"], abi["torch_package"]}
+    rules = load_rules()
+    names = {*rules.kernel_packages, rules.torch_package}
     return [pin for pin in parse_lock(text) if pin.name in names or pin.name.startswith("nvidia-")]
 
 
@@ -200,7 +204,9 @@ def unproven(engine: Engine, version: str, wanted: Mapping[Path, str]) -> list[s
                 SymbolTables(CACHE / "abi"), python, variant["glibc"], variant["cuda"],
             )  # fmt: skip
             if not proofs:
-                problems.append(f"{name}: holds no kernel package, or no torch; files/abi.yml names them")
+                problems.append(
+                    f"{name}: holds no kernel package, or no torch; runtime.yml of the engine and files/abi.yml name them"
+                )
             for proof in proofs:
                 if proof["proven"]:
                     print(f"{name}: {proof['what']}", file=sys.stderr)

@@ -30,7 +30,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.abi impor
     prove,
 )
 
-RULES = Path(__file__).resolve().parents[2] / "files/abi.yml"
+FILES = Path(__file__).resolve().parents[2] / "files"
 CACHE_FORMAT = 1
 SHARED_OBJECT = re.compile(r"\.so(\.[0-9.]+)?\Z")
 
@@ -320,11 +320,21 @@ def _distribution(wheel: Path) -> tuple[str, str]:
     return str(name), str(version)
 
 
+def load_rules(files: Path = FILES) -> Rules:
+    """files/abi.yml, with the kernel packages of every engine."""
+    kernels: list[str] = []
+    for path in sorted(files.glob("engines/*/runtime.yml")):
+        kernels += yaml.safe_load(path.read_text(encoding="utf-8")).get("kernel_packages", ())
+    return Rules.from_dict(
+        {**yaml.safe_load((files / "abi.yml").read_text(encoding="utf-8")), "kernel_packages": kernels}
+    )
+
+
 def prove_wheels(
     wheels: Mapping[Path, str], tables: SymbolTables, python: str, glibc: str, cuda: str = ""
 ) -> list[dict[str, Any]]:
     """One record for every kernel package among the wheels; `wheels` are all of a lock, with their hashes."""
-    rules = Rules.from_dict(yaml.safe_load(RULES.read_text(encoding="utf-8")))
+    rules = load_rules()
     named = {wheel: _distribution(wheel) for wheel in wheels}
     kernels = sorted(wheel for wheel in named if named[wheel][0] in rules.kernel_packages)
     torch = next((wheel for wheel in named if named[wheel][0] == rules.torch_package), None)

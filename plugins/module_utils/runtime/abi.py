@@ -62,7 +62,7 @@ class SharedObject:
 
 @dataclass(frozen=True)
 class Rules:
-    """What `files/abi.yml` says."""
+    """What `files/abi.yml` says, and the engines of their kernel packages."""
 
     kernel_packages: tuple[str, ...]
     torch_package: str

@@ -17,7 +17,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.mo
     tile_problems,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_release import release_from
-from ansible_collections.baremetal.sglang.tests.unit.files_under_test import FILES, SGLANG, shipped_hardware
+from ansible_collections.baremetal.sglang.tests.unit.files_under_test import SGLANG, shipped_hardware
 
 MOE = SGLANG / "moe"
 OURS = sorted(MOE.glob("E=*.json"))
@@ -26,7 +26,7 @@ INDEX = yaml.safe_load((MOE / "index.yml").read_text())
 
 
 def schema(name: str) -> Any:
-    text = (FILES / f"schemas/{name}.schema.json").read_text(encoding="utf-8")
+    text = (SGLANG / f"schemas/{name}.schema.json").read_text(encoding="utf-8")
     return jsonschema.Draft202012Validator(json.loads(text))
 
 

@@ -185,7 +185,6 @@ def release_of_one_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tupl
     monkeypatch.setattr(tool, "CACHE", tmp_path / "cache")
     (tmp_path / "files/engines/sglang/locks").mkdir(parents=True)
     (tmp_path / "files/engines/sglang/releases").mkdir()
-    (tmp_path / "files/abi.yml").write_text((ROOT / "files/abi.yml").read_text())
     variant = {"cuda": "cu130", "arch": "x86_64", "platform": "manylinux_2_34", "glibc": "2.34",
                "index": "default", "locks": {"3.12": "new.txt"}}  # fmt: skip
     lock = "".join(f"{name}==1 \\\n    --hash=sha256:{'0' * 64}\n" for name in ("sglang-kernel", "torch"))

@@ -8,17 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.abi import (
     Pairing,
-    Rules,
     SharedObject,
     Symbol,
     prove,
 )
-from ansible_collections.baremetal.sglang.tests.unit.files_under_test import FILES
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.elf_wheels import load_rules
 
-RULES = Rules.from_dict(yaml.safe_load((FILES / "abi.yml").read_text(encoding="utf-8")))
+RULES = load_rules()
 PAIRING = Pairing("kernels 1.0", "torch 2.0", "3.11", "2.34", "cu130")
 
 # Mangled names as a compiler writes them.
