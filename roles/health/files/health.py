@@ -147,6 +147,14 @@ def text(path: str, most: int = MOST_BYTES) -> str:
         return ""
 
 
+def boot() -> str:
+    """As the launchers say it: what no two boots share, in containers too."""
+    try:
+        return f"{text('/proc/sys/kernel/random/boot_id', 64).strip()} {os.stat('/run/systemd/notify').st_ctime_ns}"
+    except OSError:
+        return ""
+
+
 def document(path: str) -> dict[str, Any]:
     try:
         found = json.loads(text(path))
@@ -166,7 +174,7 @@ def write(path: str, content: dict[str, Any], mode: int) -> None:
     os.replace(part, path)
 
 
-def look(given: dict[str, Any], kept: dict[str, Any], boot: str, now: float) -> tuple[decide.Reading, str]:
+def look(given: dict[str, Any], kept: dict[str, Any], now: float) -> tuple[decide.Reading, str]:
     rules, program = given["rules"], given["nvidia_smi"]
     seconds = float(rules["nvidia_smi_seconds"])
     cursor = str(kept.get("cursor") or "")
@@ -175,7 +183,7 @@ def look(given: dict[str, Any], kept: dict[str, Any], boot: str, now: float) -> 
     cleared = document(given["cleared"]).get("at")
     reading = decide.Reading(
         now=now,
-        boot=boot,
+        boot=boot(),
         gpus=tuple(listed),
         answered=answered,
         events=tuple(parse_kernel_log(lines)),
@@ -193,8 +201,7 @@ def main(arguments: list[str]) -> int:
     folder = given["folder"]
     settings = decide.Settings.from_dict(given)
     kept = document(os.path.join(folder, STATE))
-    boot = text("/proc/sys/kernel/random/boot_id", 64).strip()
-    reading, cursor = look(given, kept, boot, time.time())
+    reading, cursor = look(given, kept, time.time())
     before = document(os.path.join(folder, VERDICT))
     state, verdict = decide.decide(decide.State.from_dict(kept), reading, settings)
     # The verdict first: a state without it would hide an event.

@@ -222,6 +222,20 @@ def launcher() -> Iterator[None]:
         sys.modules.pop(name, None)
 
 
+def test_watch_and_launcher_name_the_boot_alike(
+    launcher: None, program: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import processes
+
+    class Told:
+        st_ctime_ns = 7
+
+    for module in (processes, program):
+        monkeypatch.setattr(module.os, "stat", lambda _path: Told())
+    assert program.boot() == processes.boot()
+    assert program.boot().endswith(" 7")
+
+
 ORDER = {"decision": "drain", "why": "GPU 0: Xid 95\nx", "returns": True}
 
 
