@@ -23,6 +23,12 @@ HARDWARE_SLOWDOWN, SOFTWARE_THERMAL, HARDWARE_THERMAL, POWER_BRAKE = 0x8, 0x20, 
 REPLACE = "take it out of service, run the maker's field diagnosis, have it replaced"
 SLOW = "look at its clocks, power and cooling (`nvidia-smi -q -d CLOCK,POWER,TEMPERATURE,PERFORMANCE -i {index}`)"
 ALL_SLOW = "look at power limit, clock limits, cooling and driver of the host (`nvidia-smi -q -d CLOCK,POWER,PERFORMANCE`)"
+LATCHED = (
+    "its clocks stay low after a bad power event: shut the host down, pull the power adapter from host and wall for a "
+    "minute (a restart does not help), finish the system update"
+)
+LATCHED_CLOCK_MHZ, LATCHED_REASONS = 1500, 0x5
+"""Under load, with no reason but idle and power cap, a DGX Spark that is well runs above 2000 MHz."""
 LINK = "look at `nvidia-smi nvlink -s` and `nvidia-smi topo -m`, reset the GPUs, then check bridge, baseboard or slot"
 
 
@@ -41,6 +47,8 @@ class Expectations:
     memory_tested: float
     peak: Mapping[str, float] = field(default_factory=dict)
     """{bf16_tflops, memory_gb_per_second}; empty where nobody knows."""
+    unified: bool = False
+    """GPU and CPU share memory and power adapter, as on a DGX Spark."""
     link_gb_per_second: float = 0.0
     """One direction of NVLink between every two GPUs; 0 where they have none, or not between all of them."""
 
@@ -62,6 +70,7 @@ class Expectations:
             temperature_above_others=float(data["temperature"]["above_others"]),
             memory_tested=float(data["memory_tested"]),
             peak=dict(entry.get("peak") or {}),
+            unified=bool(entry.get("unified_memory")),
             link_gb_per_second=float(interconnect.get("gb_per_second") or 0) / 2 if nvlink else 0.0,
         )
 
@@ -196,7 +205,10 @@ def _rates(gpus: Sequence[Gpu], expected: Expectations) -> Iterator[Finding]:
             others = [other for key, other in measured.items() if key != index]
             usual = statistics.median(others) if len(others) + 1 >= expected.siblings else 0.0
             low = float(gpu["rates"][name].get("low") or value)
-            if index in below and not everyone:
+            if name == "matmul_bf16_tflops" and index in below and expected.unified and _latched(gpu):
+                what = f"{words}: {value:g} {unit} at {gpu['sensors']['sm_clock_median']:g} MHz, without a reason"
+                yield Finding("gpu-clocks-stuck", name_of(gpu), what, LATCHED)
+            elif index in below and not everyone:
                 what = f"{words}: {value:g} {unit}; at least {floor:g} are expected (peak {peak:g})"
                 yield Finding("gpu-slow", name_of(gpu), what, fix)
             elif usual and value < usual * expected.sibling_shares.get(name, 0.0):
@@ -205,6 +217,16 @@ def _rates(gpus: Sequence[Gpu], expected: Expectations) -> Iterator[Finding]:
             elif low < value * expected.steady_share:
                 what = f"{words}: between {low:g} and {value:g} {unit}"
                 yield Finding("gpu-unsteady", name_of(gpu), what, fix, WARNED)
+
+
+def _latched(gpu: Gpu) -> bool:
+    sensors = gpu.get("sensors") or {}
+    clock = sensors.get("sm_clock_median")
+    return (
+        clock is not None
+        and clock < LATCHED_CLOCK_MHZ
+        and not int(sensors.get("clock_reasons") or 0) & ~LATCHED_REASONS
+    )
 
 
 def _pairs(measured: Mapping[str, Any], expected: Expectations) -> Iterator[Finding]:

@@ -59,12 +59,19 @@ def allocate(
             else:
                 free = tuple(index for index in present if index not in used)
                 count = sizes.get(instance.name)
-                mine = free if count is None else free[:count]
+                mine = free if count is None else _joined(known, free, count)
                 refusals += _free_problems(instance, host, present, free, used, count)
             for index in mine:
                 used.setdefault(index, instance.name)
             chosen[instance.name][host] = mine
     return chosen, refusals
+
+
+def _joined(host: HostFacts, free: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """GPUs that NVLink joins, of the smallest island that has enough; else the first ones."""
+    islands = [tuple(index for index in island if index in free) for island in host.nvlink.get("islands", ())]
+    enough = sorted((island for island in islands if len(island) >= count), key=len)
+    return enough[0][:count] if enough and count > 1 else free[:count]
 
 
 def _named_problems(

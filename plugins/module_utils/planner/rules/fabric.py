@@ -73,6 +73,38 @@ def no_rdma(case: Case) -> Iterator[Finding]:
             )
 
 
+def nvlink_islands(case: Case) -> Iterator[Finding]:
+    """NVLink that joins some GPUs only: tensor parallel over the gap goes over PCIe."""
+    if case.device != "cuda" or case.parallel.tensor < 2:
+        return
+    for host in case.hosts:
+        mine = set(case.parallel.gpus.get(host.host, ()))
+        islands = [set(island) for island in host.nvlink.get("islands", ())]
+        if host.nvlink.get("full") is not False or len(mine) < 2 or any(mine <= island for island in islands):
+            continue
+        joined = ", ".join(str(sorted(island)) for island in islands if len(island) > 1) or "none"
+        yield Advice(
+            "nvlink-islands",
+            host.host,
+            f"serve.{case.instance.name}.gpus = {sorted(mine)}",
+            f"NVLink joins only {joined}: their all-reduce goes over PCIe; where the model fits, take GPUs that "
+            "NVLink joins, or tensor_parallel inside and pipeline_parallel between them",
+        )
+
+
+def dgx_levels(case: Case) -> Iterator[Finding]:
+    levels = {host.host: host.os.dgx for host in case.hosts if host.os.dgx}
+    if len(set(levels.values())) > 1:
+        said = ", ".join(f"{host} {level}" for host, level in sorted(levels.items()))
+        yield Advice(
+            "dgx-level-differs",
+            case.head.host,
+            f"serve.{case.instance.name}.hosts",
+            f"the hosts have different levels of DGX OS ({said}): finish the system update on all of them, since "
+            "firmware, kernel and driver come with it",
+        )
+
+
 def known_bad(case: Case) -> Iterator[Finding]:
     for entry in case.release.known_bad:
         component = str(entry.get("component", ""))
@@ -135,5 +167,7 @@ RULES = (
     Rule("hca-unknown", "A wrong name means sockets, silently.", hca_names),
     Rule("gid-pinned", "Indexes are not stable.", pinned_gid),
     Rule("no-rdma", "Sockets work and are slow.", no_rdma),
+    Rule("nvlink-islands", "Bridges join pairs, not all.", nvlink_islands),
+    Rule("dgx-level-differs", "Firmware and driver come with the system update.", dgx_levels),
     Rule("component-known-bad", "What the catalogue knows of a release's parts.", known_bad, of_release=True),
 )

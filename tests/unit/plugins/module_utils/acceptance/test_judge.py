@@ -114,6 +114,27 @@ def test_a_gpu_far_below_its_peak_is_slow_even_alone() -> None:
     assert judged(document) == [(FAILED, "gpu-slow", "GPU 0")]
 
 
+GB10 = next(entry for entry in HARDWARE if entry["key"] == "gb10")
+
+
+@pytest.mark.parametrize(
+    ("clock", "reasons", "code"),
+    [(630, 0, "gpu-clocks-stuck"), (630, 0x20, "gpu-slow"), (2200, 0, "gpu-slow")],
+)
+def test_clocks_that_stay_low_under_load_have_a_cure_of_their_own(
+    clock: int, reasons: int, code: str
+) -> None:
+    document = measured(1)
+    document["gpus"][0]["product"] = "NVIDIA GB10"
+    document["gpus"][0]["sensors"].update(sm_clock_median=clock, clock_reasons=reasons)
+    set_rate(document, 0, "matmul_bf16_tflops", 30.0)
+    set_rate(document, 0, "copy_gb_per_second", 220.0)
+    set_rate(document, 0, "read_gb_per_second", 225.0)
+    found = [item for item in judge(document, Expectations.of(DATA, GB10)) if item.severity == FAILED]
+    assert [item.code for item in found] == [code]
+    assert ("power adapter" in found[0].fix) == (code == "gpu-clocks-stuck")
+
+
 def test_all_slow_is_one_finding_about_the_host() -> None:
     document = measured()
     for index in range(8):

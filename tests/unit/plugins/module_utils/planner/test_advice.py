@@ -34,6 +34,7 @@ ROWS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
     "custom-logit-processor": ("a800", 1, {**INT8, "thinking_budget": True}, {}),
     "deterministic-tiles": ("h200", 1, {**FP8, "options": {"enable-deterministic-inference": True}}, {}),
     "dp-attention": ("h200", 1, {**FP8, "options": {"enable-dp-attention": True}}, {}),
+    "dgx-level-differs": ("spark", 2, SMALL, {}),
     "draft-path": ("h200", 1, {**FP8, "options": {"speculative-draft-model-path": "/x"}}, {}),
     "driver-branch-ended": ("a800", 1, INT8, {}),
     "eagle-topk": ("h200", 1, {**FP8, "options": {"speculative-eagle-topk": 2}}, {}),
@@ -48,6 +49,7 @@ ROWS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
     "mixed-chunk": ("h200", 1, {**FP8, "options": {"enable-mixed-chunk": True}}, {}),
     "moe-directory": ("h200", 1, {**FP8, "environment": {"SGLANG_MOE_CONFIG_DIR": "/x"}}, {}),
     "nccl-conf-left": ("spark", 2, SMALL, {"fabric": {"nccl_conf": {"NCCL_IB_USE_INLINE": "1"}}}),
+    "nvlink-islands": ("h200", 1, FP8, {"nvlink": {"full": False, "islands": [[0, 1, 2, 3], [4, 5, 6, 7]]}}),
     "no-rdma": ("h200", 2, FP8, {}),
     "other-parser": ("h200", 1, {**FP8, "options": {"tool-call-parser": "glm45"}}, {}),
     "spec-v2-variable-gone": ("h200", 1, {**FP8, "environment": {"SGLANG_ENABLE_SPEC_V2": "1"}}, {}),
@@ -74,6 +76,9 @@ QUIET = ("h200", 1, FP8, {})
 def told(world: Any, row: tuple[str, int, dict[str, Any], dict[str, Any]]) -> list[Any]:
     kind, count, wanted, host = row
     facts = world.hosts(kind, count, **host)
+    if row is ROWS["dgx-level-differs"]:
+        for number, name in enumerate(facts):
+            facts[name] = replace(facts[name], os=replace(facts[name].os, dgx=f"7.{4 + number}.0"))
     # Names, where the firewall needs addresses.
     swarm = {name: name for name in facts} if row is ROWS["swarm-port-open"] else {}
     mine = replace(world.catalogues.models["glm-4.7-fp8"], key="/data/mine", checkpoint_code=True)
@@ -134,3 +139,22 @@ def test_a_known_bad_part_speaks_only_where_its_condition_holds(world: Any) -> N
 
     assert "component-known-bad" in codes("spark", **SMALL)
     assert "component-known-bad" not in codes("h200", **FP8)
+
+
+PAIRS = {"nvlink": {"full": False, "islands": [[0, 2], [1, 3], [4], [5], [6], [7]]}}
+
+
+def test_gpus_of_one_nvlink_island_are_chosen_and_need_no_word(world: Any) -> None:
+    facts = world.hosts("h200", 1, **PAIRS)
+    asked = {"it": {"hosts": list(facts), "model": "glm-4.7-flash", "tensor_parallel": 2}}
+    result = world.plan(facts, asked)
+    (plan,) = result.plans.values()
+    assert [gpu["index"] for gpu in plan.instances["it"].service["checks"]["gpus"]] == [0, 2]
+    assert "nvlink-islands" not in {item.code for item in result.advice}
+    named = world.plan(facts, {"it": {**asked["it"], "gpus": [0, 1]}})
+    (advice,) = [item for item in named.advice if item.code == "nvlink-islands"]
+    assert "[0, 2], [1, 3]" in advice.what
+
+
+def test_hosts_of_one_level_need_no_word(world: Any) -> None:
+    assert "dgx-level-differs" not in {item.code for item in told(world, ("spark", 2, SMALL, {}))}
