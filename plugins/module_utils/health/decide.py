@@ -103,9 +103,6 @@ class Finding:
     def subject(self) -> str:
         return "GPUs" if self.gpu is None else f"GPU {self.gpu}"
 
-    def words(self) -> str:
-        return f"{self.subject}: {self.what} -> {self.cure}"
-
 
 @dataclass(frozen=True)
 class State:
@@ -190,10 +187,18 @@ def _order(findings: list[Finding], gpus: tuple[int, ...]) -> dict[str, Any]:
     hardest = max(mine, key=lambda item: RANK[item.decision])
     return {
         "decision": hardest.decision,
-        "why": "; ".join(item.words() for item in mine)[:500],
+        "why": _reasons(mine)[:500],
         # It is waited for only where every reason may go away by itself.
         "returns": all(item.returns == RECOVERED for item in mine),
     }
+
+
+def _reasons(findings: Iterable[Finding]) -> str:
+    """What the kernel said before what the driver says; each cure once."""
+    told: dict[tuple[str, str], list[str]] = {}
+    for item in sorted(findings, key=lambda item: item.code.startswith("reading:")):
+        told.setdefault((item.subject, item.cure), []).append(item.what)
+    return "; ".join(f"{subject}: {', '.join(what)} -> {cure}" for (subject, cure), what in told.items())
 
 
 class _Work:

@@ -248,6 +248,12 @@ def test_all_reduce_failures_name_the_gpu() -> None:
     assert judged(document) == [(FAILED, "all-reduce-failed", "GPU 3"), (FAILED, "all-reduce-wrong", "GPU 5")]
 
 
+def test_rates_of_a_cpu_are_not_judged() -> None:
+    document = {**measured(), "device": "cpu"}
+    set_rate(document, 5, "copy_gb_per_second", 3.0)
+    assert judged(document) == []
+
+
 def test_no_gpus_and_links_that_were_not_measured_fail() -> None:
     assert judged({"gpus": []}) == [(FAILED, "no-gpus", "host")]
     document = measured()

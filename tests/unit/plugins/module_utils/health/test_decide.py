@@ -119,6 +119,14 @@ def test_the_order_names_gpu_cause_and_cure(watch: Watch) -> None:
     assert order["returns"] is True
 
 
+def test_reasons_of_one_gpu_share_their_cure(watch: Watch) -> None:
+    order = watch.look(xid(95), gpus=gpus(g2={"recovery": "GPU Reset"}))["instances"]["b"]
+    assert order["why"] == (
+        "GPU 2: Xid 95, uncontained memory error, the driver wants the GPU reset (GPU Reset) -> stop what uses the GPU, "
+        "then `nvidia-smi --gpu-reset -i 2`, or restart the host"
+    )
+
+
 def test_observe_only_says_what_it_would_do() -> None:
     watch = Watch(settings("observe"))
     verdict = watch.look(xid(95))
