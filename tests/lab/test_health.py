@@ -49,6 +49,10 @@ QUICK = {**RULES, "seconds": 1, "quiet_seconds": 1}
 PLANNED = {"instances": {"toy": {"service": {"checks": {"gpus": [{"index": 0}]}}}}}
 
 
+def settings(mode: str) -> dict[str, Any]:
+    return health_settings(PLANNED, QUICK, XIDS, {"mode": mode})
+
+
 @pytest.fixture(scope="module")
 def host(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineHost]:
     sys.path.insert(0, str(REPOSITORY))
@@ -78,9 +82,7 @@ def host(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Eng
 
 
 def watch(host: EngineHost, mode: str) -> None:
-    done = host.play(
-        "health", health_rules=QUICK, health_settings=health_settings(PLANNED, QUICK, XIDS, {"mode": mode})
-    )
+    done = host.play("health", health_rules=QUICK, health_settings=settings(mode))
     assert done.returncode == 0, done.stdout[-4000:]
 
 
@@ -152,7 +154,7 @@ def test_observe_reports_enforce_drains_stops_and_lets_serve_again(host: EngineH
     done = host.play(
         "health",
         health_rules=QUICK,
-        health_settings=health_settings(PLANNED, QUICK, XIDS, {"mode": "enforce"}),
+        health_settings=settings("enforce"),
         health_clear=True,
     )
     assert done.returncode == 0, done.stdout[-4000:]
@@ -173,6 +175,19 @@ def test_it_is_confined_and_runs_as_a_user_of_its_own(host: EngineHost) -> None:
     again = host.play(
         "health",
         health_rules=QUICK,
-        health_settings=health_settings(PLANNED, QUICK, XIDS, {"mode": "observe"}),
+        health_settings=settings("observe"),
     )
     assert re.search(r"changed=0\b", again.stdout), again.stdout[-3000:]
+
+
+def test_check_mode_changes_nothing_and_it_goes_without_a_trace(host: EngineHost) -> None:
+    gone = host.play("health", health_rules=QUICK, health_settings={})
+    assert gone.returncode == 0, gone.stdout[-4000:]
+    traces = "ls -d /etc/sglang-health /var/lib/sglang-health /etc/systemd/system/sglang-health.*; getent passwd sglang-health"
+    assert "sglang-health:" not in host.ssh(traces, check=False)
+    assert host.ssh("systemctl list-units --all --plain --no-legend 'sglang-health*'") == ""
+    checked = host.play(
+        "health", "--check", "--diff", health_rules=QUICK, health_settings=settings("observe")
+    )
+    assert checked.returncode == 0, checked.stdout[-4000:]
+    assert host.ssh("ls -d /etc/sglang-health", check=False) == ""

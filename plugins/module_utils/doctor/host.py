@@ -40,7 +40,9 @@ PROPERTIES = (
 DRIVER = "/proc/driver/nvidia"
 STATE, GATEWAY = "/var/lib/sglang", "/etc/sglang/gateway"
 HEALTH = "/var/lib/sglang-health/verdict.json"
-OURS = ("sglang-gateway.service", "sglang-prometheus.service", "sglang-node-exporter.service")
+OURS = (
+    "sglang-gateway.service", "sglang-prometheus.service", "sglang-node-exporter.service", "sglang-health.timer",
+)  # fmt: skip
 
 
 def units(host: Host) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ def findings(verdict: Mapping[str, Any], host: str) -> list[dict[str, str]]:
             fix = f"{fix}; {CLEAR.format(host=host)}"
         found.append(
             {
-                "code": one_line(str(item.get("code", ""))),
+                "code": re.sub(r"[^a-z0-9]+", "-", str(item.get("code", "")).lower()).strip("-"),
                 "subject": one_line(str(item.get("subject", "GPUs"))),
                 "what": one_line(str(item.get("what", ""))),
                 "fix": fix,

@@ -36,12 +36,13 @@ DEFAULTS = yaml.safe_load((ROOT / "roles/health/defaults/main.yml").read_text(en
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Laid out as the role does on a host."""
     folder = tmp_path_factory.mktemp("health")
-    tasks = yaml.safe_load((ROOT / "roles/health/tasks/install.yml").read_text(encoding="utf-8"))
-    (copied,) = [task["loop"] for task in tasks if task["name"] == "Install its program"]
-    for item in copied:
-        target = folder / item["to"]
+    files = yaml.safe_load((ROOT / "roles/health/vars/main.yml").read_text(encoding="utf-8"))[
+        "health_program"
+    ]
+    for place, source in files.items():
+        target = folder / place
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(item["from"].replace("{{ role_path }}", str(ROOT / "roles/health")), target)
+        shutil.copy(source.replace("{{ role_path }}", str(ROOT / "roles/health")), target)
     return folder
 
 

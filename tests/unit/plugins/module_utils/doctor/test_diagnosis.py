@@ -74,7 +74,21 @@ def stopped(**changes: Any) -> dict[str, Any]:
     return unit(serving=False, active="failed", result="exit-code", exit_status="1", **changes)
 
 
+def watched(decision: str) -> dict[str, Any]:
+    """A verdict of the health watch."""
+    finding = {
+        "code": "xid:64",
+        "subject": "GPU 2",
+        "what": "Xid 64, row remapping failed",
+        "cure": "have it replaced",
+        "decision": decision,
+        "returns": "cleared",
+    }
+    return {"health": {"mode": "observe", "at": 0, "findings": [finding]}}
+
+
 CASES: list[tuple[str, dict[str, Any], str, str]] = [
+    ("health-xid-64", watched("drain"), "row remapping failed (drain)", "--limit h1 -e health_clear=true"),
     ("release-none", {"plan": {}, "current": "", "units": []}, "nothing is installed", "site.yml"),
     ("release-gone", {"plan": {}, "units": []}, "leads to r1, which is not there", "rollback.yml"),
     (
