@@ -110,6 +110,13 @@ def until_verdict(host: EngineHost, key: str, expected: dict[str, str]) -> dict[
         time.sleep(0.5)
 
 
+def until_journal(host: EngineHost, part: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while part not in (said := host.ssh("journalctl -u sglang-health --no-pager")):
+        assert time.monotonic() < end, said[-4000:]
+        time.sleep(0.5)
+
+
 def test_observe_reports_enforce_drains_stops_and_lets_serve_again(host: EngineHost) -> None:
     host.ssh("systemctl start sglang-toy")
     watch(host, "observe")
@@ -122,8 +129,8 @@ def test_observe_reports_enforce_drains_stops_and_lets_serve_again(host: EngineH
     found = until_verdict(host, "would", {"toy": "drain"})
     assert found["instances"] == {}
     assert found["findings"][0]["gpu"] == 0
-    said = host.ssh("journalctl -u sglang-health --no-pager")
-    assert "drain instance toy (observe: nothing is done): GPU 0: Xid 95, uncontained memory error" in said
+    until_journal(host, "drain instance toy (observe: nothing is done): GPU 0: ")
+    until_journal(host, "drain: GPU 0: Xid 95, uncontained memory error -> ")
     assert host.show("toy", "ActiveState")["ActiveState"] == "active"
     assert host.process("toy", "sglang.launch_server") == engine
 

@@ -1,0 +1,18 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the plan says of the service of an instance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def test_log_verdicts_travel_in_the_plan(world: Any) -> None:
+    verdict = {"name": "disk-full", "says": "No space left", "cause": "a disk is full", "cure": "make room"}
+    facts = world.hosts("h200")
+    asked = {"it": {"hosts": list(facts), "model": "glm-4.7-fp8"}}
+    (plan,) = world.plan(facts, asked, log_verdicts=(verdict,)).plans.values()
+    told = {key: verdict[key] for key in ("says", "cause", "cure")}
+    assert plan.instances["it"].service["logs"]["verdicts"] == [told]
+    assert plan.instances["it"].service["logs"]["ready"]
