@@ -31,6 +31,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.facts.compare imp
     contradictions,
     with_declared,
 )
+from ansible_collections.baremetal.sglang.plugins.module_utils.health.settings import health_refusals
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.spec import (
     VARIABLES,
@@ -190,6 +191,7 @@ def make_inputs(
     known = collect_facts(hosts, variable, given["facts_dir"] or "", shelf.catalogues.hardware, shelf.systems)
     policy = of_hosts(shelf.policy, {host: variable(host, "policy") for host in hosts})
     refusals = [*shelf.refusals, *known.refusals, *policy.refusals]
+    refusals += health_refusals({host: variable(host, "health") for host in hosts})
     fabric = _fabric(hosts, variable, refusals)
     models = {
         key: with_family(model, shelf.catalogues.models)
@@ -291,12 +293,10 @@ def with_refusals(result: PlanResult, refusals: list[Refusal]) -> PlanResult:
 
 
 def _collection_version() -> str:
-    unread: list[Refusal] = []
     if (ROOT / "galaxy.yml").exists():
-        return str((read(ROOT / "galaxy.yml", unread) or {}).get("version", ""))
+        return str((read(ROOT / "galaxy.yml", []) or {}).get("version", ""))
     if (ROOT / "MANIFEST.json").exists():
-        manifest = read(ROOT / "MANIFEST.json", unread) or {}
-        return str(manifest.get("collection_info", {}).get("version", ""))
+        return str((read(ROOT / "MANIFEST.json", []) or {}).get("collection_info", {}).get("version", ""))
     return ""
 
 

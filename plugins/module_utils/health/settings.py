@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..core.refusals import Refusal
 from .decide import CLEARED, DRAIN, STOP
 
 MODES = ("observe", "enforce")
@@ -43,17 +44,35 @@ def health_settings(
     }
 
 
-def _mode(given: Any, default: str) -> str:
-    said = given if given not in (None, "") else {}
-    if not isinstance(said, Mapping):
-        raise ValueError(f"health = {said!r}: invalid value; write health: {{mode: observe}}")
-    unknown = sorted(str(key) for key in said if key != "mode")
+def health_refusals(given: Mapping[str, Any]) -> list[Refusal]:
+    """`given`: host -> `health:` of the inventory. Told with the plan, before anything is touched."""
+    found = []
+    for host, said in given.items():
+        problem = _problem(said)
+        if problem:
+            found.append(Refusal("health", host, *problem))
+    return found
+
+
+def _problem(given: Any) -> tuple[str, str, str] | None:
+    """Where, what, and what works instead."""
+    if given in (None, "", {}):
+        return None
+    if not isinstance(given, Mapping):
+        return (f"health = {given!r}", "invalid value", "write health: {mode: observe}")
+    unknown = sorted(str(key) for key in given if key != "mode")
     if unknown:
-        raise ValueError(f"health.{unknown[0]}: unknown key; mode is the only one")
-    mode = said.get("mode", default)
-    if mode not in MODES:
-        raise ValueError(f"health.mode = {mode!r}: invalid value; write observe or enforce")
-    return str(mode)
+        return (f"health.{unknown[0]}", "unknown key", "mode is the only one")
+    if given["mode"] not in MODES:
+        return (f"health.mode = {given['mode']!r}", "invalid value", "write observe or enforce")
+    return None
+
+
+def _mode(given: Any, default: str) -> str:
+    problem = _problem(given)
+    if problem:
+        raise ValueError("{}: {}; {}".format(*problem))
+    return str((given or {}).get("mode", default))
 
 
 def _actions(xids: Mapping[str, Any], unified: bool) -> dict[str, dict[str, str]]:

@@ -21,7 +21,10 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.health.decide imp
     decide,
     recovery,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.health.settings import health_settings
+from ansible_collections.baremetal.sglang.plugins.module_utils.health.settings import (
+    health_refusals,
+    health_settings,
+)
 
 ROOT = Path(__file__).parents[5]
 RULES = yaml.safe_load((ROOT / "files/health.yml").read_text(encoding="utf-8"))
@@ -325,12 +328,15 @@ def test_cures_of_unified_memory_are_its_own() -> None:
         ({"mode": "kill"}, "health.mode = 'kill': invalid value; write observe or enforce"),
         ({"made": "observe"}, "health.made: unknown key; mode is the only one"),
         ("enforce", "health = 'enforce': invalid value; write health: {mode: observe}"),
+        ([], "health = []: invalid value; write health: {mode: observe}"),
     ],
 )
 def test_wrong_settings_are_refused(given: Any, words: str) -> None:
     with pytest.raises(ValueError, match="health") as caught:
         health_settings(plan(a=[0]), RULES, XIDS, given)
     assert str(caught.value) == words
+    (refusal,) = health_refusals({"h1": given, "h2": {"mode": "enforce"}, "h3": None})
+    assert (refusal.host, f"{refusal.where}: {refusal.what}; {refusal.fix}") == ("h1", words)
 
 
 # What status and doctor say.
