@@ -1,7 +1,7 @@
 # The commands of this project; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help controller demo demo-clean check test test-all format galaxy readmes screens lock build bench-demo bench-facts bench-planner bench-runtime lab-up lab-down oldest update-release bench-weights bench-fanout bench-bundle bench-engine bench-groups bench-fabric bench-measure bench-client bench-gateway bench-flood
+.PHONY: bench-bundle bench-client bench-demo bench-engine bench-fabric bench-facts bench-fanout bench-flood bench-gateway bench-groups bench-measure bench-planner bench-runtime bench-weights build check controller demo demo-clean format galaxy help lab-down lab-up lock oldest readmes screens silicon test test-all update-release
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 TIER_WORDS = $(if $(LIST),--list) $(if $(ONLY),--only $(ONLY))
@@ -29,6 +29,9 @@ test: ## Each capability once, on real hosts too: under 30 minutes (needs root; 
 
 test-all: ## Everything, with faults, emulated guests and real-engine groups (needs root; ONLY=STEP,STEP; LIST=1)
 	@python3 -B tools/tiers.py all $(TIER_WORDS)
+
+silicon: controller ## Runs the collection on this machine's NVIDIA GPU and compares plan and reality (needs root; SILICON="--site DIR")
+	@python3 -B tests/silicon/run.py $(SILICON)
 
 format: controller ## Rewrites the Python files in the project's format
 	@ruff format . && ruff check --fix .
