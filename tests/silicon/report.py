@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 STYLE = (
@@ -64,7 +64,7 @@ def _stages(stages: Mapping[str, Any]) -> str:
     return _table("Stages", rows)
 
 
-def _comparison(title: str, rows: list[Mapping[str, Any]]) -> str:
+def _comparison(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     cells = []
     for item in rows:
         kind = {True: "good", False: "bad", None: "unknown"}[item["ok"]]
@@ -75,7 +75,7 @@ def _comparison(title: str, rows: list[Mapping[str, Any]]) -> str:
     return f"<h3>{_text(title)}</h3><table>{head}{''.join(cells)}</table>" if cells else ""
 
 
-def _table(title: str, rows: list[Mapping[str, Any]]) -> str:
+def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
         return ""
     names = list(dict.fromkeys(name for item in rows for name in item))

@@ -127,7 +127,7 @@ class Unit:
         for name in values.get("EnvironmentFile", []):
             environment.update(_assignments(name))
         for line in values.get("Environment", []):
-            environment.update(word.split("=", 1) for word in shlex.split(line) if "=" in word)
+            environment.update(word.partition("=")[::2] for word in shlex.split(line) if "=" in word)
         self.active, self.sub, self.result, self.status = "activating", "start", "success", ""
         self.beat = self.entered = time.monotonic()
         self.start_limit = time.monotonic() + seconds(self.one("TimeoutStartSec"), 90)
