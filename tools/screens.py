@@ -40,7 +40,7 @@ def printed(text: str) -> list[str]:
     lines = [line.rstrip() for line in text.splitlines()]
     first = next(index for index, line in enumerate(lines) if re.match(r"REFUSED|\S+ +\d+x ", line))
     last = next(
-        index for index in range(first, len(lines)) if re.search(r"was (refused|changed)$", lines[index])
+        index for index in range(first, len(lines)) if re.search(r"was (refused|changed)\Z", lines[index])
     )
     return [
         piece
