@@ -21,7 +21,6 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.loading
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.models import (
     load_models,
     model_of_config,
-    with_family,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal, RefusedError
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.text_checks import straight
@@ -110,7 +109,7 @@ def _policy(refusals: list[Refusal]) -> dict[str, Any]:
     return {**policy, "engine": {**policy.get("engine", {}), "logs": logs}}
 
 
-def local_models(serve: Any, refusals: list[Refusal]) -> dict[str, Model]:
+def local_models(serve: Any, refusals: list[Refusal], known: Mapping[str, Model] = {}) -> dict[str, Model]:
     """Models that `serve` names by a directory: the shape comes from their config.json."""
     found = {}
     wanted = serve.values() if isinstance(serve, Mapping) else ()
@@ -150,7 +149,7 @@ def local_models(serve: Any, refusals: list[Refusal]) -> dict[str, Model]:
             next(Path(given).glob(pattern), None) for pattern in ("*.bin", "*.pt", "*.pth")
         )
         try:
-            found[given] = model_of_config(given, config, size, str(config_path), pickled)
+            found[given] = model_of_config(given, config, size, str(config_path), pickled, known)
         except RefusedError as error:
             refusals += _together(error.refusals)
     return found
@@ -193,10 +192,7 @@ def make_inputs(
     refusals = [*shelf.refusals, *known.refusals, *policy.refusals]
     refusals += health_refusals({host: variable(host, "health") for host in hosts})
     fabric = _fabric(hosts, variable, refusals)
-    models = {
-        key: with_family(model, shelf.catalogues.models)
-        for key, model in local_models(given["serve"], refusals).items()
-    }
+    models = local_models(given["serve"], refusals, shelf.catalogues.models)
     inputs = Inputs(
         facts=known.facts,
         catalogues=replace(shelf.catalogues, models={**shelf.catalogues.models, **models}),

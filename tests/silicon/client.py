@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 
-async def one(port: int, prompt: list[int], output: int) -> dict[str, Any]:
+async def one(port: int, prompt: list[int], output: int, strict: bool = True) -> dict[str, Any]:
     body = json.dumps(
         {
             "input_ids": prompt,
@@ -45,18 +45,22 @@ async def one(port: int, prompt: list[int], output: int) -> dict[str, Any]:
         last = now
         tokens = json.loads(line[5:]).get("meta_info", {}).get("completion_tokens", tokens)
     writer.close()
+    if strict and not (whole and tokens):
+        raise SystemExit(f"a stream ended after {tokens} tokens, and {'was' if whole else 'was not'} whole")
     between = (last - first) / (tokens - 1) if tokens > 1 else 0.0
-    return {"tokens": tokens, "first": first - began, "between": between, "whole": whole}
+    return {"tokens": tokens, "first": (first or began) - began, "between": between, "whole": whole}
 
 
-async def load(port: int, streams: int, requests: int, prompt: int, output: int, seed: int) -> dict[str, Any]:
+async def load(
+    port: int, streams: int, requests: int, prompt: int, output: int, seed: int, strict: bool = True
+) -> dict[str, Any]:
     draw = random.Random(seed)
     waiting = [[draw.randrange(1000, 150000) for _number in range(prompt)] for _turn in range(requests)]
     done: list[dict[str, Any]] = []
 
     async def stream() -> None:
         while waiting:
-            done.append(await one(port, waiting.pop(), output))
+            done.append(await one(port, waiting.pop(), output, strict))
 
     began = time.perf_counter()
     await asyncio.gather(*(stream() for _number in range(streams)))
@@ -82,11 +86,22 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=1024)
     parser.add_argument("--output", type=int, default=128)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--cut", action="store_true", help="a stream that is cut off is counted, not an error"
+    )
     given = parser.parse_args()
     print(
         json.dumps(
             asyncio.run(
-                load(given.port, given.streams, given.requests, given.prompt, given.output, given.seed)
+                load(
+                    given.port,
+                    given.streams,
+                    given.requests,
+                    given.prompt,
+                    given.output,
+                    given.seed,
+                    not given.cut,
+                )
             )
         )
     )

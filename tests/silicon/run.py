@@ -372,6 +372,7 @@ class Run:
                 2000,
                 "--seed",
                 seed,
+                "--cut",
             ]
             found.append(
                 json.loads(self.machine.run([sys.executable, str(HERE / "client.py"), *words], limit=120))

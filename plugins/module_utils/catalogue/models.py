@@ -93,10 +93,14 @@ def model_of_config(
     weight_bytes: int = 0,
     where: str = "config.json",
     pickled_weights: bool = False,
+    known: Mapping[str, Model] | None = None,
 ) -> Model:
-    """A model that no catalogue knows, out of its config.json; raises RefusedError naming what is missing."""
+    """A model that no catalogue knows, out of its config.json; raises RefusedError naming what is missing.
+
+    Settings that are not in a config come from its relatives among `known`.
+    """
     shape, quantization = derive_shape(config, where), derive_quantization(config)
-    return Model(
+    made = Model(
         key=key,
         name=key,
         ids={},
@@ -110,6 +114,7 @@ def model_of_config(
         pickled_weights=pickled_weights,
         notes=("Parsers and speculative decoding are not in config.json: say them under options.",),
     )
+    return with_family(made, known or {})
 
 
 def with_family(model: Model, known: Mapping[str, Model]) -> Model:
