@@ -19,33 +19,34 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.verification impo
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.engine_data import OURS, read_one
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
 
+PORT, HOST = int(sys.argv[1]), sys.argv[2]
 SERVE = {
     "mine": {
         "engine": "toy",
         "model": "glm-4.7-tiny",
-        "hosts": ["h1"],
+        "hosts": [HOST],
         "device": "cpu",
-        "port": int(sys.argv[1]),
+        "port": PORT,
     },
-    "other": {"model": "glm-4.7-tiny", "hosts": ["h1"], "device": "cpu", "port": int(sys.argv[1]) + 1},
+    "other": {"model": "glm-4.7-tiny", "hosts": [HOST], "device": "cpu", "port": PORT + 1},
 }
 shelf = load_shelf([])
 facts = HostFacts.from_dict(
     {"os": "debian-12", "arch": "x86_64", "memory_gib": 40},
-    "h1",
+    HOST,
     hardware=shelf.catalogues.hardware,
     systems=shelf.systems["operating_systems"],
     driver_cuda=shelf.systems["driver_cuda"],
 )
 inputs = Inputs(
-    facts={"h1": facts},
+    facts={HOST: facts},
     catalogues=shelf.catalogues,
     policy=shelf.policy,
     risks=shelf.risks,
     engines=shelf.engines,
     systems=shelf.systems["operating_systems"],
-    gateway={"hosts": ["h1"]},
-    monitoring={"prometheus": "h1"},
+    gateway={"hosts": [HOST]},
+    monitoring={"prometheus": HOST},
 )
 result = plan_inventory(inputs, SERVE)
 wrong = plan_inventory(inputs, {"it": {**SERVE["mine"], "engine": "toi"}})

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -35,9 +34,9 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.verification.api 
     tokens_flow,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.check_context import CheckContext
+from ansible_collections.baremetal.sglang.tests.unit.fixtures.toy_collection import TOY, plan_toy
 
 ROOT = Path(__file__).parents[5]
-TOY = ROOT / "tests/toy_engine"
 LAUNCHER = ROOT / "roles/engine/files/launcher"
 PROBE = ROOT / "roles/verify/files/probe.py"
 SECONDS = 300
@@ -53,23 +52,7 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a collection plans that has the toy beside its own engines."""
-    place = tmp_path_factory.mktemp("collections")
-    copy = place / "ansible_collections/baremetal/sglang"
-    for part in ("plugins", "files"):
-        shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(TOY / "package", copy / "plugins/module_utils/engines/toy")
-    shutil.copytree(TOY / "data", copy / "files/engines/toy")
-    done = subprocess.run(
-        [sys.executable, TOY / "drive.py", str(free_port())],
-        env={**os.environ, "PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    assert found["refusals"] == []
-    return found
+    return plan_toy(tmp_path_factory.mktemp("collections"), free_port())
 
 
 def mine(planned: dict[str, Any]) -> dict[str, Any]:
@@ -170,12 +153,26 @@ def test_it_starts_answers_counts_and_ends_in_order(
 ) -> None:
     instance = mine(planned)
     url = f"http://127.0.0.1:{instance['ports'][0]['port']}"
-    # The probe, up to the client library that only a real environment holds.
-    done = subprocess.run(
-        [sys.executable, PROBE, "--base-url", url, "--alive", "/live", "--token", "/wrong", "--timeout", "60"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert "/wrong answers HTTP 404" in json.loads(done.stdout)["error"]["what"]
+    clients = f"{TOY / 'client'}:{ROOT / 'tests/lab/stand_in_engine'}"
+    for token, wanted in (("/word", ""), ("/wrong", "/wrong answers HTTP 404")):
+        words = [
+            "--base-url",
+            url,
+            "--model",
+            "mine",
+            "--alive",
+            "/live",
+            "--token",
+            token,
+            "--timeout",
+            str(SECONDS),
+        ]
+        done = subprocess.run(
+            [sys.executable, PROBE, *words],
+            env={**os.environ, "PYTHONPATH": clients}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        said = json.loads(done.stdout)
+        assert said["ok"] is not bool(wanted) and wanted in str(said["error"]), said
     # verify.
     checked = next(item for item in planned["checks"] if item["instance"] == "mine")
     skipped = {item["name"]: item["skip"] for item in checked["checks"]}
