@@ -97,6 +97,8 @@ STEPS = (
     Step("changelog", "changelog fragments", "check", command=("antsibull-changelog", "lint")),
     lab("engine", "the unit with the real engine and with a stand-in: states, confinement, faults", "engine",
         needs=("environment",)),
+    lab("second-engine", "an engine of the tests on a booted host: started, probed, drained, removed", "toy_engine",
+        first="all"),
     lab("releases", "releases: upgrade, failing upgrade, rollback, doctor, removal", "releases"),
     lab("groups", "a group of two hosts with the stand-in engine: switch, kill, rollback", "groups"),
     lab("gateway", "the gateway with keys, and monitoring", "gateway"),
