@@ -61,7 +61,7 @@ class Machine:
         self.declared: dict[str, Any] = {}
         self.facts: list[str] = ["-e", f"facts_dir={self.work / 'facts'}"]
 
-    def run(self, words: Iterable[str], name: str = "", limit: float = 600, check: bool = True) -> str:
+    def run(self, words: Iterable[Any], name: str = "", limit: float = 600, check: bool = True) -> str:
         """The output; also kept as logs/NAME.txt."""
         command = list(map(str, words))
         try:
