@@ -1,7 +1,7 @@
 # The commands of this project; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: bench-bundle bench-client bench-demo bench-engine bench-fabric bench-facts bench-fanout bench-flood bench-gateway bench-groups bench-measure bench-planner bench-runtime bench-weights build check controller demo demo-clean format galaxy help lab-down lab-up lock oldest readmes screens silicon test test-all update-release
+.PHONY: bench-bundle bench-client bench-demo bench-engine bench-fabric bench-facts bench-fanout bench-flood bench-gateway bench-groups bench-measure bench-planner bench-runtime bench-weights build check controller demo demo-clean docs format galaxy help lab-down lab-up lock oldest readmes screens silicon test test-all update-release
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 TIER_WORDS = $(if $(LIST),--list) $(if $(ONLY),--only $(ONLY))
@@ -38,6 +38,9 @@ format: controller ## Rewrites the Python files in the project's format
 
 galaxy: ## Checks the built archive as Galaxy does: importer, lint, documentation, sanity (minutes)
 	@tools/galaxy
+
+docs: ## Builds the handbook as HTML into .work/handbook/html
+	@tools/docs
 
 readmes: controller ## Writes roles/*/README.md from the roles' argument_specs and defaults
 	@python tools/role_readmes.py

@@ -121,6 +121,7 @@ STEPS = (
         "test",
         command=("antsibull-docs", "lint-collection-docs", "--plugin-docs", "."),
     ),
+    Step("handbook", "the handbook is built without warnings", "all", command=("tools/docs",)),
     Step("galaxy", "the archive passes galaxy-importer, ansible-builder and sanity", "all", command=("tools/galaxy",)),
     Step("oldest", "the oldest ansible-core that is supported", "test", pytest=("tests/collection/test_oldest.py",)),
     Step("refusals", "site.yml refuses bad input on a bare host", "test", pytest=("tests/site/test_refusals.py",)),
