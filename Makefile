@@ -1,7 +1,7 @@
 # The commands of this project; `make help` lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: bench-bundle bench-client bench-demo bench-engine bench-fabric bench-facts bench-fanout bench-flood bench-gateway bench-groups bench-measure bench-planner bench-runtime bench-weights build check controller demo demo-clean docs format galaxy help lab-down lab-up lock oldest readmes screens silicon test test-all update-release
+.PHONY: bench-bundle bench-client bench-demo bench-engine bench-fabric bench-facts bench-fanout bench-flood bench-gateway bench-groups bench-measure bench-planner bench-runtime bench-weights build check controller demo demo-clean docs format galaxy help lab-down lab-up lock oldest readmes release screens silicon test test-all update-release
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 TIER_WORDS = $(if $(LIST),--list) $(if $(ONLY),--only $(ONLY))
@@ -41,6 +41,9 @@ galaxy: ## Checks the built archive as Galaxy does: importer, lint, documentatio
 
 docs: ## Builds the handbook as HTML into .work/handbook/html
 	@tools/docs
+
+release: controller ## Prepares a release: VERSION=0.9.0 RELEASE_KEY=FILE [REPOSITORY=https://...]; commits nothing
+	@tools/release "$(VERSION)"
 
 readmes: controller ## Writes roles/*/README.md from the roles' argument_specs and defaults
 	@python tools/role_readmes.py
