@@ -166,7 +166,7 @@ def test_a_file_without_shape_or_models_says_so() -> None:
     ("folder", "dtype", "tools", "reasoning", "arguments"),
     [
         ("GLM-4.7-mine", "float8_e4m3", "glm47", "glm45", {}),
-        ("glm47-mine", "int8", "glm47", "glm45", {"quantization": "w8a8_int8"}),
+        ("glm47-mine", "int8", "glm47", "glm45", {"sglang": {"quantization": "w8a8_int8"}}),
         ("glm-4.6-mine", "float8_e4m3", "glm", "glm45", {}),
         # Families of this architecture write their calls in two ways: nothing is guessed.
         ("mine", "float8_e4m3", "", "glm45", {}),
