@@ -71,6 +71,7 @@ class Exchange(asyncio.Protocol):
         self.pieces: list[wire.Piece] = []
         self.begun = time.monotonic()
         self.broken = ""
+        self.last = b""
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -84,7 +85,9 @@ class Exchange(asyncio.Protocol):
             self.transport.abort()
             return
         self.pieces.append((time.monotonic(), data))
-        if data.endswith(wire.END_OF_CHUNKS) and self.transport:
+        # The last chunk may come alone, and a header may end in the same digit.
+        self.last = (self.last + data)[-len(wire.END_OF_CHUNKS) :]
+        if self.last == wire.END_OF_CHUNKS and self.transport:
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 OK = 200
 DONE = "[DONE]"
-END_OF_CHUNKS = b"0\r\n\r\n"
+END_OF_CHUNKS = b"\r\n0\r\n\r\n"
 FINISHED = ("stop", "length", "tool_calls", "function_call")
 SHOWN = 300
 STATUS, LENGTH = re.compile(r"[0-9]{3}\Z"), re.compile(r"[0-9]{1,15}\Z")
