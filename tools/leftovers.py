@@ -16,7 +16,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-PREFIX = "baremetal-sglang-run-"
+# Short: paths of sockets below it may have 107 characters.
+PREFIX = "bsl-run-"
 SCRATCH = re.compile(PREFIX + r"(\d+)-(\d+)-.*")
 REGISTRY = Path("/run/baremetal-sglang-lab")
 NAMESPACES = Path("/run/netns")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -112,3 +113,10 @@ def swarm_wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in found:
         (folder / path.name).write_bytes(path.read_bytes())
     return folder
+
+
+def copy_readable(source: Path, target: Path) -> None:
+    """For every user of the host, whatever the modes of this clone are."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (target, *target.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)

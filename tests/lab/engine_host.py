@@ -27,7 +27,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.weights import ma
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
 from ansible_collections.baremetal.sglang.tools.make_tiny_model import make_files
 
-from .conftest import REPOSITORY
+from .conftest import REPOSITORY, copy_readable
 from .whole_environment import whole_environment
 
 REAL, FAKE = "/opt/sglang/envs/real", "/opt/sglang/envs/fake"
@@ -209,9 +209,7 @@ class EngineHost:
         (place / "toy/env").symlink_to(FAKE)
         self.launch = json.dumps(unit["launch"])
         role = REPOSITORY / "roles/engine"
-        shutil.copytree(
-            role / "files/launcher", place / "launcher", ignore=shutil.ignore_patterns("__pycache__")
-        )
+        copy_readable(role / "files/launcher", place / "launcher")
         template = (role / "templates/sglang.service.j2").read_text()
         text = jinja2.Environment(trim_blocks=True).from_string(template).render(engine_unit=unit)
         (self.root() / "etc/systemd/system/sglang-toy.service").write_text(text + "\n")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import REPOSITORY, lab_name, write_inventory
+from .conftest import REPOSITORY, copy_readable, lab_name, write_inventory
 
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 STAND_IN = Path(__file__).parent / "stand_in_engine"
@@ -118,8 +117,8 @@ class Room:
     def make_environment(self, host: str, path: str) -> None:
         root = self.lab.host(host).mounted_root()
         packages = root / f"{path}/lib/python3.11/site-packages".lstrip("/")
-        shutil.copytree(STAND_IN, packages)
-        shutil.copytree(TORCH, packages / "torch", ignore=shutil.ignore_patterns("__pycache__"))
+        copy_readable(STAND_IN, packages)
+        copy_readable(TORCH, packages / "torch")
         (root / path.lstrip("/") / "bin").mkdir()
         (root / path.lstrip("/") / "bin/python").symlink_to("/usr/bin/python3.11")
         self.put(host, f"{path}/pyvenv.cfg", "home = /usr/bin\nversion = 3.11\n")

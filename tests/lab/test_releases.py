@@ -10,7 +10,6 @@ import inspect
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import REPOSITORY, lab_name, write_inventory
+from .conftest import REPOSITORY, copy_readable, lab_name, write_inventory
 
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 STAND_IN = Path(__file__).parent / "stand_in_engine"
@@ -131,7 +130,7 @@ class Room:
         self.environment = path
         self.put(f"{path}/bin/python", PYTHON.format(env=path), 0o755)
         self.put(f"{path}/.environment.json", json.dumps({"made": 1, "content": [], "distributions": []}))
-        shutil.copytree(STAND_IN, self.lab.host("r1").mounted_root() / f"{path}/lib".lstrip("/"))
+        copy_readable(STAND_IN, self.lab.host("r1").mounted_root() / f"{path}/lib".lstrip("/"))
 
 
 def waits(tokens: int) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -426,16 +427,16 @@ class Proxy:
 
 
 @pytest.fixture
-def proxy(authority: Authority, tmp_path: Path) -> Iterator[Proxy]:
+def proxy(authority: Authority) -> Iterator[Proxy]:
     if not haproxy():
         pytest.skip("haproxy is not installed (bindep.txt, profile gateway)")
-    folder = Path(os.path.realpath(tmp_path)) / "p"
-    folder.mkdir()
-    made = Proxy(folder, authority)
-    try:
-        yield made
-    finally:
-        made.stop()
+    # Short: HAProxy takes no path of a socket above 97 characters.
+    with tempfile.TemporaryDirectory(prefix="p-") as name:
+        made = Proxy(Path(os.path.realpath(name)), authority)
+        try:
+            yield made
+        finally:
+            made.stop()
 
 
 def test_a_real_haproxy_accepts_each_certificate_for_its_role_only(proxy: Proxy) -> None:

@@ -45,8 +45,13 @@ def test_a_regular_file_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "kind", ["fifo", "link", "dangling", "folder", "device", "socket", "two names", "large"]
 )
-def test_what_is_no_file_of_its_own_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+def test_what_is_no_file_of_its_own_is_refused_at_once(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import socket
+
+    # The path of a socket may have 107 characters.
+    monkeypatch.chdir(tmp_path)
 
     path, other = tmp_path / "starts.json", tmp_path / "other"
     other.write_text("{}")
@@ -62,7 +67,7 @@ def test_what_is_no_file_of_its_own_is_refused_at_once(tmp_path: Path, kind: str
         elif kind == "device":
             path.symlink_to("/dev/zero")
         elif kind == "socket":
-            made.bind(str(path))
+            made.bind(path.name)
         elif kind == "two names":
             os.link(other, path)
         else:
