@@ -38,7 +38,7 @@ FEWEST_REQUESTS, MOST_REQUESTS, REQUESTS_OF_A_CONTEXT = 2048, 4096, 512
 
 @dataclass(frozen=True)
 class EngineMemory:
-    """What one release takes; the figures that are measured stand in files/releases."""
+    """What one release takes; the figures that are measured stand in files/engines/sglang/releases."""
 
     draft_in_static: bool = False
     """Draft weights and draft cache share the static part with the model's own."""
