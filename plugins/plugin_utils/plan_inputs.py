@@ -109,7 +109,9 @@ def _policy(refusals: list[Refusal]) -> dict[str, Any]:
     return {**policy, "engine": {**policy.get("engine", {}), "logs": logs}}
 
 
-def local_models(serve: Any, refusals: list[Refusal], known: Mapping[str, Model] = {}) -> dict[str, Model]:
+def local_models(
+    serve: Any, refusals: list[Refusal], known: Mapping[str, Model] | None = None
+) -> dict[str, Model]:
     """Models that `serve` names by a directory: the shape comes from their config.json."""
     found = {}
     wanted = serve.values() if isinstance(serve, Mapping) else ()
@@ -149,7 +151,7 @@ def local_models(serve: Any, refusals: list[Refusal], known: Mapping[str, Model]
             next(Path(given).glob(pattern), None) for pattern in ("*.bin", "*.pt", "*.pth")
         )
         try:
-            found[given] = model_of_config(given, config, size, str(config_path), pickled, known)
+            found[given] = model_of_config(given, config, size, str(config_path), pickled, known or {})
         except RefusedError as error:
             refusals += _together(error.refusals)
     return found

@@ -113,7 +113,7 @@ def test_gateway_and_monitoring_ask_it_in_its_own_words(planned: dict[str, Any])
 @pytest.fixture
 def served(planned: dict[str, Any], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The toy under the real launcher, as its unit would run it, once it says READY."""
-    unit = next(item for item in planned["units"]["h1"] if item["name"] == "mine")
+    (unit,) = [item for item in planned["units"]["h1"] if item["name"] == "mine"]
     weights = tmp_path / "weights"
     weights.mkdir()
     (weights / "config.json").write_text("{}")
