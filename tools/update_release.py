@@ -8,6 +8,7 @@
     tools/update_release.py 0.5.23 --check     shows it, writes nothing, exits 1 when there is one
     tools/update_release.py 0.5.23 --upgrade   takes newer versions of what upstream leaves unpinned
     tools/update_release.py 0.5.23 --no-prove  leaves out the ABI proof, which fetches gigabytes
+    tools/update_release.py 1.2.0 --engine lightllm --wheel WHEEL    of an engine whose wheel no index has
 
 releases/VERSION.yml of the engine's folder says which variants to resolve, with which constraints. A version without
 such a file gets only the first two; write the file beside a neighbour's and run this again. Packages come
@@ -107,7 +108,7 @@ def resolve(
 def _resolved(
     engine: Engine, version: str, variant: Mapping[str, Any], python: str, keep: list[str], folder: Path
 ) -> dict[str, Any]:
-    (folder / "requirements.in").write_text(f"{engine.distribution}=={version}\n")
+    (folder / "requirements.in").write_text("\n".join(variant["requirements"]) + "\n")
     command = [str(BIN / "uv"), "pip", "compile", str(folder / "requirements.in"), "--quiet",
                "--only-binary", ":all:", "--python-version", python,
                "--python-platform", f"{variant['arch']}-{variant['platform']}",
@@ -142,10 +143,14 @@ def present_pins(lock: Path) -> list[str]:
     return [f"{pin.name}=={pin.version}" for pin in parse_lock(lock.read_text())]
 
 
-def wanted_files(engine: Engine, version: str, only: str, upgrade: bool) -> dict[Path, str]:
+def wanted_files(engine: Engine, version: str, only: str, upgrade: bool, wheel: str = "") -> dict[Path, str]:
     """Every file of the release with the text that it should hold."""
-    with tempfile.TemporaryDirectory() as name:
-        wanted = made_of_wheel(engine, version, fetch_wheel(engine, version, Path(name)))
+    wanted: dict[Path, str] = {}
+    if wheel:
+        wanted = made_of_wheel(engine, version, Path(wheel))
+    elif not engine.given_wheel:
+        with tempfile.TemporaryDirectory() as name:
+            wanted = made_of_wheel(engine, version, fetch_wheel(engine, version, Path(name)))
     path = data_of(engine) / f"releases/{version}.yml"
     if not path.exists():
         print(f"{path.relative_to(ROOT)} is not there: only the flags are made", file=sys.stderr)
@@ -154,6 +159,12 @@ def wanted_files(engine: Engine, version: str, only: str, upgrade: bool) -> dict
     for variant in yaml.safe_load(text)["variants"]:
         if variant["index"] != "default" or not f"{variant['cuda']}-{variant['arch']}".startswith(only):
             continue
+        requirements = yaml.safe_load(text).get("requirements", ())
+        if engine.given_wheel and not requirements:
+            raise ResolveError(
+                f"{path.name}: no index has {engine.distribution}; name its requirements there"
+            )
+        variant["requirements"] = list(requirements or [f"{engine.distribution}=={version}"])
         locks, derived = _locks_of(engine, version, variant, upgrade)
         wanted.update({data_of(engine) / "locks" / file: lock.text for file, lock in locks.items()})
         text = release_lock.with_variant_values(text, variant["cuda"], variant["arch"], derived)
@@ -236,13 +247,14 @@ def main() -> int:
         "--engine", default=Instance.engine, choices=registry.names(), help="default: %(default)s"
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when something differs")
+    parser.add_argument("--wheel", default="", help="the engine's own wheel, where no index has it")
     parser.add_argument("--only", default="", metavar="VARIANT", help="only variants such as cu130-x86_64")
     parser.add_argument("--upgrade", action="store_true", help="take newer versions than the locks hold now")
     parser.add_argument("--no-prove", action="store_true", help="do not prove that kernels and torch fit")
     options = parser.parse_args()
     try:
         engine = registry.engine(options.engine)
-        wanted = wanted_files(engine, options.version, options.only, options.upgrade)
+        wanted = wanted_files(engine, options.version, options.only, options.upgrade, options.wheel)
         changed = differences(wanted)
         print("\n".join(changed) if changed else f"{options.version}: nothing differs")
         prove = not options.no_prove and any(path.suffix == ".txt" for path in wanted)

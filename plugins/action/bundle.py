@@ -45,6 +45,7 @@ SUBOPTIONS = {
         **TARGET,
         "lock": {"type": "path", "required": True},
         "lock_sha256": {"type": "str", "default": ""},
+        "wheel": {"type": "dict", "default": {}},
         "cuda": {"type": "str", "default": ""},
         "index": {"type": "str", "default": "default"},
         "release": {"type": "str", "default": ""},
@@ -100,6 +101,7 @@ class ActionModule(ActionBase):
                 "swarm_lock": {"type": "path", "default": ""},
                 "swarm_pythons": {"type": "list", "elements": "str", "default": []},
                 "sign_key": {"type": "path", "default": ""},
+                "engine_wheels": {"type": "dict", "default": {}},
                 **POLICY_ARGUMENTS,
                 **lists,
             }
@@ -171,15 +173,8 @@ class ActionModule(ActionBase):
         uv_lock = Path(given["uv_lock"])
         problems = []
         for entry in given["environments"]:
-            lock, planned = Path(entry["lock"]), entry["lock_sha256"]
-            others = {key: value for key, value in entry.items() if key != "lock_sha256"}
-            builder.add_environment(**{**others, "lock": lock})
+            problems += self._add_environment(builder, entry, given["engine_wheels"])
             builder.add_installer(uv_lock, entry["arch"], entry["glibc"])
-            if planned and lock.is_file() and bundle_content.hash_of(lock) != planned:
-                problems.append(
-                    f"{lock}: is another lock than the one that was planned with (sha256 {planned}), and hosts would "
-                    "refuse it: let bundle_locks_dir and catalogue_dirs name the same locks"
-                )
         for entry in given["controllers"]:
             builder.add_controller(Path(given["controller_lock"]), **entry)
             builder.add_installer(uv_lock, entry["arch"], entry["glibc"])
@@ -204,6 +199,24 @@ class ActionModule(ActionBase):
             tried(builder.add_tree, Path(entry["source"]), entry["name"], entry["kind"])
         if given["sign_key"]:
             tried(bundle_signature.prove, Path(given["sign_key"]))
+        return problems
+
+    @staticmethod
+    def _add_environment(builder: BundleBuilder, entry: dict[str, Any], wheels: dict[str, str]) -> list[str]:
+        problems = []
+        lock, planned = Path(entry["lock"]), entry["lock_sha256"]
+        others = {key: value for key, value in entry.items() if key not in ("lock_sha256", "wheel")}
+        if entry["wheel"] and lock.is_file():
+            try:
+                lock = builder.with_wheel(lock, entry["wheel"], wheels.values())
+            except FetchError as error:
+                problems.append(str(error))
+        builder.add_environment(**{**others, "lock": lock})
+        if planned and lock.is_file() and not problems and bundle_content.hash_of(lock) != planned:
+            problems.append(
+                f"{lock}: is another lock than the one that was planned with (sha256 {planned}), and hosts would "
+                "refuse it: let bundle_locks_dir and catalogue_dirs name the same locks"
+            )
         return problems
 
     def _add_debs(self, builder: BundleBuilder, given: dict[str, Any]) -> list[str]:

@@ -47,6 +47,10 @@ options:
         description: SHA-256 of the lock that was planned with; another file is refused. Empty takes any.
         type: str
         default: ""
+      wheel:
+        description: The wheel of O(engine_wheels) that completes the lock, with its C(name), C(version) and C(sha256).
+        type: dict
+        default: {}
       python:
         description: Minor version of Python, such as V(3.11).
         type: str
@@ -156,6 +160,12 @@ options:
     type: list
     elements: str
     default: []
+  engine_wheels:
+    description: >-
+      Engine to the path of its wheel on the controller, for engines that no package index has. Each is carried with
+      the environments that were planned with it.
+    type: dict
+    default: {}
   sign_key:
     description: Private key that signs the manifest, or the public half of a key that an agent holds.
     type: path

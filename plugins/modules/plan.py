@@ -63,6 +63,11 @@ options:
     type: list
     elements: str
     default: []
+  engine_wheels:
+    description: >-
+      Engine to the path of its wheel on the controller, for engines that no package index has, such as
+      V({lightllm: /srv/lightllm-1.2.0-py3-none-any.whl}).
+    type: raw
   runtime_backend:
     description: What makes environments. With V(pixi), conda packages bring a CUDA compiler.
     type: str

@@ -16,6 +16,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import cyc
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle.manifest import BundleError
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import did_you_mean
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.own_wheel import completed_lock
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_content
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_content import ContentError
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_folder import BundleFolder
@@ -29,6 +30,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import (
     Target,
     Wheel,
     pins_for,
+    sha256_of,
 )
 
 # uv runs on the hosts before any of their own settings apply; its wheel is built for an old glibc.
@@ -99,6 +101,26 @@ class BundleBuilder:
         self.requests.append(
             LockRequest("environment", lock, Target(python, arch, glibc), index, cuda, release)
         )
+
+    def with_wheel(self, lock: Path, wheel: Mapping[str, str], given: Iterable[str]) -> Path:
+        """The lock with the wheel that the user gives, which is put beside those that an index gave."""
+        path = next(
+            (
+                path
+                for path in (Path(item).expanduser() for item in given)
+                if path.name == wheel["name"] and path.is_file() and sha256_of(path) == wheel["sha256"]
+            ),
+            None,
+        )
+        if path is None:
+            raise FetchError(
+                f"engine_wheels: {wheel['name']} with the sha256 that was planned with ({wheel['sha256']}) is not there: "
+                "plan again with the wheel that the bundle is to carry"
+            )
+        self.cache.keep(path, wheel["sha256"])
+        text = completed_lock(lock.read_text(encoding="utf-8"), wheel)
+        folder = self.cache_folder / "locks" / bundle_content.hashed(text.encode())
+        return bundle_content.kept(folder / lock.name, text.encode())
 
     def add_installer(self, lock: Path, arch: str, glibc: str) -> None:
         self.requests.append(LockRequest("installer", lock, Target(INSTALLER_PYTHON, arch, glibc)))

@@ -16,6 +16,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines import re
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines.base import Api, DataFile, EngineData
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.check import Rules, rules_from
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.contract import contract_from
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.own_wheel import completed_lock
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.data_files import read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +40,9 @@ def read_one(path: Path, refusals: list[Refusal]) -> dict[str, Any]:
     return (read(path, refusals) or {}) if path.exists() else {}
 
 
-def load_engine(name: str, directories: Iterable[Path], refusals: list[Refusal]) -> EngineData:
+def load_engine(
+    name: str, directories: Iterable[Path], refusals: list[Refusal], wheel: Mapping[str, str] | None = None
+) -> EngineData:
     """What the collection's folder of an engine and the users' folders of the same name hold."""
     below = f"engines/{name}"
     folders = [directory / below for directory in directories]
@@ -62,11 +65,12 @@ def load_engine(name: str, directories: Iterable[Path], refusals: list[Refusal])
             if contracts.get(item.version)
         },
         flag_rules=rules_from(given) if given else Rules(),
-        lock_hashes=_lock_hashes(folders),
+        lock_hashes=_lock_hashes(folders, wheel or {}),
         api=_api(read_one(OURS / below / "api.yml", refusals), refusals),
         metrics=read_one(OURS / below / "metrics.yml", refusals),
         imports=tuple(runtime.get("imports", ())),
         cache_variables=runtime.get("cache_variables", {}),
+        wheel=wheel or {},
         own=engine.own_data(_own_files(folders, engine.own_files, refusals)),
     )
 
@@ -77,9 +81,11 @@ def _api(given: Mapping[str, Any], refusals: list[Refusal]) -> Api:
     return api or Api()
 
 
-def _lock_hashes(folders: Iterable[Path]) -> dict[str, str]:
+def _lock_hashes(folders: Iterable[Path], wheel: Mapping[str, str]) -> dict[str, str]:
     return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        path.name: hashlib.sha256(
+            completed_lock(path.read_text(encoding="utf-8"), wheel).encode()
+        ).hexdigest()
         for folder in folders
         for path in sorted((folder / "locks").glob("*.txt"))
     }

@@ -51,6 +51,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.engine_data impor
     read_one,
 )
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.fact_sources import collect_facts
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.given_wheels import read_wheels
 
 
 @dataclass
@@ -66,8 +67,9 @@ class DataFiles:
     refusals: list[Refusal] = field(default_factory=list)
 
 
-def load_shelf(catalogue_dirs: Iterable[str]) -> DataFiles:
+def load_shelf(catalogue_dirs: Iterable[str], engine_wheels: Any = None) -> DataFiles:
     refusals: list[Refusal] = []
+    wheels = read_wheels(engine_wheels, refusals)
     directories = [OURS]
     for given in catalogue_dirs:
         directory = Path(given).expanduser()
@@ -92,7 +94,9 @@ def load_shelf(catalogue_dirs: Iterable[str]) -> DataFiles:
         policy=_policy(refusals),
         risks=_ours("risks.yml", refusals),
         systems=_ours("operating_systems.yml", refusals),
-        engines={name: load_engine(name, directories, refusals) for name in registry.names()},
+        engines={
+            name: load_engine(name, directories, refusals, wheels.get(name)) for name in registry.names()
+        },
         drivers=_ours("drivers.yml", refusals).get("branches", {}),
         refusals=refusals,
     )
@@ -175,6 +179,7 @@ COMMON_ARGUMENTS: dict[str, Any] = {
     "facts_dir": {"type": "path", "default": ""},
     "catalogue_dirs": {"type": "list", "elements": "path", "default": []},
     "python_kits": {"type": "list", "elements": "str", "default": []},
+    "engine_wheels": {"type": "raw"},
     "runtime_backend": {"type": "str", "default": "uv", "choices": ["uv", "pixi"]},
 }
 
@@ -188,7 +193,7 @@ def make_inputs(
     given: Mapping[str, Any], hosts: tuple[str, ...], variable: Callable[[str, str], Any]
 ) -> tuple[Inputs, list[Refusal]]:
     """All that the planner is given, and what is wrong with the files that it comes from."""
-    shelf = load_shelf(given["catalogue_dirs"] or [])
+    shelf = load_shelf(given["catalogue_dirs"] or [], given.get("engine_wheels"))
     known = collect_facts(hosts, variable, given["facts_dir"] or "", shelf.catalogues.hardware, shelf.systems)
     policy = of_hosts(shelf.policy, {host: variable(host, "policy") for host in hosts})
     refusals = [*shelf.refusals, *known.refusals, *policy.refusals]
@@ -282,6 +287,7 @@ def with_refusals(result: PlanResult, refusals: list[Refusal]) -> PlanResult:
         for item in result.refusals
         if (item.host, item.where) not in told
         and not (item.code == "no-facts" and item.host in unread)
+        and not (item.code == "wheel-missing" and any(found.code == "engine-wheel" for found in refusals))
         and not (
             item.code == "unknown-model"
             and item.where.partition("model = ")[2] in " ".join(w for _h, w in told)

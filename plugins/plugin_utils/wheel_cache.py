@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -61,6 +62,17 @@ class WheelCache:
 
     def find(self, sha256: str) -> Path | None:
         return next((path for path in (self.folder / sha256).glob("*") if path.name != PART), None)
+
+    def keep(self, path: Path, sha256: str) -> None:
+        """A wheel that no index has; the caller has compared it with its hash."""
+        if self.find(sha256):
+            return
+        folder = self.folder / sha256
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / PART
+        shutil.copyfile(path, part)
+        part.chmod(0o644)
+        part.rename(folder / path.name)
 
     def sealed(self, path: Path) -> bool:
         """Whether nobody has written to it since all of it was read and compared."""

@@ -67,6 +67,8 @@ class Release:
     """{arguments, arguments_multi, environment, environment_multi} that this release needs on hardware
     `cpu`; the multi ones only when several hosts serve together."""
     memory: EngineMemory = field(default_factory=EngineMemory)
+    requirements: tuple[str, ...] = ()
+    """What locks are resolved from where no index has the engine's own wheel; for resolving only."""
     known_bad: tuple[dict[str, Any], ...] = ()
     """{component, versions, when, what, fix, severity}."""
     notes: tuple[str, ...] = ()

@@ -67,6 +67,8 @@ class Api:
     """
     closed: tuple[str, ...] = ()
     """Routes that no client needs."""
+    cuts_streams: bool = False
+    """SIGTERM ends what runs: whoever stops the server waits first until no connection is left."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ class EngineData:
     """runtime.yml: folders below the instance's cache that only this engine asks for."""
     own: Any = None
     """What the engine made of the files that only it reads."""
+    wheel: Mapping[str, str] = field(default_factory=dict)
+    """{distribution, name, version, sha256} of the wheel that the user gives; empty for an engine that an index has."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,12 @@ class Engine(ABC):
     """What `python -m` starts."""
     distribution: str
     """The package whose version is the release's."""
+    program: str = ""
+    """Text of a Python file that starts it in place of `python -m module`, where something must be mended first."""
+    own_modules: tuple[str, ...] = ()
+    """Modules of its wheel that a server begins with; all that they lead to must be inside."""
+    given_wheel: bool = False
+    """No index has its wheel: the user builds one and names it in engine_wheels; locks hold everything else."""
     rules: tuple[Rule, ...] = ()
     """Combinations that cannot work with it, and those that deserve a warning."""
     notes: Notes = Notes()

@@ -46,6 +46,7 @@ def instance_plan(
         gpus=case.parallel.gpus.get(host.host, ()),
         parallel=_parallel(case, rank, links),
         module=case.engine.module,
+        program=case.engine.program,
         arguments=tuple(arguments),
         argv=tuple(case.contract.command_line(arguments)),
         environment_variables=tuple(

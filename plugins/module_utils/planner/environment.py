@@ -45,6 +45,8 @@ def environment(inputs: Inputs, case: Case, host: HostFacts, python: str) -> dic
         "id": identity,
         "lock": lock,
         "lock_sha256": content,
+        # Of the engine itself, where the user gives it: a bundle completes the lock with it.
+        "wheel": dict(case.data.wheel),
         "python": python,
         "interpreter": own.path if own else f"{directories['pythons']}/{python}/bin/python3",
         "interpreter_from": "host" if own else "bundle",

@@ -30,11 +30,7 @@ from .serve_spec import Instance, parse_serve
 from .serve_text import host_problems, text_problems
 from .standby import standbys
 from .topology import allocate, spread
-
-OTHER_ENGINES = {
-    "lightllm": "LightLLM has no release that can be installed from an index (the only one there is from 2024 "
-    "and knows no GLM), and its own wheel leaves modules out",
-}
+from .versions import version_key
 
 
 def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
@@ -105,10 +101,10 @@ def _words(inputs: Inputs, instance: Instance) -> list[Refusal]:
     """Names that must be known before anything else."""
     refusals = []
     if instance.engine not in registry.names():
-        other = OTHER_ENGINES.get(instance.engine, f"{instance.engine} is no engine of this collection")
-        known = " or ".join(registry.names())
-        fix = f"use engine: {known}, which serves the same models"
-        refusals.append(Refusal("engine", "", instance.where("engine"), other, fix))
+        what = f"{instance.engine} is no engine of this collection"
+        fix = f"use engine: {' or '.join(registry.names())}"
+        refusals.append(Refusal("engine", "", instance.where("engine"), what, fix))
+    refusals += _own_wheel(inputs, instance)
     refusals += [
         Refusal(
             "unknown-risk",
@@ -155,6 +151,37 @@ def _words(inputs: Inputs, instance: Instance) -> list[Refusal]:
         if host not in inputs.facts and host in (inputs.hosts or inputs.facts)
     ]
     return refusals
+
+
+def _own_wheel(inputs: Inputs, instance: Instance) -> list[Refusal]:
+    """An engine that no index has is there when the user gives its wheel, of a release that is known."""
+    if instance.engine not in registry.names() or not registry.engine(instance.engine).given_wheel:
+        return []
+    engine, data = registry.engine(instance.engine), inputs.data_of(instance.engine)
+    versions = sorted({item.version for item in data.releases.values()}, key=version_key)
+    known = " or ".join(versions)
+    if not data.wheel:
+        return [
+            Refusal(
+                "wheel-missing",
+                "",
+                instance.where("engine"),
+                f"no package index has a usable wheel of {engine.title}",
+                f"build one of {known} from its sources and name it: engine_wheels: "
+                f"{{{engine.name}: /path/{engine.distribution}-{versions[-1] if versions else 'VERSION'}-py3-none-any.whl}}",
+            )
+        ]
+    if data.wheel["version"] not in versions:
+        return [
+            Refusal(
+                "wheel-version",
+                "",
+                f"engine_wheels.{engine.name} = {data.wheel['name']}",
+                f"it is {engine.title} {data.wheel['version']}; flags and locks are known of {known}",
+                f"give a wheel of {known}",
+            )
+        ]
+    return []
 
 
 def _unplannable(inputs: Inputs, instance: Instance, refusals: list[Refusal]) -> bool:
@@ -270,13 +297,18 @@ def _ports(inputs: Inputs, setting: Setting, tried: Attempt) -> list[Refusal]:
 def _choose(inputs: Inputs, setting: Setting) -> tuple[Attempt | None, Choice, list[Refusal]]:
     """The newest release that host, model and rules allow; a pinned one is judged alone."""
     instance = setting.instance
+    data = inputs.data_of(instance.engine)
     choice = choose(
         instance,
         setting.model,
         setting.hosts,
         setting.hardware,
         setting.device,
-        inputs.data_of(instance.engine).releases,
+        {
+            key: item
+            for key, item in data.releases.items()
+            if data.wheel.get("version", item.version) == item.version
+        },
         inputs.python_kits,
     )
     setting = replace(

@@ -58,6 +58,8 @@ class InstancePlan:
     gpus: tuple[int, ...]
     parallel: dict[str, Any]
     module: str
+    program: str
+    """Text of a Python file that starts the module; empty where Python itself does."""
     arguments: tuple[Argument, ...]
     argv: tuple[str, ...]
     environment_variables: tuple[EnvironmentVariable, ...]

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core.text_checks import one_line
 from ..firewall.table import table_text
-from .launch import api_port, confinement, launch
+from .launch import PROGRAM, api_port, confinement, launch
 
 Planned = Mapping[str, Any]
 ID_LENGTH = 16
@@ -213,6 +213,7 @@ def units(plan: Planned) -> list[dict[str, Any]]:
                 "unit": instance["unit"],
                 "unit_path": f"units/{instance['unit']}",
                 "launch_path": f"{name}/launch.json",
+                "programs": {f"{name}/{PROGRAM}": instance["program"]} if instance["program"] else {},
                 "model": unit_line(instance["model"]),
                 "version": unit_line(instance["release"]["version"]),
                 "serves": unit_line(instance["served_model_name"]),
@@ -257,6 +258,7 @@ def standbys(plan: Planned) -> list[dict[str, Any]]:
                 "documentation": unit["documentation"],
                 "unit_path": f"{STANDBY}/{unit['unit']}",
                 "launch_path": f"{STANDBY}/{unit['launch_path']}",
+                "programs": {f"{STANDBY}/{path}": text for path, text in unit["programs"].items()},
             }
         )
     return found
@@ -285,6 +287,7 @@ def bundle_environments(plans: Iterable[Planned], engines: str) -> list[dict[str
                 "cuda": entry["cuda"],
                 "index": entry["index"],
                 "release": instance["release"]["version"],
+                "wheel": instance["environment"]["wheel"],
             }
     return [wanted[key] for key in sorted(wanted)]
 

@@ -21,7 +21,7 @@ def launch(plan: Planned, name: str, python: str) -> dict[str, Any]:
     return {
         "instance": name,
         "serves": instance["served_model_name"],
-        "argv": [python, "-m", instance["module"], *instance["argv"]],
+        "argv": [python, *_start(paths["root"], name, instance), *instance["argv"]],
         "environment": {item["name"]: item["value"] for item in instance["environment_variables"]},
         # What systemd read from files of root is passed on; the files themselves are not for this user.
         "environment_from_files": bool(service["environment_files"]),
@@ -31,6 +31,7 @@ def launch(plan: Planned, name: str, python: str) -> dict[str, Any]:
         "api": {
             "alive": instance["api"]["alive"],
             "token": instance["api"]["token"],
+            **({"cuts_streams": True} if instance["api"]["cuts_streams"] else {}),
             "first": _named(instance["api"]["first"], instance["served_model_name"]),
         },
         "weights": instance["weights"]["path"],
@@ -45,6 +46,14 @@ def launch(plan: Planned, name: str, python: str) -> dict[str, Any]:
         },
         **({"group": service["group"]} if service.get("group") else {}),
     }  # fmt: skip
+
+
+PROGRAM = "start.py"
+"""Beside launch.json: what starts an engine that needs more than `python -m`."""
+
+
+def _start(root: str, name: str, instance: Planned) -> list[str]:
+    return [f"{root}/current/{name}/{PROGRAM}"] if instance["program"] else ["-m", instance["module"]]
 
 
 def _named(value: Any, model: str) -> Any:

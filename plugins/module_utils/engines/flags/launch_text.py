@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 OTHERS: Mapping[str, tuple[str, ...]] = {
-    "lightllm": ("lightllm.server.api_server",),
     "vllm": ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.api_server"),
 }
 """Engines that notes are full of, and that may be none of ours: modules that `python -m` starts."""

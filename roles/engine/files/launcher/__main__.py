@@ -409,6 +409,8 @@ class Launcher:
         end = time.monotonic() + seconds
         if shut:
             self._take_in_what_came_before()
+        if self.launch["api"].get("cuts_streams"):
+            self._until_nobody_is_served(end)
         processes.kill([self.pid], signal.SIGTERM)
         while time.monotonic() < end:
             self.wake.wait(0.2)
@@ -423,6 +425,14 @@ class Launcher:
         while processes.waiting(self.launch["port"]) and time.monotonic() < end:
             time.sleep(0.05)
         time.sleep(READ_SECONDS)
+
+    def _until_nobody_is_served(self, end: float) -> None:
+        """The server ends what runs a moment after it is told to end: it is told when no connection is left."""
+        while time.monotonic() < end and processes.ended(self.pid) is None:
+            if not processes.connected(self.launch["port"]):
+                return
+            self.wake.wait(0.2)
+            self.wake.clear()
 
     def _fail(self, why: str) -> int:
         if self.grouped:

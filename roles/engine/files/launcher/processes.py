@@ -17,6 +17,7 @@ IP_MINTTL, IPV6_MINHOPCOUNT = 21, 73
 MOST_HOPS = 255
 PIDFD_GETFD = 438
 LISTENING = "0A"
+ESTABLISHED = "01"
 
 
 def spawn(argv: list[str], environment: dict[str, str]) -> tuple[int, int]:
@@ -171,13 +172,22 @@ def waiting(port: int) -> int:
     return sum(int(cells[4].rpartition(":")[2], 16) for cells in _listeners(port))
 
 
+def connected(port: int) -> int:
+    """How many connections to the port are open: each is a request that runs, or one that its client keeps for later."""
+    return len(_sockets(port, ESTABLISHED))
+
+
 def _listeners(port: int) -> list[list[str]]:
+    return _sockets(port, LISTENING)
+
+
+def _sockets(port: int, state: str) -> list[list[str]]:
     found = []
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError), open(f"/proc/self/net/{name}", encoding="ascii") as stream:
             for line in stream.read().splitlines()[1:]:
                 cells = line.split()
-                if cells[3] == LISTENING and int(cells[1].rpartition(":")[2], 16) == port:
+                if cells[3] == state and int(cells[1].rpartition(":")[2], 16) == port:
                     found.append(cells)
     return found
 

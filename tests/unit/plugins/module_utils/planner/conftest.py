@@ -17,6 +17,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case impo
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import InstancePlan, PlanResult
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import DataFiles, load_shelf
+from ansible_collections.baremetal.sglang.tests.unit.fixtures.lightllm_wheel import PLANNED
 
 TOOLKIT = {"cuda_home": "/usr/local/cuda", "nvcc": "12.8.93", "ptxas": "12.8.93", "cxx": "11.4", "ninja": ""}
 KINDS: dict[str, dict[str, Any]] = {
@@ -122,6 +123,11 @@ class World:
     def with_sglang(self, **changes: Any) -> dict[str, EngineData]:
         """Inputs.engines with other releases, locks or kernel files."""
         return {"sglang": replace(self.sglang, **changes)}
+
+    def with_wheel(self, **changes: Any) -> dict[str, EngineData]:
+        """Inputs.engines with a wheel of LightLLM, as if it were named in engine_wheels."""
+        wheel = {**PLANNED, **changes}
+        return {**self.shelf.engines, "lightllm": replace(self.shelf.engines["lightllm"], wheel=wheel)}
 
     def with_kernels(self, **changes: Any) -> dict[str, EngineData]:
         return self.with_sglang(own=replace(self.kernel_files, **changes))

@@ -92,6 +92,13 @@ def unfit_kernel_file(world: Any, _tmp: Path) -> list[Refusal]:
     return list(world.plan(facts, serve, engines=world.with_kernels(brought={name: (mine,)})).refusals)
 
 
+def index_wheel(world: Any, _tmp: Path) -> list[Refusal]:
+    """The only one that the package index has; it knows none of our models."""
+    facts = world.hosts("h200")
+    serve = {"it": {"model": "glm-4.7-flash", "hosts": list(facts), "engine": "lightllm"}}
+    return list(world.plan(facts, serve, engines=world.with_wheel(version="0.0.1")).refusals)
+
+
 def own_directory(world: Any, _tmp: Path) -> list[Refusal]:
     model = replace(world.catalogues.models["glm-4.7-tiny"], key="/data/mine")
     catalogues = replace(world.catalogues, models={**world.catalogues.models, "/data/mine": model})
@@ -380,7 +387,9 @@ ROWS: dict[str, list[Refusals]] = {
             options={"speculative-algorithm": "EAGLE", "speculative-num-steps": 3},
         ),
     ],
-    "engine": [one("h200", model="glm-4.7-flash", engine="lightllm"), one("cpu", model="x", engine="vllm")],
+    "engine": [one("h200", model="glm-4.7-flash", engine="vllm"), one("cpu", model="x", engine="lightlm")],
+    "wheel-missing": [one("h200", model="glm-4.7-flash", engine="lightllm")],
+    "wheel-version": [index_wheel],
     "fabric-manager": [one("a800", model="glm-4.7-int8", host={"fabric_manager": "stopped"})],
     "file-unreadable": [unreadable],
     "fp8-experts": [one("a800", model="glm-4.7-fp8"), one("a800-580", model="glm-4.7-flash-fp8")],
@@ -644,7 +653,7 @@ ROWS: dict[str, list[Refusals]] = {
     "command-hosts": [command("python -m sglang.launch_server --model-path /m --nnodes 2", "gpu-1")],
     "command-missing": [command("pip install sglang")],
     "command-model": [command("python -m sglang.launch_server --tp-size 8")],
-    "engine-unsupported": [command("python -m lightllm.server.api_server --model_dir /m/GLM-4.7-Flash")],
+    "engine-unsupported": [command("python -m vllm.entrypoints.openai.api_server --model /m/GLM-4.7-Flash")],
     "host-name": [strange_host],
     "instance-reserved": [
         serve({name: {"model": "glm-4.7-tiny", "hosts": ["cpu-1"]}})
