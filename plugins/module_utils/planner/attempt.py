@@ -12,6 +12,7 @@ from typing import Any
 from ..catalogue.entries import Hardware, Model
 from ..core.refusals import Advice, Refusal
 from ..engines import registry
+from ..engines.flags.check import Foreign
 from ..facts.schema import HostFacts
 from . import compilers, rules
 from .case import Case, Inputs
@@ -20,6 +21,7 @@ from .flag_names import FlagNames, as_mapping, flag_problems
 from .release_choice import Candidate
 from .serve_spec import Instance
 from .topology import Parallel
+from .versions import version_key
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def attempt(inputs: Inputs, setting: Setting, candidate: Candidate) -> Attempt:
         case.data.flag_rules,
         case.head.host,
         case.able,
+        _foreign(inputs, engine.name),
     )
     refusals = [
         *settled.refusals,
@@ -103,3 +106,13 @@ def attempt(inputs: Inputs, setting: Setting, candidate: Candidate) -> Attempt:
         of_release=[*outcome.of_release, *compiler_refusals, *ptxas_refusals],
         advice=[*settled.advice, *flag_advice, *outcome.advice],
     )
+
+
+def _foreign(inputs: Inputs, own: str) -> list[Foreign]:
+    """The flags of the newest release of every other engine."""
+    found = []
+    for name, data in inputs.engines.items():
+        if name != own and data.contracts:
+            newest = max(data.contracts.values(), key=lambda contract: version_key(contract.version))
+            found.append(Foreign(registry.engine(name).title, name, newest, data.flag_rules))
+    return found

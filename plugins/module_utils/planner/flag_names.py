@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ..core.refusals import Advice, Refusal
-from ..engines.flags.check import Rules, check_arguments
+from ..engines.flags.check import Foreign, Rules, check_arguments
 from ..engines.flags.command_line import to_argv
 from ..engines.flags.contract import Contract
 from .plan import Argument
@@ -57,6 +57,7 @@ def flag_problems(
     rules: Rules,
     host: str,
     able: Collection[str] = (),
+    foreign: Iterable[Foreign] = (),
 ) -> tuple[list[Refusal], list[Advice]]:
     """The user's options as written, and what the planner itself would pass."""
     further = list(others)
@@ -67,7 +68,7 @@ def flag_problems(
         # None takes back what the plan would set; a name that no release knows is refused all the same.
         if value is not None or not names.knows(flag)
     ]
-    _said, problems = check_arguments(names.contract, options, further, rules, instance.name, able)
+    _said, problems = check_arguments(names.contract, options, further, rules, instance.name, able, foreign)
     told = {names.primary(problem.flag) for problem in problems}
     ours = [
         (item.flag, item.value, _origin(instance, item))

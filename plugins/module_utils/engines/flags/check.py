@@ -53,10 +53,22 @@ class Rules:
     """Flag -> {setting: key of serve.<name>} or {instead: a sentence}."""
     exclusive: tuple[Mapping[str, Any], ...] = ()
     """Each {flags: [a, b], why}."""
+    concepts: Mapping[str, str] = field(default_factory=dict)
+    """Flag -> what it is about, in words that other engines' rules use as well."""
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """The flags of another engine, to say what one of them is called here."""
+
+    title: str
+    name: str
+    contract: Contract
+    rules: Rules
 
 
 def rules_from(data: Mapping[str, Any]) -> Rules:
-    return Rules(data["owned"], tuple(data["exclusive"]))
+    return Rules(data["owned"], tuple(data["exclusive"]), data.get("concepts", {}))
 
 
 def check_arguments(
@@ -66,17 +78,19 @@ def check_arguments(
     rules: Rules | None = None,
     instance: str = "<name>",
     able: Collection[str] = (),
+    foreign: Iterable[Foreign] = (),
 ) -> tuple[list[Argument], list[Problem]]:
     """The arguments under their canonical names, and all problems.
 
     `others` are the contracts of further releases, to say where a missing flag exists; of them only
     those in `able` are offered, where it names any. Pass `rules`
-    for what users wrote; leave them out for arguments that the planner made.
+    for what users wrote; leave them out for arguments that the planner made. `foreign` are the flags of
+    other engines.
     """
     rules = rules or Rules()
     accepted: list[Argument] = []
     problems: list[Problem] = []
-    world = _World(contract, tuple(others), rules, instance, able)
+    world = _World(contract, tuple(others), rules, instance, able, tuple(foreign))
     for given in (Argument(*item) for item in arguments):
         found = _find(world, given)
         if isinstance(found, Problem):
@@ -95,6 +109,7 @@ class _World(NamedTuple):
     rules: Rules
     instance: str
     able: Collection[str]
+    foreign: tuple[Foreign, ...] = ()
 
 
 def _find(world: _World, given: Argument) -> tuple[Flag, Any] | Problem:
@@ -129,10 +144,12 @@ def _not_found(world: _World, given: Argument) -> Problem:
     if len(meant) == 1 and (owner := world.rules.owned.get(next(iter(meant)))):
         return Problem("abbreviated-flag", name, given.where, f"means {next(iter(meant))}, which is set by the collection",
                        _owner(owner, world.instance))  # fmt: skip
-    if plain != name and contract.flag(plain):
-        return Problem("flag-spelling", name, given.where, "flags are written with dashes, none in front",
-                       f"write {plain}")  # fmt: skip
-    removed = _elsewhere(world, given, plain)
+    for spelling, words in ((plain, "dashes"), (plain.replace("-", "_"), "underscores")):
+        if spelling != name and (right := contract.flag(spelling)):
+            owned = world.rules.owned.get(right.name)
+            return Problem("flag-spelling", name, given.where, f"flags are written with {words}, none in front",
+                           _owner(owned, world.instance) if owned else f"write {spelling}")  # fmt: skip
+    removed = _elsewhere(world, given, plain) or _of_other_engine(world, given, plain)
     if removed is not None:
         return removed
     longer = _completions(contract, plain)
@@ -144,6 +161,28 @@ def _not_found(world: _World, given: Argument) -> Problem:
     near = closest(plain, contract.spellings)
     fix = f"did you mean {near[0]}?" if near else "leave it out; no flag has a similar name"
     return Problem("unknown-flag", name, given.where, f"is no flag of {contract.version}", fix)
+
+
+def _of_other_engine(world: _World, given: Argument, plain: str) -> Problem | None:
+    """A flag that another engine has, and what the same thing is called here."""
+    for other in world.foreign:
+        flag = other.contract.flag(plain) or other.contract.flag(plain.replace("-", "_"))
+        if flag is None:
+            continue
+        owned, concept = other.rules.owned.get(flag.name), other.rules.concepts.get(flag.name)
+        same = [
+            name
+            for name, about in world.rules.concepts.items()
+            if concept and about == concept and world.contract.flag(name)
+        ]
+        if owned and "setting" in owned:
+            fix = _owner(owned, world.instance)
+        elif same:
+            fix = f"write {' or '.join(same)}"
+        else:
+            fix = f"leave it out, or use engine: {other.name}"
+        return Problem("flag-of-other-engine", given.flag, given.where, f"is a flag of {other.title}", fix)
+    return None
 
 
 def _completions(contract: Contract, start: str) -> list[str]:

@@ -116,10 +116,10 @@ def _parser_of_that_name(contract: Contract, flag: Flag, value: str) -> str:
         "reasoning-parser": ("tool-call-parser", "a tool-call parser"),
         "tool-call-parser": ("reasoning-parser", "a reasoning parser"),
     }
-    if flag.name not in mixed_up:
+    if flag.name.replace("_", "-") not in mixed_up:
         return ""
-    name, words = mixed_up[flag.name]
-    other = contract.flag(name)
+    name, words = mixed_up[flag.name.replace("_", "-")]
+    other = contract.flag(name) or contract.flag(name.replace("-", "_"))
     return words if other is not None and other.choices is not None and value in other.choices else ""
 
 
