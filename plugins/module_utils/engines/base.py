@@ -173,6 +173,8 @@ class Engine(ABC):
     notes: Notes = Notes()
     scripts: Mapping[str, str] = {}
     """{parser, budget}: programs that verify runs with the environment's Python; see engines/sglang/scripts.py."""
+    release_memory: type | None = None
+    """Dataclass that `memory:` of its releases is read as."""
     own_files: tuple[str, ...] = ()
     """Patterns below its data folder, of files that only `own_data` reads."""
 

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ...catalogue.memory import automatic_sizes
 from ...planner.arguments import HARDWARE, MODEL, PLAN, RELEASE, Arguments, dist_port, owned, weights_path
 from ...planner.case import Case
 from ...planner.compilers import Source
 from ...planner.plan import Argument
 from ..base import Behaviour
 from .alternatives import HUMMING_RISK, humming_accepted
+from .automatic import automatic_sizes
+from .rest import of_release
 
 TEMPLATE_DEFAULTS = "default-chat-template-kwargs"
 CHECKSUMS = "checksums.json"
@@ -148,7 +149,7 @@ def _memory(case: Case, found: Arguments, draft: bool) -> None:
     requests = memory[f"running_requests{suffix}"]
     why = "no more come through the gateway; each takes a row of the request table"
     if draft:
-        requests, why = case.release.memory.requests_draft, "the engine's own number with a draft"
+        requests, why = of_release(case.release).requests_draft, "the engine's own number with a draft"
     found.offer("max-running-requests", requests, why)
     wanted = case.instance.options.get("max-running-requests")
     if isinstance(wanted, int) and not isinstance(wanted, bool):
