@@ -67,6 +67,7 @@ def load_engine(name: str, directories: Iterable[Path], refusals: list[Refusal])
         lock_hashes=_lock_hashes(folders),
         api=_api(read_one(OURS / below / "api.yml", refusals), refusals),
         metrics=read_one(OURS / below / "metrics.yml", refusals),
+        log_verdicts=tuple(read_one(OURS / below / "log_verdicts.yml", refusals).get("verdicts", ())),
         imports=tuple(runtime.get("imports", ())),
         cache_variables=runtime.get("cache_variables", {}),
         own=engine.own_data(_own_files(folders, engine.own_files, refusals)),

@@ -74,7 +74,7 @@ def _parallel(case: Case, found: Arguments) -> None:
         found.put("pp-size", parallel.pipeline, parallel.why)
     if parallel.nodes > 1:
         found.put("nnodes", parallel.nodes, f"serve.{case.instance.name}.hosts")
-        seconds = case.inputs.policy["timeouts"]["distributed"]
+        seconds = case.policy["timeouts"]["distributed"]
         found.put("dist-timeout", seconds, "the slowest member's weights may take this long")
 
 
@@ -131,7 +131,7 @@ def _backends(case: Case, found: Arguments, source: Source) -> None:
 
 
 def _memory(case: Case, found: Arguments, draft: bool) -> None:
-    memory = case.inputs.policy["memory"]
+    memory = case.policy["memory"]
     unified = case.hardware.unified_memory
     suffix = "_unified" if unified else ""
     chunk, batch = memory[f"chunked_prefill{suffix}"], memory[f"graph_batch{suffix}"]
@@ -173,7 +173,7 @@ def _speculative(case: Case, found: Arguments, why: str) -> None:
 
 
 def _service(case: Case, found: Arguments) -> None:
-    seconds = case.inputs.policy["timeouts"]["watchdog"]
+    seconds = case.policy["timeouts"]["watchdog"]
     found.put("watchdog-timeout", seconds, "a long prefill is no hang; a hang ends the engine")
     found.put("enable-metrics", True, "monitoring reads /metrics")
 
@@ -218,7 +218,7 @@ def head_ports(case: Case) -> list[tuple[str, int]]:
     """Sockets of data-parallel attention, behind the rendezvous port."""
     if not case.value("enable-dp-attention"):
         return []
-    first, span = dist_port(case), int(case.inputs.policy["ports"]["dp_attention"])
+    first, span = dist_port(case), int(case.policy["ports"]["dp_attention"])
     return [("dp-attention", first + number) for number in range(1, span + 1)]
 
 
