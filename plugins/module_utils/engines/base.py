@@ -176,7 +176,7 @@ class Engine(ABC):
     """Combinations that cannot work with it, and those that deserve a warning."""
     notes: Notes = Notes()
     scripts: Mapping[str, str] = {}
-    """{parser, budget}: programs that verify runs with the environment's Python; see engines/sglang/scripts.py."""
+    """{parser, budget}: programs that verify runs with the environment's Python, as text."""
     release_memory: type | None = None
     """Dataclass that `memory:` of its releases is read as."""
     own_files: tuple[str, ...] = ()

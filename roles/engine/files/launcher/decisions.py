@@ -414,7 +414,7 @@ OF_SYSTEMD = re.compile(
     r"|MEMORY_PRESSURE_\w+|LOG_NAMESPACE|PIDFILE|FDSTORE|DEBUG_INVOCATION|REMOTE_(ADDR|PORT)|SERVICE_RESULT|EXIT_\w+"
     r"|TRIGGER_\w+)\Z"
 )
-PASSED_ON = "SGLANG_LAUNCHER_PASSES"
+PASSED_ON = "LAUNCHER_PASSES"
 """Names for the launchers of a group: torchrun adds variables of its own to what systemd gave its agent."""
 
 
