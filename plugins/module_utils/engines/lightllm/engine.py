@@ -73,7 +73,11 @@ class LightLLM(Engine):
                 str(settings.load_workers(case)),
                 "threads that read weights; the engine's own is one",
             ),
-            (AUTOTUNE_LEVEL, "1", "what no file tells is tuned at the first start, and kept in the cache"),
+            (
+                AUTOTUNE_LEVEL,
+                str(case.policy["autotune_level"]),
+                "what is tuned is kept in the instance's cache",
+            ),
             ("LIGHTLLM_LOG_LEVEL", "info", "the engine's own level writes the state of every step"),
         ]
 

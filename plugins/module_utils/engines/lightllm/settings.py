@@ -22,8 +22,6 @@ MODE = "eagle_with_att"
 STEPS = 4
 """What the makers of LightLLM start this family of models with."""
 GRAPH_STEP = 16
-LOAD_WORKERS = 18
-"""More threads than that were not seen to help."""
 TYPED_KEYS = {
     "context_length": "max_req_total_len",
     "memory_fraction": "mem_fraction",
@@ -102,7 +100,7 @@ def _backends(case: Case, found: Arguments, source: Source) -> None:
 
 
 def _sizes(case: Case, found: Arguments, drafting: bool) -> None:
-    memory = case.inputs.policy["memory"]
+    memory = case.policy["memory"]
     suffix = "_unified" if case.hardware.unified_memory else ""
     chunk, requests = memory[f"chunked_prefill{suffix}"], memory[f"running_requests{suffix}"]
     found.put("chunked_prefill_size", chunk, "larger steps gain little")
@@ -171,7 +169,8 @@ def load_workers(case: Case) -> int:
     """Threads that read weights, of one rank."""
     threads = min((host.cpu_threads for host in case.hosts if host.cpu_threads), default=0)
     ranks = max(len(case.parallel.gpus.get(case.head.host, ())), 1)
-    return max(1, min(LOAD_WORKERS, threads // ranks)) if threads else LOAD_WORKERS // ranks or 1
+    most = int(case.policy["load_workers"])
+    return max(1, min(most, threads // ranks) if threads else most // ranks)
 
 
 def behaviour(values: Mapping[str, Any]) -> Behaviour:
