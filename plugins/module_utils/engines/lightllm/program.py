@@ -20,6 +20,7 @@ import importlib.util
 import os
 import runpy
 import shutil
+import signal
 import socket
 import sys
 
@@ -116,18 +117,28 @@ class Mended(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self.inner[module.__name__].exec_module(module)
         MENDED[module.__name__](module)
 
-    def __getattr__(self, name):
-        raise AttributeError(name)
+
+def children():
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as stream:
+                    found.setdefault(int(stream.read().rpartition(")")[2].split()[1]), []).append(int(name))
+            except (OSError, IndexError, ValueError):
+                pass
+    below = list(found.get(os.getpid(), ()))
+    for pid in below:
+        below.extend(found.get(pid, ()))
+    return below
 
 
 def end(status):
     """A start that failed leaves processes behind that the interpreter would wait for for ever."""
-    import psutil
-
-    for child in psutil.Process().children(recursive=True):
+    for pid in children():
         try:
-            child.kill()
-        except psutil.Error:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
             pass
     sys.stdout.flush()
     sys.stderr.flush()

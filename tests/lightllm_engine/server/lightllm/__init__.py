@@ -1,0 +1,7 @@
+# Copyright (c) 2026, the baremetal.sglang maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stands in for LightLLM, which calls CUDA everywhere: its command line, processes, ports, log lines and bad habits.
+
+Nothing of it computes. `behave.json` in the working directory says what goes wrong: {"load": "fails"}.
+"""
