@@ -99,6 +99,8 @@ STEPS = (
         needs=("environment",)),
     lab("second-engine", "an engine of the tests on a booted host: started, probed, drained, removed", "toy_engine",
         first="all"),
+    lab("lightllm", "LightLLM with a stand-in on a booted host: started, drained, restarted, failed, removed", "lightllm",
+        first="all"),
     lab("releases", "releases: upgrade, failing upgrade, rollback, doctor, removal", "releases"),
     lab("groups", "a group of two hosts with the stand-in engine: switch, kill, rollback", "groups"),
     lab("gateway", "the gateway with keys, and monitoring", "gateway"),
