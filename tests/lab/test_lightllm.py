@@ -91,7 +91,8 @@ def test_it_is_started_drained_restarted_and_removed(host: EngineHost) -> None:
         assert f"::{role}" in names
 
     # Nothing listens for other hosts, and what the engine tunes lies in the instance's cache.
-    assert "0.0.0.0" not in (ports := host.ssh("ss -Hltnp | grep -E 'lightllm|hypercorn|python'")), ports
+    ports = host.ssh("ss -Hltnp | grep -E 'lightllm|hypercorn|python'")
+    assert "0.0.0.0" not in ports, ports
     for port in {line.split()[3].rpartition(":")[2] for line in ports.splitlines()}:
         assert "open" not in host.ssh(
             f"timeout 5 bash -c '</dev/tcp/10.91.9.11/{port}' && echo open", check=False
