@@ -161,6 +161,8 @@ class Notes:
     """Abbreviation -> flag."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Flag -> why it need not be said."""
+    own_folder: tuple[str, ...] = ()
+    """Flags that the plan gives the model's own folder; left out where a command names that as well."""
     of_model: Mapping[str, str] = field(default_factory=dict)
     """Flag -> key of a model's catalogue entry that says the same."""
 

@@ -133,6 +133,7 @@ class _Work:
         self.remarks: list[str] = []
         self.refusals: list[Refusal] = []
         self.nodes = 1
+        self.folder = ""
 
     def entry(self) -> Entry | None:
         command = parse_words(self.contracts[::-1], self.launch.words)
@@ -190,7 +191,7 @@ class _Work:
             self._say(f"--{given}: means {name}; abbreviations and other spellings are not accepted")
         value, notes = _number(value), self.notes
         if name in notes.model:
-            self.values["model"] = self._model(str(value))
+            self.values["model"], self.folder = self._model(str(value)), str(value)
         elif name == notes.nodes:
             self.nodes = value if isinstance(value, int) and value > 0 else 1
         elif name in notes.ignored:
@@ -245,6 +246,11 @@ class _Work:
 
     def _parsers(self) -> None:
         model = self.models.get(self.values["model"])
+        for flag in self.notes.own_folder:
+            given = self.options.get(flag)
+            if given and set(given if isinstance(given, list) else [given]) == {self.folder}:
+                self.options.pop(flag)
+                self._say(f"--{flag}: left out; the plan names the model's own folder")
         for flag, key in self.notes.of_model.items():
             if model is not None and self.options.get(flag) == getattr(model, key):
                 self.options.pop(flag)

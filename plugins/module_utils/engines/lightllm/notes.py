@@ -18,5 +18,6 @@ NOTES = Notes(
         "trust_remote_code": "the plan never sets it",
         "nccl_port": "the engine takes a free one, which only the host itself reaches",
     },
+    own_folder=("mtp_draft_model_dir",),
     of_model={"tool_call_parser": "tool_call_parser", "reasoning_parser": "reasoning_parser"},
 )

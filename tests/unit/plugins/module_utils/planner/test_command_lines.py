@@ -42,7 +42,7 @@ def test_what_the_plan_says_of_the_entry(world: Any, row: dict[str, Any]) -> Non
     facts = world.hosts(row["machine"], row.get("count", 1))
     (entry,) = translated(world, row["command"], facts).entries
     release = {"release": row["release"]} if "release" in row else {}
-    result = world.plan(facts, {entry.name: {**entry.values, **release}})
+    result = world.plan(facts, {entry.name: {**entry.values, **release}}, engines=world.with_wheel())
     said = "\n".join(line for refusal in result.refusals for line in refusal.lines())
     assert sorted({refusal.code for refusal in result.refusals}) == sorted(row["refusals"]), said
     for words in row.get("contains", []):
