@@ -92,8 +92,9 @@ def test_it_is_started_drained_restarted_and_removed(host: EngineHost) -> None:
 
     # Nothing listens for other hosts, and what the engine tunes lies in the instance's cache.
     ports = host.ssh("ss -Hltnp | grep -E 'lightllm|hypercorn|python'")
-    assert "0.0.0.0" not in ports, ports
-    for port in {line.split()[3].rpartition(":")[2] for line in ports.splitlines()}:
+    own = [line.split()[3] for line in ports.splitlines()]
+    assert len(own) == 2 and all(address.startswith("127.0.0.1:") for address in own), ports
+    for port in (address.rpartition(":")[2] for address in own):
         assert "open" not in host.ssh(
             f"timeout 5 bash -c '</dev/tcp/10.91.9.11/{port}' && echo open", check=False
         )

@@ -85,6 +85,7 @@ def definition(
             launch["environment"][variable] = f"{PLACE}/{name}/{NO_KERNEL_FILES}"
             launch["checks"]["kernel_files"] = []
     files = {f"launcher/{key}": text for key, text in launcher.items()}
+    files.update(unit["programs"])
     files[f"{name}/launch.json"] = json.dumps(launch, indent=1, sort_keys=True) + "\n"
     return {
         "name": name,
