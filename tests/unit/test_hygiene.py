@@ -71,6 +71,7 @@ ENGINE_NAMES_ALLOWED = {
     "plugins/action/translate.py",
     "playbooks/translate.yml",
     # A distribution that several engines install.
+    "files/engines/lightllm/",
     "tools/release_lock.py",
 }
 

@@ -19,6 +19,7 @@ from .assemble import host_plan, instance_plan, one_release
 from .attempt import Attempt, Setting, attempt
 from .case import Inputs
 from .drivers import driver_advice
+from .engine_wheel import wheel_problems
 from .fabric.checks import problems as fabric_problems
 from .fabric.plan import prepare
 from .firewall import firewall, missing_nft, open_swarm, swarm_addresses
@@ -30,7 +31,6 @@ from .serve_spec import Instance, parse_serve
 from .serve_text import host_problems, text_problems
 from .standby import standbys
 from .topology import allocate, spread
-from .versions import version_key
 
 
 def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
@@ -104,7 +104,7 @@ def _words(inputs: Inputs, instance: Instance) -> list[Refusal]:
         what = f"{instance.engine} is no engine of this collection"
         fix = f"use engine: {' or '.join(registry.names())}"
         refusals.append(Refusal("engine", "", instance.where("engine"), what, fix))
-    refusals += _own_wheel(inputs, instance)
+    refusals += wheel_problems(inputs, instance)
     refusals += [
         Refusal(
             "unknown-risk",
@@ -151,37 +151,6 @@ def _words(inputs: Inputs, instance: Instance) -> list[Refusal]:
         if host not in inputs.facts and host in (inputs.hosts or inputs.facts)
     ]
     return refusals
-
-
-def _own_wheel(inputs: Inputs, instance: Instance) -> list[Refusal]:
-    """An engine that no index has is there when the user gives its wheel, of a release that is known."""
-    if instance.engine not in registry.names() or not registry.engine(instance.engine).given_wheel:
-        return []
-    engine, data = registry.engine(instance.engine), inputs.data_of(instance.engine)
-    versions = sorted({item.version for item in data.releases.values()}, key=version_key)
-    known = " or ".join(versions)
-    if not data.wheel:
-        return [
-            Refusal(
-                "wheel-missing",
-                "",
-                instance.where("engine"),
-                f"no package index has a usable wheel of {engine.title}",
-                f"build one of {known} from its sources and name it: engine_wheels: "
-                f"{{{engine.name}: /path/{engine.distribution}-{versions[-1] if versions else 'VERSION'}-py3-none-any.whl}}",
-            )
-        ]
-    if data.wheel["version"] not in versions:
-        return [
-            Refusal(
-                "wheel-version",
-                "",
-                f"engine_wheels.{engine.name} = {data.wheel['name']}",
-                f"it is {engine.title} {data.wheel['version']}; flags and locks are known of {known}",
-                f"give a wheel of {known}",
-            )
-        ]
-    return []
 
 
 def _unplannable(inputs: Inputs, instance: Instance, refusals: list[Refusal]) -> bool:
