@@ -66,12 +66,15 @@ def play(host: EngineHost, roles: str, *words: str, fails: bool = False) -> str:
     return str(done.stdout)
 
 
-def request(tokens: int, stream: bool = True) -> str:
-    body = {"stream": stream, "max_tokens": tokens, "messages": [{"role": "user", "content": "hi"}]}
-    return (
-        f"curl -sN -H 'Content-Type: application/json' -d '{json.dumps(body)}' "
-        f"http://127.0.0.1:{PORT}/v1/chat/completions"
-    )
+CLIENT = f"""
+import json, urllib.request
+body = {{"stream": True, "max_tokens": 40, "messages": [{{"role": "user", "content": "hi"}}]}}
+asked = urllib.request.Request(
+    "http://127.0.0.1:{PORT}/v1/chat/completions", json.dumps(body).encode(), {{"Content-Type": "application/json"}}
+)
+print(urllib.request.urlopen(asked, timeout=600).read().decode())
+"""
+"""A stream of eight seconds."""
 
 
 @pytest.mark.long
@@ -104,9 +107,10 @@ def test_it_is_started_drained_restarted_and_removed(host: EngineHost) -> None:
     assert "POST /generate" in journal
 
     # A stream that runs is served to its end: eight seconds, where the engine itself cuts after three.
-    host.ssh(f"{request(40)} >/tmp/stream 2>&1 & sleep 1; systemctl stop sglang-flash; wait")
+    (host.root() / "root/client.py").write_text(CLIENT)
+    host.ssh("python3 /root/client.py >/root/stream 2>&1 & sleep 2; systemctl stop sglang-flash; wait")
     assert host.status("flash") == "stopped"
-    stream = host.ssh("cat /tmp/stream")
+    stream = host.ssh("cat /root/stream")
     assert stream.rstrip().endswith("data: [DONE]") and '"39 "' in stream
 
     # At once again, beside the connections that the server closed; names of shared memory are gone with the unit.
@@ -122,7 +126,7 @@ def test_a_failed_load_is_named_and_started_again(host: EngineHost) -> None:
     host.until("flash", "active")
     host.ssh(f'systemctl stop sglang-flash; echo \'{{"load": "fails"}}\' >{STATE}/behave.json')
     host.ssh("systemctl start sglang-flash", check=False)
-    host.until_status("flash", "waiting")
+    host.until_status("flash", "waiting 20 s")
     assert "CUDA out of memory" in host.ssh("journalctl -u sglang-flash -o cat")
     assert not [words for words in host.processes("flash").values() if "lightllm::" in words]
     host.ssh(f"rm {STATE}/behave.json; systemctl stop sglang-flash; rm -f {STATE}/starts.json")
