@@ -79,8 +79,8 @@ class Behaviour:
 
     tool_parser: str = ""
     reasoning_parser: str = ""
-    grammar: bool = True
-    """Answers can be held to a schema; tools need it."""
+    tools: bool = True
+    """Requests may name tools; some engines need a grammar backend for them."""
     quantization: str = ""
     preserved_thinking: bool = False
     logit_processors: bool = False

@@ -38,7 +38,7 @@ METRICS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
 OTHER_SERVERS = ("speculative", "moe_file", "sweep")
 
 
-NO_GRAMMAR = "tools need a grammar backend and this instance has none"
+NO_TOOLS = "the engine takes no tools as this instance is planned"
 
 
 class AskedError(ValueError):
@@ -158,8 +158,8 @@ def _unable(name: str, instance: Mapping[str, Any], asked: Asked, cannot: Mappin
         return "no reasoning parser is planned: the model does not think"
     if name == "agentic" and not behaviour["tool_parser"]:
         return "no tool-call parser is planned"
-    if name == "agentic" and not behaviour["grammar"]:
-        return NO_GRAMMAR
+    if name == "agentic" and not behaviour["tools"]:
+        return NO_TOOLS
     if name == "accuracy" and cannot.get("answers"):
         return cannot["answers"]
     if name == "prefix" and not behaviour["prefix_cache"]:
@@ -254,7 +254,7 @@ def _moe_file(given: Mapping[str, Any], *_unused: Any) -> list[dict[str, Any]]:
 
 
 def _accuracy(given: Mapping[str, Any], instance: Mapping[str, Any], _asked: Asked) -> list[dict[str, Any]]:
-    with_tools = instance["behaviour"]["tool_parser"] and instance["behaviour"]["grammar"]
+    with_tools = instance["behaviour"]["tool_parser"] and instance["behaviour"]["tools"]
     sets = ["exact", *(["calls"] if with_tools else [])]
     return [
         {"kind": "accuracy", "label": "tool calls" if name == "calls" else "exact answers", "set": name, "x": number,

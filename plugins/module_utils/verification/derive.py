@@ -56,8 +56,8 @@ class Row:
 def _no_tools(subject: Subject) -> str:
     if not subject.behaviour["tool_parser"]:
         return "no tool-call parser is planned"
-    if not subject.behaviour["grammar"]:
-        return "tools need a grammar backend and this instance has none"
+    if not subject.behaviour["tools"]:
+        return "the engine takes no tools as this instance is planned"
     return subject.cannot("tools")
 
 
@@ -226,7 +226,8 @@ def _expected(plan: Planned, subject: Subject, gateway: Mapping[str, Any]) -> di
         "tools": list(data["tools"]),
         "api": {key: instance["api"][key] for key in API},
         "scripts": dict(registry.engine(instance["engine"]).scripts),
-        "metrics": list(data["metrics"]),
+        # What an engine does not count is not missed.
+        "metrics": [name for name in data["metrics"] if name in instance["metrics"]],
         "metric_names": dict(instance["metrics"]),
         "closed": list(instance["api"]["closed"]),
         "budget": dict(data["budgets"].get(subject.behaviour["reasoning_parser"] or "", {})),

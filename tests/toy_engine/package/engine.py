@@ -46,7 +46,7 @@ class Toy(Engine):
         return sorted(case.arguments.values(), key=lambda item: item.flag)
 
     def behaviour(self, values: Mapping[str, Any]) -> Behaviour:
-        return Behaviour(grammar=False, prefix_cache=False)
+        return Behaviour(tools=False, prefix_cache=False)
 
 
 ENGINE = Toy()

@@ -42,9 +42,9 @@ def play(folder: Path, port: int, role: str, entry: str, **said: Any) -> subproc
     del plan["instances"]["toy"]
     tiny = plan["instances"]["tiny"]
     tiny["ports"][0]["port"] = port
-    # A model whose answers count; tools need a grammar backend.
+    # A model whose answers count; tools can be asked for.
     tiny["model"] = "glm-4.7-fp8"
-    tiny["behaviour"]["grammar"] = True
+    tiny["behaviour"]["tools"] = True
     tiny["weights"]["path"] = str(folder / "weights")
     task = {
         "name": "Do it",

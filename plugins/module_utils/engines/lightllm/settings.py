@@ -177,7 +177,6 @@ def behaviour(values: Mapping[str, Any]) -> Behaviour:
     return Behaviour(
         tool_parser=str(values.get("tool_call_parser") or ""),
         reasoning_parser=str(values.get("reasoning_parser") or ""),
-        grammar=values.get("output_constraint_mode") not in (None, "none"),
         quantization="" if values.get("quant_type") in (None, "none") else str(values["quant_type"]),
         speculative=bool(values.get("mtp_mode")),
         prefix_cache=not values.get("disable_dynamic_prompt_cache"),

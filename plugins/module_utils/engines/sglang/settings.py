@@ -234,7 +234,7 @@ def behaviour(values: Mapping[str, Any]) -> Behaviour:
     return Behaviour(
         tool_parser=str(values.get("tool-call-parser") or ""),
         reasoning_parser=str(values.get("reasoning-parser") or ""),
-        grammar=values.get("grammar-backend") != "none",
+        tools=values.get("grammar-backend") != "none",
         quantization=str(values.get("quantization") or ""),
         preserved_thinking=bool(values.get(TEMPLATE_DEFAULTS)),
         logit_processors=bool(values.get("enable-custom-logit-processor")),

@@ -88,7 +88,7 @@ def test_settings_are_interleaved() -> None:
     [
         ("thinking", {"reasoning_parser": None}, {}, "does not think"),
         ("agentic", {"tool_call_parser": None}, {}, "no tool-call parser"),
-        ("agentic", {"grammar_backend": "none"}, {}, "tools need a grammar backend"),
+        ("agentic", {"grammar_backend": "none"}, {}, "takes no tools"),
         ("accuracy", {}, {"answers": "random weights"}, "random weights"),
         ("prefix", {"disable_radix_cache": True}, {}, "prefix cache is off"),
         ("speculative", {}, {}, "nothing to switch off"),
