@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import counters, judge, prompts
+from . import categories, counters, judge, prompts
 from . import load_host as load
 from . import samples as sampled
 from . import sampling_host as sampling
@@ -287,6 +287,7 @@ def accuracy(desk: CheckContext, point: Mapping[str, Any]) -> dict[str, Any]:
     tools, wrong, right, failed = desk.questions["tools"], [], 0, 0
     asked = desk.questions[point["set"]]
     made = []
+    judged: list[tuple[str, bool]] = []
     for question in asked:
         more = dict(point.get("body", {}))
         if "calls" in question:
@@ -302,13 +303,16 @@ def accuracy(desk: CheckContext, point: Mapping[str, Any]) -> dict[str, Any]:
             problem = (
                 "" if judge.answer_right(reply.text, question["answers"]) else f"said {reply.text[-80:]!r}"
             )
+        if "category" in question:
+            judged.append((question["category"], not problem))
         if problem:
             wrong.append({"ask": question["ask"], "problem": problem})
         else:
             right += 1
     return {
         "started": round(started, 3), "seconds": round(time.monotonic() - began, 3),
-        "accuracy": {"asked": len(asked), "right": right, "share": round(right / len(asked), 4), "wrong": wrong},
+        "accuracy": {"asked": len(asked), "right": right, "share": round(right / len(asked), 4), "wrong": wrong,
+                     **({"categories": categories.tally(judged)} if judged else {})},
         "requests": {"sent": len(asked), "good": len(asked) - failed, "failed": {"failed": failed} if failed else {}},
         "valid": not failed, "why": f"{failed} requests failed" if failed else "",
     }  # fmt: skip

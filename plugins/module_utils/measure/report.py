@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from . import chart
+from . import categories, chart
 from .results import BETTER, NEW, SAME, WORSE
 from .samples import GPU_NAMES
 
@@ -261,6 +261,8 @@ def _numbers(result: Mapping[str, Any], instance: str, scenario: str, mine: list
         for item in record.get("accuracy", {}).get("wrong", [])
     )
     details = _table(heads, more)
+    names, shares = categories.table(records)
+    details += _table(names, [("", row) for row in shares], (1,)) if shares else ""
     return f"<details><summary>Numbers</summary>{table}{details}{wrong}</details>"
 
 
@@ -379,6 +381,8 @@ def markdown(result: Mapping[str, Any]) -> str:
                 f"{chart.number(row['low'])} to {chart.number(row['high'])} |"
                 for row in mine
             ]
+            if scenario == "accuracy":
+                lines += categories.lines(result["records"])
     if result.get("best"):
         lines += ["", "## Best setting of the sweep", "", "```yaml", *result["best"], "```"]
     if result["skipped"]:

@@ -28,7 +28,7 @@ METRICS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
     "thinking": (REQUEST, ("tokens.good_completion_tokens", "tokens made", "tokens", "lower"), DECODE),
     "prefix": (TTFT, ("server.cached_share", "prompt taken from the cache", "share", "higher"), OUTPUT),
     "random": (OUTPUT, TTFT, TPOT),
-    "sharegpt": (OUTPUT, TTFT, TPOT),
+    "sharegpt": (OUTPUT, TTFT, REQUEST, TPOT),
     "speculative": (DECODE, TTFT, ACCEPTED),
     "moe_file": (OUTPUT, TPOT, TTFT),
     "accuracy": (("accuracy.share", "right answers", "share", "higher"),),
