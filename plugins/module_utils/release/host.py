@@ -269,7 +269,13 @@ class Host:
         story = f"release {decided.to} does not serve: {error}"
         if not decided.back:
             self.keep(switching.after_failure(found.record, decided.to, "", failed))
-            return SwitchError(f"{story}\nNo other release has served here, so there is none to go back to.")
+            restarted = decided.to == found.current and decided.to in found.record.served
+            rest = (
+                "It served before and stays current; its units try again as their restart limits allow."
+                if restarted
+                else "No other release has served here, so there is none to go back to."
+            )
+            return SwitchError(f"{story}\n{rest}")
         began = self.clock()
         now = self.found()
         back = switching.decide(now, decided.back)

@@ -141,10 +141,14 @@ def _known(found: Found) -> set[str]:
 
 
 def _back(found: Found, to: str) -> str:
+    """What served until now, else the newest release that has served; nothing for a restart of the current one."""
     cut_off = found.record.unfinished
-    candidate = cut_off.back if cut_off else found.current
-    proven = candidate in found.record.served
-    return candidate if candidate != to and proven and candidate in found.releases else ""
+    if to == found.current and not cut_off:
+        return ""
+    served = found.record.served
+    candidates = [cut_off.back if cut_off else found.current, *reversed(served)]
+    proven = [name for name in candidates if name != to and name in served and name in found.releases]
+    return proven[0] if proven else ""
 
 
 def relieved(found: Found, switch: Switch) -> list[Member]:
@@ -175,9 +179,14 @@ def after_success(record: Record, to: str) -> Record:
 
 
 def after_failure(record: Record, to: str, back: str, failed: dict[str, str]) -> Record:
-    """What failed is proven no longer; what was gone back to is the newest that is."""
+    """What failed is proven no longer; what was gone back to is the newest that is.
+
+    A failed restart proves nothing against its release: a GPU may have been busy. It keeps its place.
+    """
+    if not back:
+        return Record(served=record.served, failed=failed)
     served = [name for name in record.served if name not in (to, back)]
-    return Record(served=(*served, back) if back else tuple(served), failed=failed)
+    return Record(served=(*served, back), failed=failed)
 
 
 def together(*plans: Mapping[str, Any] | None) -> list[str]:

@@ -160,6 +160,17 @@ CASES: list[tuple[str, Found, str, dict[str, Any]]] = [
         {"flip": True, "back": ""},
     ),
     (
+        "what serves now never gave a token: back to the newest that did",
+        found(
+            release("new", a="2", b="1"),
+            release("older", a="3", b="1"),
+            current="new",
+            record=Record(("older", "old")),
+        ),
+        "older",
+        {"flip": True, "back": "old"},
+    ),
+    (
         "current leads to nothing that is there",
         found(current="lost"),
         "old",
@@ -215,7 +226,16 @@ def test_history() -> None:
     assert after_failure(Record(("a", "b", "c")), "b", "c", {"why": "x"}) == Record(
         ("a", "c"), None, {"why": "x"}
     )
-    assert after_failure(Record(("a", "b")), "b", "", {}).served == ("a",)
+
+
+def test_a_failed_restart_takes_no_proof_away() -> None:
+    """A busy GPU fails a restart; the next broken upgrade still has this release to go back to."""
+    there = found(release("new", a="2", b="1"), record=Record(("old",)))
+    restart = decide(there, "old", ["sglang-a.service"])
+    assert restart.back == ""
+    record = after_failure(there.record, "old", restart.back, {"why": "busy"})
+    assert record == Record(("old",), None, {"why": "busy"})
+    assert decide(found(release("new", a="2", b="1"), record=record), "new").back == "old"
 
 
 @pytest.mark.parametrize(
