@@ -122,13 +122,22 @@ def _reason(found: Found, live: Release | None, wanted: Release, name: str, forc
         return "is new"
     if found.record.unfinished and unit in found.record.unfinished.units:
         return "an earlier switch was cut off"
-    if live is None or live.proofs.get(name) != wanted.proofs[name]:
-        return "changed" if live and name in live.proofs else "is new"
+    if live is None or name not in live.proofs:
+        return "is new"
+    if changed := _changed(live.proofs[name], wanted.proofs[name]):
+        return f"changed: {changed}"
     if found.units[unit].text != wanted.text_of(unit):
         return "its unit file is not the planned one"
     if found.units[unit].state not in RUNNING:
         return f"is {found.units[unit].state or 'not running'}"
     return ""
+
+
+def _changed(before: Mapping[str, str], after: Mapping[str, str], most: int = 4) -> str:
+    """The files that differ, by name; empty when the server reads the same."""
+    paths = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
+    more = f" and {len(paths) - most} more" if len(paths) > most else ""
+    return ", ".join(paths[:most]) + more
 
 
 def _text(found: Found, unit: str) -> str | None:

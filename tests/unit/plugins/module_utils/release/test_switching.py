@@ -29,7 +29,7 @@ def release(name: str, made: float = 0.0, **instances: str) -> Release:
         name,
         f"/releases/{name}",
         {key: Member(key, f"sglang-{key}.service", 30000, key, 0) for key in instances},
-        proofs=instances,
+        proofs={key: {f"{key}/launch.json": value} for key, value in instances.items()},
         made=made,
         texts={f"sglang-{key}.service": f"unit of {key}" for key in instances},
     )
@@ -194,6 +194,16 @@ def test_what_a_switch_does(there: Found, to: str, does: dict[str, Any]) -> None
 def test_what_was_asked_to_restart_does() -> None:
     made = decide(found(), "old", ["sglang-b.service"])
     assert (made.stop, made.start) == (("sglang-b.service",), ("sglang-b.service",))
+
+
+def test_a_restart_says_which_files_differ() -> None:
+    there = found(release("new", a="2", b="1"))
+    assert decide(there, "new").why == {"sglang-a.service": "changed: a/launch.json"}
+    many = {f"launcher/{letter}.py": letter for letter in "abcdef"}
+    other = Release("many", "/releases/many", OLD.members, proofs={"a": many, "b": OLD.proofs["b"]})
+    assert decide(found(other), "many").why["sglang-a.service"] == (
+        "changed: a/launch.json, launcher/a.py, launcher/b.py, launcher/c.py and 3 more"
+    )
 
 
 def test_words_for_people() -> None:
