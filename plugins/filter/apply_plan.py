@@ -108,6 +108,7 @@ class FilterModule:
             "bundle_debs": _filter(bundle_debs.wanted),
             "bundle_conda": _filter(plan_application.bundle_conda),
             "bundle_environments": _filter(plan_application.bundle_environments),
+            "bundle_report": _filter(plan_application.bundle_report),
             "bundle_weights": _filter(plan_application.bundle_weights),
             "bundle_files": _filter(bundle_manifest.bundled),
             "bundle_paths": _filter(bundle_manifest.listed_paths),
