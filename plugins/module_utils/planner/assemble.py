@@ -225,8 +225,17 @@ def _host_settings(
         "limits": plain(policy["host"]["limits"]),
         "shared_memory": policy["host"]["shared_memory"],
         "sysctl": {},
+        "gpu_nodes": _gpu_nodes(facts, instances),
         "swap": "off" if _shares_memory(facts, instances) else "as it is",
     }
+
+
+def _gpu_nodes(facts: HostFacts, instances: Mapping[str, InstancePlan]) -> list[int]:
+    """Minor numbers of the GPUs whose device nodes must be there before an instance starts."""
+    if not any(plan.device == "cuda" for plan in instances.values()):
+        return []
+    known = [gpu.minor for gpu in facts.gpus]
+    return sorted(minor for minor in known if minor is not None) or list(range(len(known)))
 
 
 def _shares_memory(facts: HostFacts, instances: Mapping[str, InstancePlan]) -> bool:

@@ -54,7 +54,9 @@ def driver(planned: str, drivers: dict[str, str] | None = None) -> list[Problem]
         return []
     found = decisions.driver_problem(planned, decisions.driver_version(_text(NVIDIA_VERSION)), drivers)
     if not found and not os.path.exists(UVM):
-        found.append(Problem(f"there is no {UVM}: nvidia-modprobe -u -c 0 makes it"))
+        found.append(
+            Problem(f"there is no {UVM}: systemctl start gpu-device-nodes makes it, its log says why not")
+        )
     return found
 
 
