@@ -65,7 +65,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: A key for alice, two requests at once
+- name: Issue a key for alice with at most two requests at once
   baremetal.sglang.gateway_keys:
     state: present
     name: alice

@@ -74,7 +74,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Four streams
+- name: Measure four streams
   baremetal.sglang.load_test:
     url: http://127.0.0.1:30000
     model: glm-4.7

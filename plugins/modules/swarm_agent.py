@@ -105,7 +105,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: End the agent
+- name: Stop the agent
   baremetal.sglang.swarm_agent:
     name: glm-4.7-tiny
     files: "{{ swarm_files }}"

@@ -105,12 +105,12 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: What is free?
+- name: Look up free ports and GPUs
   baremetal.sglang.temporary_instance:
     state: looked
     port: 31000
 
-- name: Take it away
+- name: Stop and remove the temporary instance
   baremetal.sglang.temporary_instance:
     state: stopped
     name: smoke

@@ -421,7 +421,7 @@ def weights_stage(
 ) -> subprocess.CompletedProcess[str]:
     """The play of site.yml that looks for weights, on this machine, with a plan of one model."""
     plays = yaml.safe_load((ROOT / "playbooks/site.yml").read_text(encoding="utf-8"))
-    (play,) = [play for play in plays if play["name"] == "Weights at hand"]
+    (play,) = [play for play in plays if play["name"] == "Weights preflight"]
     (work / "stage.yml").write_text(yaml.safe_dump([{**play, "hosts": "all"}]))
     planned = {"model": MODEL, "revision": REVISION, "path": str(work / "host" / MODEL)}
     plan = {"instances": {"tiny": {"weights": planned}}}
