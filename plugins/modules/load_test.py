@@ -159,7 +159,7 @@ def main() -> None:
     thresholds = given["thresholds"]
     folder = tempfile.mkdtemp(dir=module.tmpdir)
     before = life(module, given["unit"])
-    desk = point.CheckContext(
+    context = point.CheckContext(
         Server(
             given["url"],
             key=key,
@@ -178,7 +178,7 @@ def main() -> None:
         given["metric_names"],
     )
     try:
-        record = point.run(desk, given["point"])
+        record = point.run(context, given["point"])
     except point.PointError as error:
         record = {"valid": False, "error": str(error), "why": str(error)}
     finally:
@@ -186,7 +186,7 @@ def main() -> None:
     end = ""
     if not record["valid"]:
         end = died(module, given["unit"], before)
-        if not end and ask(desk.server, desk.metrics).failure == "connect":
+        if not end and ask(context.server, context.metrics).failure == "connect":
             end = f"nobody answers at {given['url']} any more"
     if end:
         record.update(died=end, valid=False, why=f"{record.get('why', '')}; {end}".strip("; "))

@@ -25,7 +25,7 @@ class Gateway:
     port: int = 0
     inner_port: int = 0
     address: str = "*"
-    """Where the front door listens: * for every address of the host."""
+    """Where the gateway listens: * for every address of the host."""
     names: tuple[str, ...] = ()
     """Names and addresses that a certificate of ours is made for, beside those of the hosts."""
     certificate: str = ""

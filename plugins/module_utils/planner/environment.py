@@ -170,8 +170,8 @@ def fabric_variables(case: Case, link: Link) -> list[tuple[str, str, str]]:
         )
         found.append(("NCCL_NET", "IB", "a fabric that falls back to sockets fails at start"))
         found.append(("NCCL_IB_DISABLE", "0", "RDMA is on, whatever files of the host say"))
-        wish = case.inputs.fabric.get(case.head.host, FabricSpec())
-        found += nccl_variables(case.hardware, wish, link, case.inputs.policy["fabric"])
+        spec = case.inputs.fabric.get(case.head.host, FabricSpec())
+        found += nccl_variables(case.hardware, spec, link, case.inputs.policy["fabric"])
     return found
 
 
