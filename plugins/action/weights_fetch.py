@@ -55,7 +55,7 @@ class ActionModule(ActionBase):
         unknown = sorted(set(given["settings"]) - set(policy["fetch"]))
         if unknown:
             return _failed(
-                f"REFUSED  weights_fetch: {', '.join(unknown)} is no setting; known: {', '.join(policy['fetch'])}"
+                f"REFUSED  weights_fetch: unknown setting {', '.join(unknown)}; known: {', '.join(policy['fetch'])}"
             )
         planned = {
             instance["weights"]["model"]

@@ -12,7 +12,7 @@ description:
   - Runs one point of a scenario on the host, beside the server, with the host's own Python. Tokens are what the server says
     (C(usage)), and are compared with the server's counters around the point.
   - Server metrics, host counters and C(nvidia-smi) are sampled by a process of its own meanwhile.
-  - A server that dies is no failure of the task. What came until then is returned, with the reason.
+  - A server that dies does not fail the task. The results until then are returned, with the reason.
 version_added: 0.1.0
 author:
   - The baremetal.sglang maintainers (@baremetal-sglang)

@@ -84,7 +84,7 @@ options:
     type: int
     default: 0
   rate_limit:
-    description: Bytes a second in each direction; 0 is no limit.
+    description: Bytes a second in each direction; 0 means unlimited.
     type: int
     default: 0
   lifetime:

@@ -308,7 +308,9 @@ def main() -> None:
     )
     given = module.params
     if given["name"] and not NAME.match(given["name"]):
-        module.fail_json(msg=f"REFUSED  {given['name']!r} is no name of a server. Nothing was changed.")
+        module.fail_json(
+            msg=f"REFUSED  {given['name']!r} is not a name of a temporary instance. Nothing was changed."
+        )
     if module.check_mode and given["state"] != "looked":
         module.exit_json(changed=True, skipped=True)
     try:

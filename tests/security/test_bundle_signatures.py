@@ -316,7 +316,7 @@ HOSTILE: dict[str, Any] = {
         lambda m: next(iter(m["environments"].values())).update(lock=UV),
         "must be locks/",
     ),
-    "an installer that is no wheel": (
+    "an installer that is not a wheel": (
         lambda m: m["installers"].update(x86_64=f"{WEIGHTS}/config.json"),
         "lies outside wheels/",
     ),

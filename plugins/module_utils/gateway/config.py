@@ -152,7 +152,7 @@ def _front(section: Section) -> str:
         "    http-request set-path %[path,regsub(^/models/[^/]+,)] if { var(txn.model) -m found }",
         *_only_open(front["endpoints"]),
         answer(401, "if !{ var(txn.entry) -m found }", "", "WWW-Authenticate Bearer"),
-        # name:requests a minute:requests at once:end of its time; 0 is no limit.
+        # name:requests a minute:requests at once:end of its time; 0 means unlimited.
         "    http-request set-var(txn.name) var(txn.entry),field(1,:)",
         "    http-request set-var(txn.rate) var(txn.entry),field(2,:),add(0)",
         "    http-request set-var(txn.most) var(txn.entry),field(3,:),add(0)",

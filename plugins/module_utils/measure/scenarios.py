@@ -67,10 +67,10 @@ def parameters(data: Mapping[str, Any], asked: Asked) -> tuple[dict[str, dict[st
     wrong = []
     for name in asked.scenarios:
         if name not in METRICS:
-            wrong.append(f"bench_scenarios: {name} is no scenario; {did_you_mean(name, METRICS)}")
+            wrong.append(f"bench_scenarios: unknown scenario {name}; {did_you_mean(name, METRICS)}")
     for name, values in dict(asked.parameters or {}).items():
         if name not in found:
-            wrong.append(f"bench_parameters.{name} is no scenario; {did_you_mean(name, found)}")
+            wrong.append(f"bench_parameters.{name}: unknown scenario; {did_you_mean(name, found)}")
             continue
         for key, value in values.items():
             if key not in found[name]:

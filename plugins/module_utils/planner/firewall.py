@@ -157,7 +157,7 @@ def open_swarm(inputs: Inputs) -> list[Advice]:
             "swarm-port-open",
             unknown[0],
             f"swarm_address of {', '.join(unknown)}",
-            f"is no address, so port {inputs.policy['ports']['swarm']} is left open while weights move: give an "
+            f"is not an address, so port {inputs.policy['ports']['swarm']} is left open while weights move: give an "
             "IP address as swarm_address",
         )
     ]

@@ -105,7 +105,7 @@ def _words(inputs: Inputs, instance: Instance) -> list[Refusal]:
     """Names that must be known before anything else."""
     refusals = []
     if instance.engine not in registry.names():
-        other = OTHER_ENGINES.get(instance.engine, f"{instance.engine} is no engine of this collection")
+        other = OTHER_ENGINES.get(instance.engine, f"unknown engine {instance.engine}")
         known = " or ".join(registry.names())
         fix = f"use engine: {known}, which serves the same models"
         refusals.append(Refusal("engine", "", instance.where("engine"), other, fix))

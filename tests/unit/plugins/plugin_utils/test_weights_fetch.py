@@ -191,7 +191,7 @@ def test_every_source_s_reason_is_told(run: Run, tmp_path: Path) -> None:
         )
         with pytest.raises(FetchFailed) as failed:
             run(wanted(*sources))
-    for words in ("no revision", "/nowhere/at/all: there is no such folder", "that folder is no bundle"):
+    for words in ("no revision", "/nowhere/at/all: there is no such folder", "that folder is not a bundle"):
         assert words in str(failed.value)
 
 

@@ -61,7 +61,7 @@ def mine(planned: dict[str, Any]) -> dict[str, Any]:
 
 def test_it_is_found_by_its_folder_and_named_where_another_is_asked_for(planned: dict[str, Any]) -> None:
     assert planned["engines"] == ["sglang", "toy"]
-    assert "toi is no engine of this collection" in " ".join(planned["unknown"])
+    assert "unknown engine toi" in " ".join(planned["unknown"])
     assert "use engine: sglang or toy" in " ".join(planned["unknown"])
 
 
