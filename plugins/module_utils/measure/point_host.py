@@ -57,7 +57,7 @@ def run(context: CheckContext, point: Mapping[str, Any]) -> dict[str, Any]:
         return accuracy(context, point)
     if context.scale is None:
         context.scale = measure_scale(context)
-    work = conversations if point["kind"] == "talk" else requests
+    work = conversations if point["kind"] == "conversation" else requests
     warm_up(context, point)
     idle = wait_idle(context)
     sampler = sampling.Sampler(
@@ -165,7 +165,7 @@ def requests(context: CheckContext, point: Mapping[str, Any]) -> tuple[load.Load
 def conversations(context: CheckContext, point: Mapping[str, Any]) -> tuple[load.Loaded, dict[str, Any]]:
     script = context.questions["agent"]
     scale = context.scale or prompts.Scale(0, 1)
-    talks = [
+    started = [
         Conversation(
             context.model,
             f"{point['seed']}-{point['label']}-{number}",
@@ -179,20 +179,28 @@ def conversations(context: CheckContext, point: Mapping[str, Any]) -> tuple[load
         for number in range(int(point["requests"]))
     ]
     limit = float(point.get("limit", context.thresholds["point_seconds"]))
-    openings = [(talk.opening(), talk.say) for talk in talks]
-    loaded = load.talked(context.server, CHAT, openings, int(point["concurrency"]), limit)
-    steps = [step for talk in talks for step in talk.steps]
+    openings = [(conversation.opening(), conversation.say) for conversation in started]
+    loaded = load.converse(context.server, CHAT, openings, int(point["concurrency"]), limit)
+    steps = [step for conversation in started for step in conversation.steps]
     problems = [problem for step in steps for problem in step["problems"]]
     return loaded, {
-        "talk": {
-            "conversations": len(talks),
-            "finished": sum(1 for talk in talks if not talk.ended and talk.turn == len(talk.turns)),
+        "conversation": {
+            "conversations": len(started),
+            "finished": sum(
+                1
+                for conversation in started
+                if not conversation.ended and conversation.turn == len(conversation.turns)
+            ),
             "steps": len(steps),
             "calls": sum(step["calls"] for step in steps),
             "bad_calls": len(problems),
             "problems": problems[:SHOWN_FAILURES],
-            "ended_early": [talk.ended for talk in talks if talk.ended][:SHOWN_FAILURES],
-            "seconds": spread([sum(step["seconds"] for step in talk.steps) for talk in talks]),
+            "ended_early": [conversation.ended for conversation in started if conversation.ended][
+                :SHOWN_FAILURES
+            ],
+            "seconds": spread(
+                [sum(step["seconds"] for step in conversation.steps) for conversation in started]
+            ),
         }
     }
 

@@ -31,7 +31,7 @@ class Link:
     address: str
     netdev: str
     devices: tuple[str, ...]
-    """RDMA devices, by exact name; empty where the ranks talk over sockets."""
+    """RDMA devices, by exact name; empty where the ranks communicate over sockets."""
     why: str
 
 

@@ -45,11 +45,13 @@ def transport(context: CheckContext) -> str:
     slow = any(OVER_SOCKETS.search(line) for line in lines)
     if context.expected["rdma"] and slow and not fast:
         raise CheckError(
-            f"NCCL talks over sockets, planned are {', '.join(context.expected['rdma'])}",
+            f"NCCL uses sockets, planned are {', '.join(context.expected['rdma'])}",
             "playbooks/fabric.yml",
         )
     if not fast and not slow:
-        raise NotHereError("the log does not say what NCCL talks over (NCCL_DEBUG=INFO in environment would)")
+        raise NotHereError(
+            "the log does not say which transport NCCL uses (NCCL_DEBUG=INFO in environment would)"
+        )
     return "RDMA" if fast else "sockets, as planned"
 
 

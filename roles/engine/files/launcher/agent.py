@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The main process of a group member's unit: torchrun's elastic agent, and beside it the talk between the members.
+"""The main process of a group member's unit: torchrun's elastic agent, and beside it the messages between the members.
 
     python -I -B launcher/agent.py /opt/sglang/releases/<id>/<instance>/launch.json
 

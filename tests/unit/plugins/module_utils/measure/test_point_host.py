@@ -252,13 +252,13 @@ def test_a_conversation_runs_its_tools_and_counts_broken_arguments(tmp_path: Pat
         server.answer = answer
         record = point.run(
             context(server, tmp_path),
-            {"kind": "talk", "label": "t", "seed": 1, "turns": turns, "requests": 2, "concurrency": 1, "input": 64,
+            {"kind": "conversation", "label": "t", "seed": 1, "turns": turns, "requests": 2, "concurrency": 1, "input": 64,
              "output": 32},
         )  # fmt: skip
         last = server.asked[-1]["messages"]
-    talk = record["talk"]
-    assert (talk["finished"], talk["calls"], talk["bad_calls"]) == (2, 2 * turns, 2)
-    assert "no JSON object" in talk["problems"][0]
+    conversation = record["conversation"]
+    assert (conversation["finished"], conversation["calls"], conversation["bad_calls"]) == (2, 2 * turns, 2)
+    assert "no JSON object" in conversation["problems"][0]
     # Real replies stay, results carry the id of their call, and no broken JSON goes back.
     assert [message["role"] for message in last[1:5]] == ["user", "assistant", "tool", "assistant"]
     assert last[3]["tool_call_id"] == last[2]["tool_calls"][0]["id"]
