@@ -173,7 +173,7 @@ def _speculative(case: Case, found: Arguments, why: str) -> None:
 
 def _service(case: Case, found: Arguments) -> None:
     seconds = case.inputs.policy["timeouts"]["watchdog"]
-    found.put("watchdog-timeout", seconds, "a long prefill is no hang; a hang ends the engine")
+    found.put("watchdog-timeout", seconds, "a long prefill is not a hang; a hang ends the engine")
     found.put("enable-metrics", True, "monitoring reads /metrics")
 
 
