@@ -51,7 +51,7 @@ def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*(plain(value) for value in values))
         except (KeyError, TypeError) as error:
             raise AnsibleFilterError(
-                f"{function.__name__}: this is no plan of this version: {error}"
+                f"{function.__name__}: this is not a plan of this version: {error}"
             ) from error
         except (bundle_manifest.BundleError, ValueError) as error:
             raise AnsibleFilterError(f"REFUSED  {error}") from error

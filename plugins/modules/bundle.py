@@ -243,7 +243,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: A bundle for two hosts
+- name: Build a bundle for two hosts
   baremetal.sglang.bundle:
     dest: /media/disk/bundle
     cache_dir: ~/.cache/baremetal-sglang

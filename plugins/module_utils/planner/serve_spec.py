@@ -275,7 +275,7 @@ def _unknown_key(place: str, key: str, value: Any) -> Refusal:
         fix = f"a server flag goes below options: {place}.options.{dashed}: {value}"
     else:
         fix = did_you_mean(key, known_keys())
-    return Refusal("serve-unknown-key", "", f"{place}.{key}", f"{key} is no key of an instance", fix)
+    return Refusal("serve-unknown-key", "", f"{place}.{key}", f"unknown instance key {key}", fix)
 
 
 def _host_problems(place: str, members: tuple[str, ...], hosts: tuple[str, ...]) -> list[Refusal]:

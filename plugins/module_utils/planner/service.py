@@ -162,6 +162,6 @@ def _devices(case: Case, host: HostFacts, link: Link) -> list[str]:
 
 
 def _families(links: Any) -> list[str]:
-    """What the ranks talk over; netlink is how they look at the host's interfaces."""
+    """What the ranks communicate over; netlink is how they look at the host's interfaces."""
     six = any(":" in link.address for link in links)
     return ["AF_UNIX", "AF_INET", *(["AF_INET6"] if six else []), "AF_NETLINK"]

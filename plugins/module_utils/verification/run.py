@@ -51,7 +51,7 @@ CHECKS: dict[str, Callable[[CheckContext], str]] = {
 }
 
 
-def run(desk: CheckContext, checks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def run(context: CheckContext, checks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = []
     down = ""
     for check in checks:
@@ -66,16 +66,16 @@ def run(desk: CheckContext, checks: Iterable[Mapping[str, Any]]) -> list[dict[st
         if not check["skip"] and down and check["tag"] in ("health", "api", "tools", "thinking"):
             result["said"] = f"not asked: {down}"
         elif not check["skip"]:
-            result.update(_one(desk, CHECKS[check["name"]]))
+            result.update(_one(context, CHECKS[check["name"]]))
             if result["status"] == FAILED and check["name"] == "health":
                 down = "the server is not healthy"
         results.append({**result, "seconds": round(time.monotonic() - began, 3)})
     return results
 
 
-def _one(desk: CheckContext, check: Callable[[CheckContext], str]) -> dict[str, str]:
+def _one(context: CheckContext, check: Callable[[CheckContext], str]) -> dict[str, str]:
     try:
-        return {"status": PASSED, "said": check(desk)}
+        return {"status": PASSED, "said": check(context)}
     except NotHereError as reason:
         return {"status": SKIPPED, "said": str(reason)}
     except CheckError as error:

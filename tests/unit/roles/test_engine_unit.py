@@ -14,7 +14,7 @@ import jinja2
 import pytest
 import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import units
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_data_files
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.conftest import World
 
 ROOT = Path(__file__).parents[3]
@@ -23,7 +23,7 @@ POLICY = yaml.safe_load((ROOT / "files/policy.yml").read_text(encoding="utf-8"))
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return World(load_shelf([]))
+    return World(load_data_files([]))
 
 
 def unit_of(

@@ -121,14 +121,14 @@ def test_patience(spent: float, still: float, says: str) -> None:
 def test_silence_is_counted_from_the_last_token() -> None:
     from decisions import LivenessMonitor
 
-    vigil = LivenessMonitor(
+    monitor = LivenessMonitor(
         POLICY["watch"]["silence_seconds"], POLICY["watch"]["stopped_seconds"], last_token=100
     )
-    assert vigil.silence(100 + 41) == ""
-    vigil.failed("/health_generate did not answer within 18 s")
-    assert vigil.silence(100 + 43) == "no token for 43 s (/health_generate did not answer within 18 s)"
-    vigil.answered(143)
-    assert vigil.silence(144) == ""
+    assert monitor.silence(100 + 41) == ""
+    monitor.failed("/health_generate did not answer within 18 s")
+    assert monitor.silence(100 + 43) == "no token for 43 s (/health_generate did not answer within 18 s)"
+    monitor.answered(143)
+    assert monitor.silence(144) == ""
 
 
 def test_a_wedge_is_found_within_a_minute() -> None:
@@ -157,10 +157,10 @@ def test_a_wedge_is_found_within_a_minute() -> None:
 def test_members(states: list[tuple[float, str]], says: str) -> None:
     from decisions import LivenessMonitor
 
-    vigil = LivenessMonitor(42, 8, last_token=0)
+    monitor = LivenessMonitor(42, 8, last_token=0)
     found = ""
     for now, state in states:
-        found = vigil.members(now, {7: ("sglang::scheduler", state)})
+        found = monitor.members(now, {7: ("sglang::scheduler", state)})
     assert found == says
 
 

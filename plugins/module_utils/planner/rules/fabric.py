@@ -69,7 +69,7 @@ def no_rdma(case: Case) -> Iterator[Finding]:
                 "no-rdma",
                 host.host,
                 f"serve.{case.instance.name}.hosts",
-                "no active RDMA device is known: the ranks talk over sockets, many times slower",
+                "no active RDMA device is known: the ranks communicate over sockets, many times slower",
             )
 
 

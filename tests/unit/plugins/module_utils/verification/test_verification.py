@@ -172,7 +172,7 @@ def results(server: TruthServer, *names: str, **expected: Any) -> dict[str, dict
         plan(("speculative-algorithm", "EAGLE"), device="cpu", model="qwen2-vl-7b"), DATA, quick=True
     )
     run_command = expected.pop("run", lambda *_words, **_how: (0, "", ""))
-    desk = CheckContext(
+    context = CheckContext(
         Server(server.url, silence=5, limit=10),
         "big",
         "sglang-big.service",
@@ -182,7 +182,7 @@ def results(server: TruthServer, *names: str, **expected: Any) -> dict[str, dict
         lambda: [os.getpid()],
     )
     chosen = [check for check in instance["checks"] if not names or check["name"] in names]
-    return {one["name"]: one for one in run(desk, chosen)}
+    return {one["name"]: one for one in run(context, chosen)}
 
 
 def test_a_server_that_is_right_passes(server: TruthServer) -> None:
@@ -320,11 +320,11 @@ def test_a_secret_on_a_command_line_is_found(server: TruthServer) -> None:
         ) as process:
             process.stdout.readline()  # type: ignore[union-attr]
             (instance,) = derive.checks(plan(), DATA)
-            desk = CheckContext(
+            context = CheckContext(
                 Server(server.url), "big", "u", instance["expected"], print, list, lambda: [process.pid]
             )
             try:
-                said = place.no_key(desk)
+                said = place.no_key(context)
             except CheckError as error:
                 said = error.what
             process.stdin.close()  # type: ignore[union-attr]
@@ -344,12 +344,12 @@ def test_the_gateway_must_ask_for_a_key(server: TruthServer, tmp_path: Path) -> 
     assert open_one["401 without key"]["status"] == "skipped"
     key = tmp_path / "key"
     key.write_text("right\n")
-    desk_like = {"url": server.url, "key_file": str(key)}
-    (instance,) = derive.checks(plan(), DATA, ["security"], gateway=desk_like)
+    gateway_server = {"url": server.url, "key_file": str(key)}
+    (instance,) = derive.checks(plan(), DATA, ["security"], gateway=gateway_server)
 
     def checked() -> dict[str, Any]:
-        desk = CheckContext(Server(server.url), "big", "u", instance["expected"], print, list, list)  # type: ignore[arg-type]
-        return {one["name"]: one for one in run(desk, instance["checks"])}
+        context = CheckContext(Server(server.url), "big", "u", instance["expected"], print, list, list)  # type: ignore[arg-type]
+        return {one["name"]: one for one in run(context, instance["checks"])}
 
     found = checked()
     assert "with no key the gateway answers 200" in found["401 without key"]["said"]
