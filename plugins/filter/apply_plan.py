@@ -92,6 +92,12 @@ def acceptance_report(
     return acceptance.report(measured, data, hardware, partial)
 
 
+def group_step_errors(begun: Mapping[str, Any], host: str, proved: Mapping[str, Any] | None = None) -> str:
+    """`begun` and `proved`: what each host registered of the steps that all of them take."""
+    steps = {name: [step, (proved or {}).get(name) or {}] for name, step in begun.items()}
+    return together.trouble(steps, host)
+
+
 def verify_report(checked: Mapping[str, Any]) -> dict[str, Any]:
     """Out of what each host registered from a loop over its instances."""
     return verification.report(
@@ -140,7 +146,7 @@ class FilterModule:
             "standby_units": _filter(plan_application.standbys),
             "planned_units": _filter(plan_application.units),
             "release_layout": _filter(plan_application.release_layout),
-            "group_step_errors": _filter(together.trouble),
+            "group_step_errors": _filter(group_step_errors),
             "temporary_instance_definition": _filter(scratch.definition),
             "temporary_instance_serve": _filter(scratch.serve),
             "temporary_instance_unit": _filter(scratch.unit_of),

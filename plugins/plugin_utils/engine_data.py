@@ -48,11 +48,13 @@ def load_engine(name: str, directories: Iterable[Path], refusals: list[Refusal])
         for path in sorted((folder / "flags").glob("[0-9]*.json")):
             contracts[path.stem] = read(path, refusals) or {}
     cuda = read_one(OURS / "cuda.yml", refusals).get("tags", {})
-    releases, problems = load_releases(documents(directories, f"{below}/releases", refusals), cuda, contracts)
+    engine = registry.engine(name)
+    releases, problems = load_releases(
+        documents(directories, f"{below}/releases", refusals), cuda, contracts, engine.release_memory
+    )
     refusals += problems
     rules = OURS / below / "flags/rules.json"
     given = read(rules, refusals) if rules.exists() else None
-    engine = registry.engine(name)
     runtime = read_one(OURS / below / "runtime.yml", refusals)
     return EngineData(
         releases=releases,
@@ -65,6 +67,7 @@ def load_engine(name: str, directories: Iterable[Path], refusals: list[Refusal])
         lock_hashes=_lock_hashes(folders),
         api=_api(read_one(OURS / below / "api.yml", refusals), refusals),
         metrics=read_one(OURS / below / "metrics.yml", refusals),
+        log_verdicts=tuple(read_one(OURS / below / "log_verdicts.yml", refusals).get("verdicts", ())),
         imports=tuple(runtime.get("imports", ())),
         cache_variables=runtime.get("cache_variables", {}),
         own=engine.own_data(_own_files(folders, engine.own_files, refusals)),

@@ -103,10 +103,12 @@ def _ours(name: str, refusals: list[Refusal]) -> dict[str, Any]:
 
 
 def _policy(refusals: list[Refusal]) -> dict[str, Any]:
-    """files/policy.yml with the log lines of each engine, so that the inventory can replace them as well."""
+    """files/policy.yml with what each engine adds, so that the inventory can replace that as well."""
     policy = _ours("policy.yml", refusals)
-    logs = {name: _ours(f"engines/{name}/signals.yml", refusals) for name in registry.names()}
-    return {**policy, "engine": {**policy.get("engine", {}), "logs": logs}}
+    names = registry.names()
+    logs = {name: _ours(f"engines/{name}/signals.yml", refusals) for name in names}
+    engines = {name: _ours(f"engines/{name}/policy.yml", refusals) for name in names}
+    return {**policy, "engine": {**policy.get("engine", {}), "logs": logs}, "engines": engines}
 
 
 def local_models(
@@ -267,7 +269,11 @@ def _brought(plan: Plan | None) -> list[Any]:
             item.weights["path"],
             item.kernels,
             {key: value for key, value in item.compiles.items() if key not in PLACES},
-            [(said.flag, said.value) for said in item.arguments if said.flag != "dist-init-addr"],
+            [
+                (said.flag, said.value)
+                for said in item.arguments
+                if said.flag != registry.engine(item.engine).notes.rendezvous
+            ],
         )
         for item in (plan.instances.values() if plan else ())
     ]

@@ -50,6 +50,31 @@ INJECTED_FACTS = [
 ]
 
 
+# What only SGLang is called or reads; the name of the collection, its places, units and metrics are not among them.
+ENGINE_NAMES = [
+    r"(?<!baremetal\.)\bSGLang\b",
+    r"\bSGLANG_(?!ENVIRONMENT\b)",
+    r"\b(sgl|sglang)[-_]kernel\b",
+    r"(?<!baremetal\.)(?<!M\(baremetal\.)\bsglang\.(launch_server|srt)\b",
+    r"\bsglang::",
+    r"\bsglang:(?!instance:|gateway:)[a-z_]",
+    r"\bengines/sglang\b",
+    r"\bsglang serve\b",
+]
+ENGINE_NAMES_ALLOWED = {
+    # Variables and flags that a GPU or model needs, below the name of the engine.
+    "files/hardware",
+    "files/models",
+    # Examples in documentation of a user's own command line and of a real lock.
+    "plugins/modules/bundle.py",
+    "plugins/modules/translate.py",
+    "plugins/action/translate.py",
+    "playbooks/translate.yml",
+    # A distribution that several engines install.
+    "tools/release_lock.py",
+}
+
+
 @cache
 def tracked(*patterns: str) -> tuple[Path, ...]:
     """The files that git knows or would add."""
@@ -87,11 +112,29 @@ def test_the_patterns_find_what_they_are_for(tmp_path: Path) -> None:
             "/opt/py" + "pi/simple",
         ),
         "EXCUSES": ("  ignore_errors: true", "  failed_when: false"),
+        "ENGINE_NAMES": (
+            "# SGLang reads it",
+            "SGLANG_CACHE_DIR: x",
+            "sgl_kernel",
+            "python -m sglang.launch_server",
+            "sglang::scheduler",
+            "sglang:num_running_reqs",
+            "below files/engines/sglang/",
+            "sglang serve MODEL",
+        ),
         "INJECTED_FACTS": ("when: ansible_distribution == 'Debian'",),
     }
     for name, lines in samples.items():
         for line in lines:
             assert re.search("|".join(globals()[name]), line), line
+    for line in (
+        "baremetal.sglang.release",
+        "/opt/sglang",
+        "sglang-glm.service",
+        "sglang_planned",
+        "sglang:instance:x",
+    ):
+        assert not re.search("|".join(ENGINE_NAMES), line), line
     for line in (
         "{{ playbook_dir }}/work/",
         "tests/work/x",
@@ -128,6 +171,20 @@ def test_locks_hold_hashes_and_no_addresses() -> None:
 def test_no_failure_is_waved_through() -> None:
     files = [path for path in tracked() if path.suffix in (".yml", ".yaml", ".py", ".sh", ".j2", "")]
     assert hits([path for path in files if path != Path(__file__).resolve()], EXCUSES) == []
+
+
+def test_only_its_own_rooms_know_the_engine() -> None:
+    """Another engine would have to change every other file that names this one."""
+    files = [
+        path
+        for path in tracked("plugins", "roles", "files", "playbooks", "tools")
+        if not (words := path.relative_to(ROOT).as_posix()).startswith(
+            ("plugins/module_utils/engines/sglang/", "files/engines/sglang/", *sorted(ENGINE_NAMES_ALLOWED))
+        )
+        and not words.endswith("README.md")
+    ]
+    assert len(files) > 300
+    assert hits(files, ENGINE_NAMES) == []
 
 
 def test_plays_read_facts_where_they_will_stay() -> None:

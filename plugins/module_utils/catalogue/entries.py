@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from .rest import EngineMemory
 from .shapes import ModelShape, Quantization
 
 
@@ -66,7 +65,8 @@ class Release:
     cpu: dict[str, Any] = field(default_factory=dict)
     """{arguments, arguments_multi, environment, environment_multi} that this release needs on hardware
     `cpu`; the multi ones only when several hosts serve together."""
-    memory: EngineMemory = field(default_factory=EngineMemory)
+    memory: Any = None
+    """What the release takes of a GPU, as `Engine.release_memory` of its engine reads it."""
     known_bad: tuple[dict[str, Any], ...] = ()
     """{component, versions, when, what, fix, severity}."""
     notes: tuple[str, ...] = ()

@@ -16,14 +16,12 @@ from typing import Any, TypeVar
 
 from ..core.refusals import Refusal, did_you_mean
 from .entries import Hardware, Release, Variant
-from .rest import EngineMemory
 from .shapes import ModelShape, Quantization
 
 T = TypeVar("T")
 
 NESTED: dict[str, type] = {
     "Variant": Variant,
-    "EngineMemory": EngineMemory,
     "ModelShape": ModelShape,
     "Quantization": Quantization,
 }
@@ -156,11 +154,13 @@ def load_releases(
     documents: Mapping[str, Any],
     cuda: Mapping[str, Mapping[str, str]],
     contracts: Mapping[str, Mapping[str, Any]],
+    memory: type | None = None,
 ) -> tuple[dict[str, Release], list[Refusal]]:
     """Releases from {file name: content}.
 
     `cuda` is the `tags` table of files/cuda.yml, which gives the driver floors; `contracts` are the
-    documents below flags/ by version, which hold the model classes.
+    documents below flags/ by version, which hold the model classes. `memory` is the engine's own type of
+    the key of that name.
     """
     completed: dict[str, Any] = {}
     problems: list[Refusal] = []
@@ -174,10 +174,13 @@ def load_releases(
             problems.append(
                 Refusal("missing-flags", "", source, f"flags/ beside releases/ has no {version}.json",
                         f"make it: tools/update_release.py {version}"))  # fmt: skip
+        figures, found = _figures(document, memory, source)
+        problems += found
         completed[source] = {
             "flags": f"{version}.json",
             "architectures": (contract or {}).get("architectures", []),
             **document,
+            **figures,
             "variants": [_with_drivers(variant, cuda) for variant in _listed(document.get("variants"))],
         }
         for index, variant in enumerate(_listed(document.get("variants"))):
@@ -189,6 +192,20 @@ def load_releases(
                 )  # fmt: skip
     releases, found = load_entries(Release, completed)
     return releases, problems + found
+
+
+def _figures(
+    document: Mapping[str, Any], memory: type | None, source: str
+) -> tuple[dict[str, Any], list[Refusal]]:
+    if "memory" not in document:
+        return {}, []
+    if memory is None:
+        problem = Refusal(
+            "unknown-key", "", source, "this engine reads no memory figures", "take memory: out"
+        )
+        return {"memory": None}, [problem]
+    value, problems = typed(memory, document["memory"], f"{source}: memory")
+    return {"memory": value}, problems
 
 
 def _with_drivers(variant: Any, cuda: Mapping[str, Mapping[str, str]]) -> Any:

@@ -60,6 +60,8 @@ class Api:
     """Tells the server's settings."""
     secrets: tuple[str, ...] = ()
     """Keys of those settings that must be empty."""
+    secret_options: tuple[str, ...] = ()
+    """Options of its command line that hold a secret, as they are written there."""
     first: dict[str, Any] = field(default_factory=dict)
     """{path, body, tokens}: the first request of all, and the keys under which its answer counts the tokens.
 
@@ -108,6 +110,8 @@ class EngineData:
     """metrics.yml: what status, bench, verify and monitoring read -> the engine's name of it."""
     imports: tuple[str, ...] = ()
     """runtime.yml: what must be importable before an environment is used."""
+    log_verdicts: tuple[Mapping[str, Any], ...] = ()
+    """log_verdicts.yml: what lines of its log mean; asked before those of all engines."""
     cache_variables: Mapping[str, str] = field(default_factory=dict)
     """runtime.yml: folders below the instance's cache that only this engine asks for."""
     own: Any = None
@@ -172,7 +176,9 @@ class Engine(ABC):
     """Combinations that cannot work with it, and those that deserve a warning."""
     notes: Notes = Notes()
     scripts: Mapping[str, str] = {}
-    """{parser, budget}: programs that verify runs with the environment's Python; see engines/sglang/scripts.py."""
+    """{parser, budget}: programs that verify runs with the environment's Python, as text."""
+    release_memory: type | None = None
+    """Dataclass that `memory:` of its releases is read as."""
     own_files: tuple[str, ...] = ()
     """Patterns below its data folder, of files that only `own_data` reads."""
 

@@ -106,7 +106,7 @@ def _planned(item: Mapping[str, str]) -> str:
 def _silence(item: Mapping[str, str], quiet: bool) -> str:
     if quiet and item["outcome"] == FILE:
         return (
-            f"the log does not say whether {item['path']} was taken: log-level in options hides that line; "
+            f"the log does not say whether {item['path']} was taken: the log level in options hides that line; "
             "take it out of options, or set it to info"
         )
     return f"no line of the log says what was taken for {item['name'] or 'the experts'} (planned: {_planned(item)})"

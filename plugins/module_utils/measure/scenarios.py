@@ -38,7 +38,7 @@ METRICS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
 OTHER_SERVERS = ("speculative", "moe_file", "sweep")
 
 
-NO_GRAMMAR = "tools need a grammar backend and this instance has none (grammar-backend = none)"
+NO_GRAMMAR = "tools need a grammar backend and this instance has none"
 
 
 class AskedError(ValueError):

@@ -103,7 +103,7 @@ def dashboard(section: Mapping[str, Any]) -> dict[str, Any]:
         line += -(-len(row) // COLUMNS) * HEIGHT
     return {
         "uid": "baremetal-sglang",
-        "title": "SGLang on bare hosts",
+        "title": "LLM serving on bare hosts",
         "schemaVersion": 39,
         "tags": ["sglang"],
         "time": {"from": "now-3h", "to": "now"},

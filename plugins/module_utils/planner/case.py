@@ -103,6 +103,12 @@ class Case:
     def capability(self) -> str:
         return self.hardware.compute_capability
 
+    @property
+    def policy(self) -> Mapping[str, Any]:
+        """policy.yml of the engine, with what the inventory replaces."""
+        found: Mapping[str, Any] = self.inputs.policy["engines"].get(self.engine.name, {})
+        return found
+
     def has(self, feature: str) -> bool:
         return feature in self.release.features
 

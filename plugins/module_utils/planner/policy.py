@@ -28,7 +28,7 @@ OPEN = (
 FROM_ZERO = re.compile(
     r"engine\.restart\.delays|memory\.\w*(?:adjust|floor|swap)\w*|weights\.reserve_bytes|engine\.checks\.\w+"
 )
-SHARES = re.compile(r"fabric\.gates\.share|memory\.fraction_unwise")
+SHARES = re.compile(r"fabric\.gates\.share|engines\.\w+\.memory\.fraction_\w+")
 WORDS = re.compile(r"[A-Za-z0-9_@%+=:/.,* -]*\Z")
 RULES: tuple[tuple[str, re.Pattern[str], str], ...] = (
     (r"(?:gateway|monitoring)\.(?:configuration|run|data|textfiles)|path", PATH, "an absolute path"),

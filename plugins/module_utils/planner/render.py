@@ -212,7 +212,7 @@ def _behaviour_words(plan: InstancePlan) -> str:
         if on
     ]
     if not words and plan.model.startswith("/"):
-        return "nothing parsed: config.json names no parsers; give tool-call-parser and reasoning-parser in options"
+        return "nothing parsed: config.json names no parsers; give the parsers in options"
     return ", ".join(words) or "nothing parsed"
 
 

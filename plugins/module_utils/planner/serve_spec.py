@@ -160,6 +160,20 @@ def known_keys() -> tuple[str, ...]:
     return tuple(item.name for item in dataclass_fields(Instance) if item.name != "name")
 
 
+def instances_on(serve: Any, host: str) -> list[str]:
+    """Names of the entries that name the host; what else is wrong with them is for the planner to say."""
+    if not isinstance(serve, Mapping):
+        return []
+    given = {
+        str(name): wanted.get("hosts", ()) for name, wanted in serve.items() if isinstance(wanted, Mapping)
+    }
+    return sorted(
+        name
+        for name, hosts in given.items()
+        if isinstance(hosts, (str, list, tuple)) and host in _names(hosts)
+    )
+
+
 def parse_serve(serve: Any, inventory_hosts: Iterable[str]) -> tuple[list[Instance], list[Refusal]]:
     """Every instance that can be understood, and everything that is wrong with the rest."""
     hosts = tuple(inventory_hosts)

@@ -64,7 +64,7 @@ def service(
             **plain(policy["logs"][case.instance.engine]),
             "verdicts": [
                 {key: str(item[key]) for key in ("says", "cause", "cure")}
-                for item in case.inputs.log_verdicts
+                for item in (*case.data.log_verdicts, *case.inputs.log_verdicts)
             ],
         },
         "compiled": compiled_folder(case, environment),

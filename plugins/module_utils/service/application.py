@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core.text_checks import one_line
+from ..engines import registry
 from ..firewall.table import table_text
 from .launch import api_port, confinement, launch
 
@@ -214,6 +215,7 @@ def units(plan: Planned) -> list[dict[str, Any]]:
                 "unit_path": f"units/{instance['unit']}",
                 "launch_path": f"{name}/launch.json",
                 "model": unit_line(instance["model"]),
+                "engine": unit_line(registry.engine(instance["engine"]).title),
                 "version": unit_line(instance["release"]["version"]),
                 "serves": unit_line(instance["served_model_name"]),
                 "environment_files": [unit_line(path) for path in instance["service"]["environment_files"]],

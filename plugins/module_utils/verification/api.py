@@ -177,7 +177,7 @@ def determinism(context: CheckContext) -> str:
     if len(answers) != 1:
         raise CheckError(
             f"{len(answers)} different answers to one question at temperature 0",
-            "check enable-deterministic-inference and the attention backend",
+            "check the option for deterministic answers, and the attention backend",
         )
     return f"{TWICE} times the same answer, streamed and not"
 

@@ -74,7 +74,8 @@ class CheckContext:
         mark = leaked(reply.text) or leaked(reply.reasoning)
         if mark:
             raise CheckError(
-                f"{mark} is left in the answer", "check the parsers: --reasoning-parser, --tool-call-parser"
+                f"{mark} is left in the answer",
+                "check the reasoning parser and the tool-call parser of the plan",
             )
         return reply
 

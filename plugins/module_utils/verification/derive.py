@@ -13,6 +13,7 @@ from ..engines import registry
 
 Planned = Mapping[str, Any]
 TAGS = ("health", "api", "tools", "thinking", "kernels", "weights", "fabric", "security", "parity")
+API = ("alive", "token", "models", "metrics", "parse", "settings", "secrets", "secret_options")
 FULL_ONLY = "only in the full form: playbooks/verify.yml"
 
 
@@ -223,7 +224,7 @@ def _expected(plan: Planned, subject: Subject, gateway: Mapping[str, Any]) -> di
         "parser": subject.behaviour["tool_parser"] or "",
         "parser_cases": list(data["parsers"].get(subject.behaviour["tool_parser"] or "", ())),
         "tools": list(data["tools"]),
-        "api": {key: instance["api"][key] for key in ("alive", "token", "models", "metrics", "parse", "settings", "secrets")},
+        "api": {key: instance["api"][key] for key in API},
         "scripts": dict(registry.engine(instance["engine"]).scripts),
         "metrics": list(data["metrics"]),
         "metric_names": dict(instance["metrics"]),

@@ -20,7 +20,6 @@ from ..weights import folder_host as weights_folder
 from .check_context import CheckContext, CheckError, NotHereError
 
 LISTEN = "0A"
-KEY_FLAGS = ("--api-key", "--admin-api-key", "--ssl-keyfile-password")
 OVER_RDMA, OVER_SOCKETS = re.compile(r"NET/IB|via NET/IB"), re.compile(r"NET/Socket|via NET/Socket")
 REFUSED = (401, 403)
 HIDDEN = (401, 403, 404, 405)
@@ -148,17 +147,15 @@ def _bytes(path: str) -> bytes:
 
 def no_key(context: CheckContext) -> str:
     """A key on a command line is seen by every user of the host; one in the server is told with its settings."""
-    pids = context.processes()
+    pids, api = context.processes(), context.expected["api"]
     for pid in pids:
         words = _bytes(f"/proc/{pid}/cmdline").decode("utf-8", "replace").split("\0")
-        shown = [
-            flag for flag in KEY_FLAGS if any(word == flag or word.startswith(flag + "=") for word in words)
-        ]
+        given = {word.partition("=")[0] for word in words}
+        shown = [option for option in api["secret_options"] if option in given]
         if shown:
             raise CheckError(
                 f"process {pid} has {', '.join(shown)} on its command line", "the gateway holds the key"
             )
-    api = context.expected["api"]
     if api["settings"]:
         info = context.get(api["settings"]).body
         held = [name for name in api["secrets"] if isinstance(info, dict) and info.get(name)]

@@ -18,7 +18,7 @@ import subprocess
 import sys
 from typing import Any
 
-ROOT = os.environ.get("SGLANG_FABRIC_ROOT", "/")
+ROOT = os.environ.get("FABRIC_ROOT", "/")
 PRIORITIES = 8
 ECN_SIDES = ("roce_np", "roce_rp")
 

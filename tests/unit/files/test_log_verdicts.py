@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""files/log_verdicts.yml: each entry with a line as engines write it, and what the launcher says of it."""
+"""log_verdicts.yml, of SGLang and of all engines: each entry with a line as engines write it, and what the launcher says of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[3]
-VERDICTS = yaml.safe_load((ROOT / "files/log_verdicts.yml").read_text(encoding="utf-8"))["verdicts"]
+FILES = ("files/engines/sglang/log_verdicts.yml", "files/log_verdicts.yml")
+VERDICTS = [
+    entry for name in FILES for entry in yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))["verdicts"]
+]
 
 LINES = {
     "triton-shared-memory": "triton.runtime.errors.OutOfResources: out of resource: shared memory, Required: 147456, "
@@ -105,6 +108,19 @@ def test_the_file_follows_its_schema() -> None:
         {"verdicts": []},
         {"verdicts": [{**VERDICTS[0], "cure": ""}]},
         {"verdicts": [{**VERDICTS[0], "a": 1}]},
+    ):
+        assert list(jsonschema.Draft202012Validator(schema).iter_errors(bad)), bad
+
+
+@pytest.mark.parametrize("engine", ["files/engines/sglang", "tests/toy_engine/data"])
+def test_signals_follow_their_schema(engine: str) -> None:
+    schema = json.loads((ROOT / "files/schemas/signals.schema.json").read_text(encoding="utf-8"))
+    signals = yaml.safe_load((ROOT / engine / "signals.yml").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator(schema).validate(signals)
+    for bad in (
+        {**signals, "failed": {"say": "x"}},
+        {**signals, "phases": [{"says": "x"}]},
+        {**signals, "a": 1},
     ):
         assert list(jsonschema.Draft202012Validator(schema).iter_errors(bad)), bad
 

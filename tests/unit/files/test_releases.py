@@ -20,6 +20,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines.flags.con
     contract_from,
     render,
 )
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.rest import EngineMemory
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import parse_lock
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -35,7 +36,8 @@ CONTRACTS: dict[str, Any] = {
 }
 CUDA: dict[str, Any] = yaml.safe_load((FILES / "cuda.yml").read_text(encoding="utf-8"))
 SCHEMA = json.loads((FILES / "schemas/release.schema.json").read_text(encoding="utf-8"))
-RELEASES, PROBLEMS = load_releases(DOCUMENTS, CUDA["tags"], CONTRACTS)
+MEMORY = json.loads((SGLANG / "schemas/release_memory.schema.json").read_text(encoding="utf-8"))
+RELEASES, PROBLEMS = load_releases(DOCUMENTS, CUDA["tags"], CONTRACTS, EngineMemory)
 VARIANTS = [(release, variant) for release in RELEASES.values() for variant in release.variants]
 LOCKS = [
     (release, variant, python, file)
@@ -64,6 +66,7 @@ def test_everything_loads() -> None:
 def test_file_follows_the_schema(file: str) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     jsonschema.Draft202012Validator(SCHEMA).validate(DOCUMENTS[file])
+    jsonschema.Draft202012Validator(MEMORY).validate(DOCUMENTS[file]["memory"])
     assert f"{DOCUMENTS[file]['version']}.yml" == file
 
 

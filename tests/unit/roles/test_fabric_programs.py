@@ -85,7 +85,7 @@ def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
-    monkeypatch.setenv("SGLANG_FABRIC_ROOT", str(tmp_path))
+    monkeypatch.setenv("FABRIC_ROOT", str(tmp_path))
     wanted = tmp_path / "settings.json"
     wanted.write_text(
         json.dumps(

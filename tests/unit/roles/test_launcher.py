@@ -703,3 +703,76 @@ def test_sockets_are_used_only_where_the_inventory_allows_them(sys_tree: Path) -
     planned = {"devices": [{**DEVICE, "name": "mlx5_0"}], "sockets": False}
     assert [problem.passing for problem in checks.network(planned)] == [True]
     assert checks.network({**planned, "sockets": True}) == []
+
+
+# --- a start that fails though the main process stays ---
+
+WORKER = ["toy-worker", "-c", "import sys; print(flush=True); sys.stdin.read()"]
+STAYS = f"""
+import signal, subprocess, sys, time
+signal.alarm(300)
+def worker():
+    return subprocess.Popen({WORKER}, executable=sys.executable, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+print("toy: reading", flush=True)
+first = worker()
+while sys.argv[1] == "process":  # until one was seen, and is gone
+    second = worker()
+    time.sleep(1)
+    second.kill()
+    second.wait()
+print({{"line": "ValueError: no such book\\ntoy: torn", "only-line": "toy: torn in two"}}[sys.argv[1]], flush=True)
+time.sleep(300)
+"""
+
+
+@pytest.mark.parametrize("reaped", [False, True])
+def test_a_process_that_a_start_needs_is_gone(reaped: bool) -> None:
+    import processes
+
+    with subprocess.Popen(
+        WORKER, executable=sys.executable, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as worker:
+        assert worker.stdout and worker.stdin
+        worker.stdout.readline()
+        nobody, vital = processes.Starting(os.getpid(), ""), processes.Starting(os.getpid(), "toy-w")
+        assert (nobody.gone(), vital.gone(), vital.gone()) == ("", "", "")
+        worker.kill()
+        os.waitid(os.P_PID, worker.pid, os.WEXITED | (0 if reaped else os.WNOWAIT))
+        assert vital.gone() == f"toy-worker (process {worker.pid}) is gone"
+        assert nobody.gone() == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("line", "the start failed (reading the book): ValueError: no such book"),
+        ("only-line", "the start failed (reading the book): toy: torn in two"),
+        ("process", r"the start failed (toy-worker (process \d+) is gone)"),
+    ],
+)
+def test_a_start_fails_though_the_main_process_stays(how: str, says: str, tmp_path: Path) -> None:
+    weights = tmp_path / "w"
+    weights.mkdir()
+    (weights / "config.json").write_text("{}")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    launch = {
+        "instance": "mine", "serves": "mine", "argv": [sys.executable, "-c", STAYS, how], "environment": {},
+        "address": "127.0.0.1", "port": port, "head": True, "api": {"alive": "/live", "token": "/word", "first": {}},
+        "weights": str(weights), "state": str(tmp_path), "writable": [str(tmp_path)],
+        "checks": {"driver": "", "gpus": [], "gpu_used_mib": 0, "kernel_files": [], "free_bytes": 1, "settle_seconds": 0},
+        "start": {"seconds": 300, "stall_seconds": 300, "most_seconds": 600}, "watch": POLICY["watch"],
+        "drain_seconds": 1, "restart": POLICY["restart"], "compiled": str(tmp_path / "compiled"), "compiled_keep": 1,
+        "logs": {"phases": [{"says": "toy: reading", "status": "reading the book"}], "ready": "toy: open", "quiet": "-",
+                 "members": "toy-worker", "failed": {"says": "toy: torn", "gone": "toy-worker"}, "verdicts": []},
+    }  # fmt: skip
+    (tmp_path / "launch.json").write_text(json.dumps(launch))
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", FOLDER, tmp_path / "launch.json"],
+        capture_output=True, text=True, check=False, timeout=250,
+    )  # fmt: skip
+    last = done.stdout.splitlines()[-1]
+    pattern = re.escape(says).replace(r"\\d\+", r"\d+")
+    assert done.returncode == 1 and re.fullmatch(f"launcher: {pattern}", last), done.stdout + done.stderr
+    assert json.loads((tmp_path / "starts.json").read_text())["reason"].startswith("the start failed")

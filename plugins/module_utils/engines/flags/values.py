@@ -13,6 +13,7 @@ from typing import Any
 from ...core.refusals import closest
 from .contract import Contract, Flag
 
+PARSER = "-parser"
 _COUNT = re.compile(r"^(\d+|\d+(\.\d+)?[kMGT]|\d+[KMGT]i)\Z")
 
 
@@ -111,16 +112,16 @@ def _check_choice(contract: Contract, flag: Flag, value: Any) -> Fault | None:
 
 
 def _parser_of_that_name(contract: Contract, flag: Flag, value: str) -> str:
-    """glm47 parses tool calls and glm45 parses reasoning: the two flags are easily mixed up."""
-    mixed_up = {
-        "reasoning-parser": ("tool-call-parser", "a tool-call parser"),
-        "tool-call-parser": ("reasoning-parser", "a reasoning parser"),
-    }
-    if flag.name not in mixed_up:
-        return ""
-    name, words = mixed_up[flag.name]
-    other = contract.flag(name)
-    return words if other is not None and other.choices is not None and value in other.choices else ""
+    """glm47 parses tool calls and glm45 parses reasoning: flags of parsers are easily mixed up."""
+    for name, other in contract.flags.items():
+        if (
+            flag.name.endswith(PARSER)
+            and name.endswith(PARSER)
+            and other != flag
+            and value in (other.choices or ())
+        ):
+            return f"a {name.removesuffix(PARSER)} parser"
+    return ""
 
 
 def _nearest_choice(value: str, allowed: list[str]) -> str:

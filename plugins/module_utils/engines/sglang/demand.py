@@ -12,6 +12,7 @@ from typing import Any
 from ...catalogue.memory import gpu_memory
 from ...planner.case import Case
 from .fit import Demand, Fit, demand_of, fit
+from .rest import of_release
 
 
 @lru_cache(maxsize=512)
@@ -33,7 +34,7 @@ def demand_of_case(case: Case) -> Demand:
         draft=bool(case.value("speculative-algorithm")) and bool(case.model.shape.mtp_layers),
         chunked_prefill=whole(case.value("chunked-prefill-size")),
         graph_batch=whole(case.value(case.contract.first("cuda-graph-max-bs-decode", "cuda-graph-max-bs"))),
-        engine=case.release.memory,
+        engine=of_release(case.release),
         requests=whole(case.value("max-running-requests")),
         attention=str(case.value("attention-backend") or ""),
         draft_steps=whole(case.value("speculative-num-steps")) or 0,

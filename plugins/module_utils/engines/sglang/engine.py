@@ -15,6 +15,7 @@ from .fit import draft_costs_too_much
 from .kernel_choice import KernelFiles
 from .notes import NOTES
 from .parse_wheel import parse_wheel
+from .rest import EngineMemory
 from .rules import RULES
 from .scripts import SCRIPTS
 from .speculation import speculation
@@ -34,6 +35,7 @@ class SGLang(Engine):
     rules = RULES
     notes = NOTES
     scripts = SCRIPTS
+    release_memory = EngineMemory
     own_files = ("moe/index.yml", "moe/**/*.json")
 
     def wheel_files(self, version: str, wheel: Mapping[str, str], named: Mapping[str, str]) -> dict[str, str]:

@@ -9,12 +9,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from ...catalogue import memory as sizes
 from ...catalogue.entries import Model
-from ...catalogue.memory import GpuMemory
-from ...catalogue.rest import EngineMemory, Load, Rest, automatic_requests, rest_of
+from ...catalogue.memory import CONTEXT_BYTES, GpuMemory, kv_bytes_per_token, largest_stage
 from ...catalogue.shapes import ModelShape, Quantization
 from ...catalogue.sharding import parallel_problems, weights_per_gpu
+from .automatic import automatic_fraction, automatic_sizes
+from .rest import EngineMemory, Load, Rest, automatic_requests, rest_of
 
 LEAST_CONTEXT = 4096
 """A shorter context than this is not worth proposing."""
@@ -130,22 +130,22 @@ def fit(demand: Demand) -> Fit:
     shape, memory = demand.shape, demand.memory
     tensor, pipeline = demand.tensor_parallel, demand.pipeline_parallel
     draft = demand.draft and shape.mtp_layers > 0
-    chunk, batch = sizes.automatic_sizes(memory.total_mib, tensor)
+    chunk, batch = automatic_sizes(memory.total_mib, tensor)
     chunk, batch = demand.chunked_prefill or chunk, demand.graph_batch or batch
     usable = memory.usable_bytes
     main = _weights(demand, draft=False)
     whole = _weights(demand, draft=draft)
-    layers = sizes.largest_stage(shape.layers, pipeline)
-    per_token = sizes.kv_bytes_per_token(shape, tensor, demand.kv_dtype, layers)
-    draft_token = sizes.kv_bytes_per_token(shape, tensor, demand.kv_dtype, shape.mtp_layers) if draft else 0.0
-    overhead = sizes.CONTEXT_BYTES if memory.device == "cuda" else 0
+    layers = largest_stage(shape.layers, pipeline)
+    per_token = kv_bytes_per_token(shape, tensor, demand.kv_dtype, layers)
+    draft_token = kv_bytes_per_token(shape, tensor, demand.kv_dtype, shape.mtp_layers) if draft else 0.0
+    overhead = CONTEXT_BYTES if memory.device == "cuda" else 0
     context = demand.context_length or shape.max_context
     shared = draft and demand.engine.draft_in_static
     loaded, each = (whole, per_token + draft_token) if shared else (main, per_token)
     beside = 0 if shared else whole - main
     fraction = demand.memory_fraction
     if fraction is None:
-        fraction = sizes.automatic_fraction(memory, tensor, pipeline, chunk, batch, draft, shape.vision)
+        fraction = automatic_fraction(memory, tensor, pipeline, chunk, batch, draft, shape.vision)
     rest = _rest(demand, chunk, batch, draft, fraction, loaded + overhead, each)
     if demand.memory_fraction is None and memory.device == "cuda":
         # The draft's cache lies beside the static part of older releases, and grows with it.

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ...catalogue.memory import automatic_sizes
 from ...planner.arguments import HARDWARE, MODEL, PLAN, RELEASE, Arguments, dist_port, owned, weights_path
 from ...planner.case import Case
 from ...planner.compilers import Source
 from ...planner.plan import Argument
 from ..base import Behaviour
 from .alternatives import HUMMING_RISK, humming_accepted
+from .automatic import automatic_sizes
+from .rest import of_release
 
 TEMPLATE_DEFAULTS = "default-chat-template-kwargs"
 CHECKSUMS = "checksums.json"
@@ -73,7 +74,7 @@ def _parallel(case: Case, found: Arguments) -> None:
         found.put("pp-size", parallel.pipeline, parallel.why)
     if parallel.nodes > 1:
         found.put("nnodes", parallel.nodes, f"serve.{case.instance.name}.hosts")
-        seconds = case.inputs.policy["timeouts"]["distributed"]
+        seconds = case.policy["timeouts"]["distributed"]
         found.put("dist-timeout", seconds, "the slowest member's weights may take this long")
 
 
@@ -130,7 +131,7 @@ def _backends(case: Case, found: Arguments, source: Source) -> None:
 
 
 def _memory(case: Case, found: Arguments, draft: bool) -> None:
-    memory = case.inputs.policy["memory"]
+    memory = case.policy["memory"]
     unified = case.hardware.unified_memory
     suffix = "_unified" if unified else ""
     chunk, batch = memory[f"chunked_prefill{suffix}"], memory[f"graph_batch{suffix}"]
@@ -148,7 +149,7 @@ def _memory(case: Case, found: Arguments, draft: bool) -> None:
     requests = memory[f"running_requests{suffix}"]
     why = "no more come through the gateway; each takes a row of the request table"
     if draft:
-        requests, why = case.release.memory.requests_draft, "the engine's own number with a draft"
+        requests, why = of_release(case.release).requests_draft, "the engine's own number with a draft"
     found.offer("max-running-requests", requests, why)
     wanted = case.instance.options.get("max-running-requests")
     if isinstance(wanted, int) and not isinstance(wanted, bool):
@@ -172,7 +173,7 @@ def _speculative(case: Case, found: Arguments, why: str) -> None:
 
 
 def _service(case: Case, found: Arguments) -> None:
-    seconds = case.inputs.policy["timeouts"]["watchdog"]
+    seconds = case.policy["timeouts"]["watchdog"]
     found.put("watchdog-timeout", seconds, "a long prefill is not a hang; a hang ends the engine")
     found.put("enable-metrics", True, "monitoring reads /metrics")
 
@@ -217,7 +218,7 @@ def head_ports(case: Case) -> list[tuple[str, int]]:
     """Sockets of data-parallel attention, behind the rendezvous port."""
     if not case.value("enable-dp-attention"):
         return []
-    first, span = dist_port(case), int(case.inputs.policy["ports"]["dp_attention"])
+    first, span = dist_port(case), int(case.policy["ports"]["dp_attention"])
     return [("dp-attention", first + number) for number in range(1, span + 1)]
 
 

@@ -242,6 +242,8 @@ class Launcher:
                 self.words.add(now, text)
                 if not self.ready.is_set() and self.progress.read(text):
                     self.moved.set()
+                    if self.progress.said_failed:
+                        self.wake.set()
             _write(b"".join(line + b"\n" for line in shown))
         _write(rest)
 
@@ -303,12 +305,14 @@ class Launcher:
     def _until_ready(self) -> None:
         start = self.launch["start"]
         patience = Patience(start["seconds"], start["stall_seconds"], start["most_seconds"], self.started)
+        vital = processes.Starting(self.pid, self.launch["logs"].get("failed", {}).get("gone", ""))
         looked = extended = float("-inf")
         bytes_moved = 0
         while not self.ready.is_set():
             self._pause(TICK_SECONDS)
             now = time.monotonic()
             self._still_running(f"({self.progress.status})")
+            self._not_failed(vital.gone())
             self._room()
             self._look_at_health()
             if self.moved.is_set():
@@ -337,6 +341,15 @@ class Launcher:
         explained = bool(error) and not decisions.CRASHED.match(error)
         ending = decisions.ending(status, explained, starved)
         raise DownError(f"the server {ending} {when}{self._because(self.words.explained(now))}")
+
+    def _not_failed(self, gone: str) -> None:
+        """Some engines leave their main process there when a start has failed."""
+        if not gone and not self.progress.said_failed:
+            return
+        time.sleep(0.3)  # the lines that say why may still be in the pipe
+        now = time.monotonic()
+        said = self.words.explained(now) if self._error(now) else self.progress.said_failed
+        raise DownError(f"the start failed ({gone or self.progress.status}){self._because(said)}")
 
     def _room(self) -> None:
         floor = self.launch["watch"].get("memory_floor_percent", 0)

@@ -59,8 +59,11 @@ class Progress:
 
     phases: list[Phase]
     ready: re.Pattern[str]
+    failed: re.Pattern[str] | None = None
+    """A line that ends the start: of an engine whose main process stays although the start has failed."""
     status: str = "starting the engine"
     said_ready: bool = False
+    said_failed: str = ""
     at: int = -1
     percent: int = -1
 
@@ -69,12 +72,16 @@ class Progress:
         phases = [
             Phase(re.compile(item["says"]), item["status"], bool(item.get("bar"))) for item in logs["phases"]
         ]
-        return cls(phases, re.compile(logs["ready"]))
+        failed = logs.get("failed", {}).get("says", "")
+        return cls(phases, re.compile(logs["ready"]), re.compile(failed) if failed else None)
 
     def read(self, line: str) -> bool:
         """Whether the line says something new about how far the start is."""
         if self.ready.search(line):
             self.said_ready = True
+            return True
+        if self.failed is not None and not self.said_failed and self.failed.search(line):
+            self.said_failed = line
             return True
         for number, phase in enumerate(self.phases):
             if not phase.says.search(line):
@@ -169,7 +176,7 @@ def memory_problem(meminfo: str, floor_percent: float) -> str:
 
 @dataclass
 class Verdict:
-    """What a line means, and what to do: an entry of files/log_verdicts.yml."""
+    """What a line means, and what to do: an entry of log_verdicts.yml, the engine's or that of all engines."""
 
     says: re.Pattern[str]
     cause: str
@@ -421,7 +428,7 @@ OF_SYSTEMD = re.compile(
     r"|MEMORY_PRESSURE_\w+|LOG_NAMESPACE|PIDFILE|FDSTORE|DEBUG_INVOCATION|REMOTE_(ADDR|PORT)|SERVICE_RESULT|EXIT_\w+"
     r"|TRIGGER_\w+)\Z"
 )
-PASSED_ON = "SGLANG_LAUNCHER_PASSES"
+PASSED_ON = "LAUNCHER_PASSES"
 """Names for the launchers of a group: torchrun adds variables of its own to what systemd gave its agent."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import socket
 from collections.abc import Iterable
@@ -121,6 +122,29 @@ class Members:
             found = stat(pid)
             result[pid] = (name, found[0] if found and found[2] == begun else "")
         return result
+
+
+class Starting:
+    """Processes without which a start comes to nothing, from the moment that each goes by its name."""
+
+    def __init__(self, root: int, names: str) -> None:
+        self.root = root
+        self.names = re.compile(names) if names else None
+        self.known: dict[int, tuple[str, str]] = {}
+
+    def gone(self) -> str:
+        """The first of them that is there no more, in words; empty while all are."""
+        if self.names is None:
+            return ""
+        for pid, (name, begun) in self.known.items():
+            found = stat(pid)
+            if found is None or found[2] != begun or found[0] in "ZXx":
+                return f"{name} (process {pid}) is gone"
+        for pid in tree(self.root):
+            words = command(pid)
+            if pid != self.root and words and self.names.match(words) and (found := stat(pid)):
+                self.known[pid] = (words.split()[0], found[2])
+        return ""
 
 
 def moved_bytes(root: int) -> int:

@@ -44,7 +44,7 @@ def fraction(case: Case) -> Iterator[Finding]:
             f"{case.hardware.key} shares its memory with the host: above {most} the host freezes",
             f"use memory_fraction: {most} or less",
         )
-    elif value > case.inputs.policy["memory"]["fraction_unwise"]:
+    elif value > case.policy["memory"]["fraction_unwise"]:
         yield Advice(
             "memory-fraction-high",
             case.head.host,

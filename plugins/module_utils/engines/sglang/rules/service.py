@@ -49,7 +49,7 @@ def deterministic(case: Case) -> Iterator[Finding]:
 
 
 def watchdog(case: Case) -> Iterator[Finding]:
-    planned = case.inputs.policy["timeouts"]["watchdog"]
+    planned = case.policy["timeouts"]["watchdog"]
     value = case.value("watchdog-timeout")
     if case.asked("watchdog-timeout") and isinstance(value, (int, float)) and value < planned:
         yield Advice(
@@ -122,7 +122,7 @@ def preserved_thinking(case: Case) -> Iterator[Finding]:
 
 
 def custom_all_reduce(case: Case) -> Iterator[Finding]:
-    hangs = case.hardware.key in case.inputs.policy["custom_all_reduce_hangs"]
+    hangs = case.hardware.key in case.policy["custom_all_reduce_hangs"]
     if hangs and case.parallel.tensor > 1 and not case.value("disable-custom-all-reduce"):
         yield Advice(
             "custom-all-reduce",

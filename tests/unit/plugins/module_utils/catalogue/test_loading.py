@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -115,6 +116,22 @@ def test_problems_of_a_release() -> None:
         ("wrong-type", "a.yml: variants[1]"),
     ]
     assert problems[1].fix == "did you mean cu128?"
+
+
+@dataclass(frozen=True)
+class Figures:
+    workspace_mib: float = 1.0
+
+
+def test_memory_of_a_release_is_read_as_its_engine_says() -> None:
+    documents = {"a.yml": {"version": "1", "variants": [VARIANT], "memory": {"workspace_mib": 3}}}
+    releases, problems = load_releases(documents, CUDA, {"1": {}}, Figures)
+    assert problems == [] and releases["a"].memory == Figures(3)
+    _unused, problems = load_releases(documents, CUDA, {"1": {}})
+    assert [(item.code, item.where) for item in problems] == [("unknown-key", "a.yml")]
+    documents["a.yml"]["memory"] = {"workspace_gib": 3}
+    _unused, problems = load_releases(documents, CUDA, {"1": {}}, Figures)
+    assert [(item.code, item.where) for item in problems] == [("unknown-key", "a.yml: memory")]
 
 
 def test_any_dataclass_can_be_read() -> None:

@@ -190,7 +190,7 @@ def test_a_model_directory_says_what_is_not_known(
     assert not made.refusals, [refusal.lines() for refusal in made.refusals]
     text = " ".join(render(made).split())
     assert words in text
-    assert "nothing parsed: config.json names no parsers; give tool-call-parser and reasoning-parser" in text
+    assert "nothing parsed: config.json names no parsers; give the parsers in options" in text
 
 
 def test_plans_are_plain_json_and_the_same_every_time(world: Any) -> None:

@@ -71,6 +71,8 @@ def test_nothing_said_changes_nothing(given: Any) -> None:
         ({"fabric": {"gates": {"share": 1.5}}}, "share = 1.5", "at most 1"),
         ({"ports": {"swarm": 70000}}, "swarm = 70000", "at most 65535"),
         ({"faults": {"gpu-lost": "ignored"}}, "gpu-lost = 'ignored'", "refuse, refuse-group, advise or ignore"),
+        ({"engines": {"sglang": {"memory": {"fraction_unwise": 2}}}}, "fraction_unwise", "a number above 0, at most 1"),
+        ({"engines": {"sglan": {}}}, "policy.engines.sglan", "did you mean sglang?"),
         ({"directories": {"root": "/data"}}, "policy.directories", "leave it out"),
         ({"remove": {"always": ["/"]}}, "policy.remove", "leave it out"),
         ({"account": {"user": "root"}}, "policy.account", "leave it out"),
@@ -112,6 +114,17 @@ def test_a_changed_value_is_planned_and_shown_with_its_origin(world: Any) -> Non
     assert plan.instances["it"].service["watch"]["silence_seconds"] == 120
     assert "policy    engine.watch.silence_seconds = 120, by the inventory; else 42" in render(result)
     assert "by the inventory" not in render(world.plan(facts, serve))
+
+
+def test_thresholds_of_an_engine_reach_its_package(world: Any) -> None:
+    changed = effective(world.shelf.policy, {"engines": {"sglang": {"memory": {"chunked_prefill": 2048}}}})
+    assert list(changed.changed) == ["engines.sglang.memory.chunked_prefill"]
+    facts = world.hosts("h200")
+    serve = {"it": {"model": "glm-4.7-fp8", "hosts": list(facts)}}
+    for policy, size in ((world.shelf.policy, 8192), (changed.values, 2048)):
+        (plan,) = world.plan(facts, serve, policy=policy).plans.values()
+        told = {item.flag: item.value for item in plan.instances["it"].arguments}
+        assert told["chunked-prefill-size"] == size
 
 
 def test_the_inventory_s_policy_reaches_the_planner() -> None:

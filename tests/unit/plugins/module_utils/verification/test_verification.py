@@ -10,6 +10,8 @@ import json
 import os
 import pwd
 import socket
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +23,10 @@ import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.measure.client_host import Server
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification import derive, report, tools
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification import host as place
-from ansible_collections.baremetal.sglang.plugins.module_utils.verification.check_context import CheckContext
+from ansible_collections.baremetal.sglang.plugins.module_utils.verification.check_context import (
+    CheckContext,
+    CheckError,
+)
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification.run import CHECKS, run
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.sglang_data import (
     API,
@@ -305,6 +310,26 @@ def test_a_release_that_cannot_be_asked_for_its_parser_is_said(server: TruthServ
     found = results(server, "parser cases")["parser cases"]
     assert found["status"] == "skipped"
     assert "cannot be asked for its parser alone (404)" in found["said"]
+
+
+def test_a_secret_on_a_command_line_is_found(server: TruthServer) -> None:
+    program = "import sys; print(flush=True); sys.stdin.read()"
+    for option, found in (("--admin-api-key=x", True), ("--api-key", True), ("--api-keys=x", False)):
+        with subprocess.Popen(
+            [sys.executable, "-c", program, option], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            process.stdout.readline()  # type: ignore[union-attr]
+            (instance,) = derive.checks(plan(), DATA)
+            context = CheckContext(
+                Server(server.url), "big", "u", instance["expected"], print, list, lambda: [process.pid]
+            )
+            try:
+                said = place.no_key(context)
+            except CheckError as error:
+                said = error.what
+            process.stdin.close()  # type: ignore[union-attr]
+        name = option.partition("=")[0]
+        assert (said == f"process {process.pid} has {name} on its command line") is found, said
 
 
 def test_keys_in_sight_are_found(server: TruthServer) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.loading import typed
-from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.rest import (
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.rest import (
     EngineMemory,
     Load,
     Rest,

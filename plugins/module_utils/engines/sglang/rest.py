@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .shapes import ModelShape
-from .sharding import heads_per_gpu
+from ...catalogue.entries import Release
+from ...catalogue.shapes import ModelShape
+from ...catalogue.sharding import heads_per_gpu
 
 MIB = 1 << 20
 TRITON_SPLITS = 8
@@ -58,6 +59,11 @@ class EngineMemory:
     activation_scale: dict[str, float] = field(default_factory=dict, hash=False)
     """Attention backend -> measured activations of a token as a multiple of the computed ones."""
     backend_workspace_mib: dict[str, float] = field(default_factory=dict, hash=False)
+
+
+def of_release(release: Release) -> EngineMemory:
+    found = release.memory
+    return found if isinstance(found, EngineMemory) else EngineMemory()
 
 
 @dataclass(frozen=True)

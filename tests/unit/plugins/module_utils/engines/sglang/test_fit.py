@@ -12,10 +12,12 @@ import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.memory import (
     MIB,
     GpuMemory,
-    automatic_fraction,
-    automatic_sizes,
     gpu_memory,
     kv_bytes_per_token,
+)
+from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.automatic import (
+    automatic_fraction,
+    automatic_sizes,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.fit import (
     Demand,
