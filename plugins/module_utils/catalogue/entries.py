@@ -70,6 +70,8 @@ class Release:
     known_bad: tuple[dict[str, Any], ...] = ()
     """{component, versions, when, what, fix, severity}."""
     notes: tuple[str, ...] = ()
+    host_libraries: tuple[str, ...] = ()
+    """Libraries that its wheels need for CUDA and a package of the distribution brings: libnuma.so.1."""
 
 
 @dataclass(frozen=True)

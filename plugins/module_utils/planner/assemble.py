@@ -91,6 +91,7 @@ def _release(case: Case, choice: Choice) -> dict[str, Any]:
         "variant": f"{case.variant.cuda}-{case.variant.arch}",
         "cuda": case.variant.cuda,
         "index": case.variant.index,
+        "host_libraries": list(case.release.host_libraries) if case.device == "cuda" else [],
         "bundle": ""
         if case.variant.locks
         else f"cannot be bundled from the default index: needs index {case.variant.index}",
@@ -205,6 +206,8 @@ def _host_settings(
     for plan in instances.values():
         for program in set(plan.compiles.get("needs", ())) - there:
             packages.update(_package_names(names.get(program, ()), plan.environment, program))
+        for library in plan.release["host_libraries"]:
+            packages.update(names.get(library, ()))
     parents = [directories["state"], directories["cache"]]
     names_of_all = sorted([*instances, *standbys])
     per_instance = [f"{directory}/{name}" for name in names_of_all for directory in parents]

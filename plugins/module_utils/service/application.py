@@ -319,6 +319,19 @@ def bundle_report(
     # Check mode makes nothing, so it has nothing to count.
     said = f"{folder}: {sizes[0]}; {sizes[1]} of them are in this folder"
     lines = [said if "files" in result else f"{folder}: would be filled; nothing was fetched or written"]
+    plans = list(plans)
+    planned = {
+        library
+        for plan in plans
+        for instance in plan["instances"].values()
+        for library in instance.get("release", {}).get("host_libraries", ())
+    }
+    lines += [
+        f"warning: wheels need {library}, which the data of the release does not name: no package of the hosts is "
+        "planned for it. Add it to host_libraries of the release, or install it on the hosts."
+        for library in result.get("host_libraries", ())
+        if library not in planned
+    ]
     left_out = {
         (entry["model"], entry["revision"]): int(entry.get("bytes") or 0)
         for plan in plans

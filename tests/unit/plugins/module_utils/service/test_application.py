@@ -36,6 +36,15 @@ def test_a_bundle_with_all_weights_has_no_warning() -> None:
     assert len(bundle_report([plan("a")], {"a": "/media/a"}, "/media/bundle", MADE)) == 1
 
 
+def test_a_library_of_the_host_that_nobody_planned_is_named() -> None:
+    known = plan("a")
+    known["instances"]["a"]["release"] = {"host_libraries": ["libnuma.so.1"]}
+    made = {**MADE, "host_libraries": ["libnuma.so.1"]}
+    assert len(bundle_report([known], {"a": "/media/a"}, "/b", made)) == 1
+    (warning,) = bundle_report([plan("a")], {"a": "/media/a"}, "/b", made)[1:]
+    assert "libnuma.so.1" in warning and "host_libraries" in warning
+
+
 def test_check_mode_counts_nothing() -> None:
     (line,) = bundle_report([plan("a")], {"a": "/media/a"}, "/media/bundle", {"changed": True})
     assert "0 files" not in line and "nothing was fetched or written" in line
