@@ -21,6 +21,7 @@ from .firewall import firewall, network
 from .network import Link
 from .plan import InstancePlan, Plan, Port, plain
 from .release_choice import Choice, summary
+from .rules.fabric import known_faults
 from .service import service
 
 
@@ -91,6 +92,11 @@ def _release(case: Case, choice: Choice) -> dict[str, Any]:
         "variant": f"{case.variant.cuda}-{case.variant.arch}",
         "cuda": case.variant.cuda,
         "index": case.variant.index,
+        "known_faults": {
+            check: f"{entry['what']}; {entry['fix']}"
+            for entry, _component, _version in known_faults(case)
+            for check in entry.get("checks", ())
+        },
         "host_libraries": list(case.release.host_libraries) if case.device == "cuda" else [],
         "bundle": ""
         if case.variant.locks
