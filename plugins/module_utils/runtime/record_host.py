@@ -17,14 +17,14 @@ def changed_files(environment: str, stamp: str) -> list[str]:
         finished = os.stat(os.path.join(environment, stamp)).st_mtime
     except OSError:
         return []
-    found = []
+    sizes: dict[str, set[int]] = {}
     for packages in glob.glob(os.path.join(environment, "lib", "python*", "site-packages")):
         for record in sorted(glob.glob(os.path.join(packages, "*.dist-info", "RECORD"))):
             for name, size in _listed(record):
-                problem = _problem(os.path.join(packages, name), size, finished)
-                if problem:
-                    found.append(f"{os.path.relpath(os.path.join(packages, name), environment)}: {problem}")
-    return found
+                # Some wheels bring a file of the same name; the last one installed is there.
+                sizes.setdefault(os.path.join(packages, name), set()).add(size)
+    problems = ((path, _problem(path, listed, finished)) for path, listed in sizes.items())
+    return [f"{os.path.relpath(path, environment)}: {problem}" for path, problem in problems if problem]
 
 
 def _listed(record: str) -> Iterator[tuple[str, int]]:
@@ -38,11 +38,11 @@ def _listed(record: str) -> Iterator[tuple[str, int]]:
         return
 
 
-def _problem(path: str, size: int, finished: float) -> str:
+def _problem(path: str, sizes: set[int], finished: float) -> str:
     try:
         seen = os.stat(path)
     except OSError:
         return "is gone"
-    if seen.st_size != size:
-        return f"has {seen.st_size} bytes, {size} were installed"
+    if seen.st_size not in sizes:
+        return f"has {seen.st_size} bytes, {' or '.join(map(str, sorted(sizes)))} were installed"
     return "was written after the installation" if seen.st_mtime > finished else ""

@@ -46,6 +46,12 @@ def test_each_way_to_differ_is_named(tmp_path: Path, packages: Path) -> None:
     assert changed_files(str(tmp_path), STAMP)[0].endswith("torch/a.py: is gone")
 
 
+def test_two_wheels_with_a_file_of_one_name_are_no_damage(tmp_path: Path, packages: Path) -> None:
+    (packages / "triton-3.dist-info").mkdir()
+    (packages / "triton-3.dist-info/RECORD").write_text("torch/a.py,sha256=z,9\n")
+    assert changed_files(str(tmp_path), STAMP) == []
+
+
 def test_an_unfinished_environment_is_not_compared(tmp_path: Path, packages: Path) -> None:
     (tmp_path / STAMP).unlink()
     (packages / "torch/a.py").unlink()
