@@ -51,7 +51,7 @@ class ActionModule(ActionBase):
             words = (
                 str(error)
                 if str(error).startswith("REFUSED")
-                else f"REFUSED  {dest} is no bundle yet\n  {error}"
+                else f"REFUSED  {dest} is not a bundle yet\n  {error}"
             )
             return {
                 "failed": True,

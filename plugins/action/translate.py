@@ -11,9 +11,9 @@ from typing import Any
 
 from ansible import context
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal, text_lines
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.translate import translate
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf, plain
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_data_files, plain
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.translation import judged, shown
 
 ARGUMENTS = {
@@ -38,17 +38,17 @@ class ActionModule(ActionBase):
         text, refusal = _text(asked)
         if refusal is not None:
             return self._answer([], {}, [refusal])
-        shelf = load_shelf(asked["catalogue_dirs"])
-        found = translate(shelf.engines, shelf.catalogues.models, text, asked["hosts"])
+        data_files = load_data_files(asked["catalogue_dirs"])
+        found = translate(data_files.engines, data_files.catalogues.models, text, asked["hosts"])
         verdicts = {entry.name: judged(entry, asked) for entry in found.entries} if asked["hardware"] else {}
-        refusals = [*shelf.refusals, *found.refusals]
+        refusals = [*data_files.refusals, *found.refusals]
         lines = shown(found, verdicts)
         told = [*refusals, *(item for verdict in verdicts.values() for item in verdict.refusals)]
         return self._answer(lines, {entry.name: entry.values for entry in found.entries}, told)
 
     def _answer(self, lines: list[str], serve: Mapping[str, Any], refusals: list[Refusal]) -> dict[str, Any]:
         """Fails where nothing could be translated; what a plan would refuse is an answer."""
-        lines = lines or [line for refusal in refusals for line in refusal.lines()]
+        lines = lines or text_lines(refusals)
         self._display.display("\n".join(lines))
         answer = {
             "changed": False,

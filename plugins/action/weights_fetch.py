@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import RefusedError
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import RefusedError, text_lines
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.policy import effective
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import (
     read_sources,
@@ -20,7 +20,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature 
     SignaturePolicy,
 )
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import (
-    load_shelf,
+    load_data_files,
     local_models,
     plain,
 )
@@ -46,23 +46,26 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _unused, given = self.validate_argument_spec(ARGUMENTS)
         given = plain(given)
-        shelf = load_shelf(given["catalogue_dirs"])
+        data_files = load_data_files(given["catalogue_dirs"])
         variables = (task_vars or {})["hostvars"][(task_vars or {})["inventory_hostname"]]
-        chosen = effective(shelf.policy, plain(variables.get("policy")))
+        chosen = effective(data_files.policy, plain(variables.get("policy")))
         if chosen.refusals:
-            return _failed("\n".join(line for refusal in chosen.refusals for line in refusal.lines()))
+            return _failed("\n".join(text_lines(chosen.refusals)))
         policy = chosen.values["weights"]
         unknown = sorted(set(given["settings"]) - set(policy["fetch"]))
         if unknown:
             return _failed(
-                f"REFUSED  weights_fetch: {', '.join(unknown)} is no setting; known: {', '.join(policy['fetch'])}"
+                f"REFUSED  weights_fetch: unknown setting {', '.join(unknown)}; known: {', '.join(policy['fetch'])}"
             )
         planned = {
             instance["weights"]["model"]
             for plan in given["plans"].values()
             for instance in plan["instances"].values()
         }
-        models = {**shelf.catalogues.models, **local_models({name: {"model": name} for name in planned}, [])}
+        models = {
+            **data_files.catalogues.models,
+            **local_models({name: {"model": name} for name in planned}, []),
+        }
         sources, refusals = read_sources(given["sources"], models)
         try:
             wanted = wanted_of_plans(
@@ -77,9 +80,9 @@ class ActionModule(ActionBase):
             told = " ".join(refusal.where for refusal in refusals)
             wanted, refusals = [], [*refusals, *(item for item in error.refusals if item.where not in told)]
         if refusals:
-            lines = [line for refusal in refusals for line in refusal.lines()]
+            lines = text_lines(refusals)
             return _failed("\n".join([*lines, f"{len(refusals)} refusals, nothing was fetched"]))
-        errand = FetchJob(
+        job = FetchJob(
             root=Path(given["dest"]).expanduser(),
             settings=Settings(**{**policy["fetch"], **given["settings"]}),
             say=self._display.display,
@@ -90,12 +93,12 @@ class ActionModule(ActionBase):
             policy=SignaturePolicy.from_arguments(given),
         )
         try:
-            return fetch_all(wanted, errand)
+            return fetch_all(wanted, job)
         except FetchFailed as error:
             return _failed(f"REFUSED  {error}")
         except OSError as error:
             return _failed(
-                f"weights_dir = {errand.root}: {error.strerror}: {error.filename or ''}\n"
+                f"weights_dir = {job.root}: {error.strerror}: {error.filename or ''}\n"
                 "  what was fetched is kept; run again when that is mended"
             )
 

@@ -14,6 +14,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.baremetal.sglang.plugins.module_utils.acceptance import report as acceptance
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import debs as bundle_debs
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import text_lines
 from ansible_collections.baremetal.sglang.plugins.module_utils.doctor import diagnosis as doctor
 from ansible_collections.baremetal.sglang.plugins.module_utils.fabric import gates as fabric_gates
 from ansible_collections.baremetal.sglang.plugins.module_utils.gateway import config as gateway_config
@@ -51,7 +52,7 @@ def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*(plain(value) for value in values))
         except (KeyError, TypeError) as error:
             raise AnsibleFilterError(
-                f"{function.__name__}: this is no plan of this version: {error}"
+                f"{function.__name__}: this is not a plan of this version: {error}"
             ) from error
         except (bundle_manifest.BundleError, ValueError) as error:
             raise AnsibleFilterError(f"REFUSED  {error}") from error
@@ -76,7 +77,7 @@ def effective_policy(defaults: Mapping[str, Any], given: Any = None) -> dict[str
     """files/policy.yml with what the inventory says in its place."""
     found = policy.effective(defaults, given)
     if found.refusals:
-        lines = [line for refusal in found.refusals for line in refusal.lines()]
+        lines = text_lines(found.refusals)
         raise ValueError("\n".join(lines).removeprefix("REFUSED  "))
     return found.values
 
@@ -89,6 +90,12 @@ def acceptance_report(
 ) -> dict[str, Any]:
     partial = [host for host, known in (facts or {}).items() if known.get("nvlink") == "partial"]
     return acceptance.report(measured, data, hardware, partial)
+
+
+def group_step_errors(begun: Mapping[str, Any], host: str, proved: Mapping[str, Any] | None = None) -> str:
+    """`begun` and `proved`: what each host registered of the steps that all of them take."""
+    steps = {name: [step, (proved or {}).get(name) or {}] for name, step in begun.items()}
+    return together.trouble(steps, host)
 
 
 def verify_report(checked: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,6 +115,7 @@ class FilterModule:
             "bundle_debs": _filter(bundle_debs.wanted),
             "bundle_conda": _filter(plan_application.bundle_conda),
             "bundle_environments": _filter(plan_application.bundle_environments),
+            "bundle_report": _filter(plan_application.bundle_report),
             "bundle_weights": _filter(plan_application.bundle_weights),
             "bundle_files": _filter(bundle_manifest.bundled),
             "bundle_paths": _filter(bundle_manifest.listed_paths),
@@ -138,7 +146,7 @@ class FilterModule:
             "standby_units": _filter(plan_application.standbys),
             "planned_units": _filter(plan_application.units),
             "release_layout": _filter(plan_application.release_layout),
-            "group_step_errors": _filter(together.trouble),
+            "group_step_errors": _filter(group_step_errors),
             "temporary_instance_definition": _filter(scratch.definition),
             "temporary_instance_serve": _filter(scratch.serve),
             "temporary_instance_unit": _filter(scratch.unit_of),

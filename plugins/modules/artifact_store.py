@@ -65,7 +65,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: The wheels that this host lacks
+- name: Copy the wheels that this host lacks
   baremetal.sglang.artifact_store:
     store: /opt/sglang/store
     source: /media/disk/bundle

@@ -109,7 +109,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Measure
+- name: Measure the instances
   baremetal.sglang.bench:
     plan: "{{ plan_of_host }}"
     data: "{{ lookup('ansible.builtin.file', 'files/bench.yml') | from_yaml }}"

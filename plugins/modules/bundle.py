@@ -253,7 +253,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: A bundle for two hosts
+- name: Build a bundle for two hosts
   baremetal.sglang.bundle:
     dest: /media/disk/bundle
     cache_dir: ~/.cache/baremetal-sglang
@@ -282,4 +282,9 @@ carried_bytes:
   description: How many bytes these are.
   returned: success
   type: int
+host_libraries:
+  description: Libraries that the kernels need and that a package of the host's distribution brings.
+  returned: success
+  type: list
+  elements: str
 """

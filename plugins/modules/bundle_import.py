@@ -50,7 +50,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: The new bundle beside the old one
+- name: Import the new bundle beside the old one
   baremetal.sglang.bundle_import:
     src: /media/disk/new
     base: /srv/bundles/old

@@ -45,7 +45,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Is it whole, and from whom?
+- name: Verify the bundle and its signature
   baremetal.sglang.bundle_verify:
     src: /media/disk/bundle
     allowed_signers: ~/.config/allowed_signers

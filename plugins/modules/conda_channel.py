@@ -74,7 +74,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Conda packages for the hosts that are planned with pixi
+- name: Fetch the conda packages for the hosts planned with pixi
   baremetal.sglang.conda_channel:
     dest: /var/tmp/conda
     cache_dir: ~/.cache/baremetal-sglang

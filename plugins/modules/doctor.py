@@ -51,12 +51,12 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Look
+- name: Examine the host
   baremetal.sglang.doctor:
     name: "{{ inventory_hostname }}"
   register: looked
 
-- name: Say what is wrong
+- name: Show the findings
   ansible.builtin.debug:
     var: looked.findings
 """

@@ -121,7 +121,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: The environment of the planned release
+- name: Build the environment of the planned release
   baremetal.sglang.environment:
     dest: /opt/sglang/envs/0123456789abcdef
     store: /opt/sglang/store

@@ -47,7 +47,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Two environments stay
+- name: Remove all but two unused environments
   baremetal.sglang.environment_prune:
     folder: /opt/sglang/envs
     store: /opt/sglang/store

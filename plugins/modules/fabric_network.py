@@ -50,7 +50,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Addresses and MTU of the fabric
+- name: Apply the addresses and MTU of the fabric
   baremetal.sglang.fabric_network:
     ports: "{{ plan_of_host.fabric.ports }}"
     network: "{{ plan_of_host.fabric.network }}"

@@ -36,7 +36,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Two files
+- name: Write two files
   baremetal.sglang.file_set:
     files:
       /etc/sglang/fabric/settings.json: "{}"

@@ -36,11 +36,11 @@ options:
     type: str
     default: ""
   rate:
-    description: Requests a minute, at least 1; V(none) is no limit.
+    description: Requests a minute, at least 1; V(none) means unlimited.
     type: str
     default: none
   concurrency:
-    description: Requests at once, at least 1; V(none) is no limit.
+    description: Requests at once, at least 1; V(none) means unlimited.
     type: str
     default: none
   days:
@@ -65,7 +65,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: A key for alice, two requests at once
+- name: Issue a key for alice with at most two requests at once
   baremetal.sglang.gateway_keys:
     state: present
     name: alice

@@ -51,7 +51,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Do the members reach each other?
+- name: Check that the members reach each other
   baremetal.sglang.group_preflight_info:
     peers: "{{ plan_of_host | baremetal.sglang.planned_peers(inventory_hostname) }}"
   register: looked

@@ -76,14 +76,14 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Know the host
+- name: Gather the facts of the host
   baremetal.sglang.host_facts:
     name: "{{ inventory_hostname }}"
     products:
       NVIDIA A800-SXM4-80GB: a800-sxm4-80gb
   register: known
 
-- name: Show what is wrong with it
+- name: Show the faults of the host
   ansible.builtin.debug:
     msg: "{{ item.subject }}: {{ item.what }}. {{ item.fix }}"
   loop: "{{ known.facts.faults }}"

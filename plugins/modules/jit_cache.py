@@ -45,7 +45,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: What the first host compiled
+- name: Pack the JIT cache of the first host
   baremetal.sglang.jit_cache:
     folder: /var/cache/sglang/glm-4.7/compiled/9c2fbedb4b432a03-sm80
     archive: /opt/sglang/carried/compiled.tar.gz

@@ -81,7 +81,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Kernel files of the instance
+- name: Install the kernel files of the instance
   baremetal.sglang.kernel_tree:
     path: /opt/sglang/releases/0123456789abcdef/glm/moe
     environment: /opt/sglang/envs/0123456789abcdef

@@ -12,7 +12,7 @@ description:
   - Runs one point of a scenario on the host, beside the server, with the host's own Python. Tokens are what the server says
     (C(usage)), and are compared with the server's counters around the point.
   - Server metrics, host counters and C(nvidia-smi) are sampled by a process of its own meanwhile.
-  - A server that dies is no failure of the task. What came until then is returned, with the reason.
+  - A server that dies does not fail the task. The results until then are returned, with the reason.
 version_added: 0.1.0
 author:
   - The baremetal.sglang maintainers (@baremetal-sglang)
@@ -74,7 +74,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Four streams
+- name: Measure four streams
   baremetal.sglang.load_test:
     url: http://127.0.0.1:30000
     model: glm-4.7
@@ -159,7 +159,7 @@ def main() -> None:
     thresholds = given["thresholds"]
     folder = tempfile.mkdtemp(dir=module.tmpdir)
     before = life(module, given["unit"])
-    desk = point.CheckContext(
+    context = point.CheckContext(
         Server(
             given["url"],
             key=key,
@@ -178,7 +178,7 @@ def main() -> None:
         given["metric_names"],
     )
     try:
-        record = point.run(desk, given["point"])
+        record = point.run(context, given["point"])
     except point.PointError as error:
         record = {"valid": False, "error": str(error), "why": str(error)}
     finally:
@@ -186,7 +186,7 @@ def main() -> None:
     end = ""
     if not record["valid"]:
         end = died(module, given["unit"], before)
-        if not end and ask(desk.server, desk.metrics).failure == "connect":
+        if not end and ask(context.server, context.metrics).failure == "connect":
             end = f"nobody answers at {given['url']} any more"
     if end:
         record.update(died=end, valid=False, why=f"{record.get('why', '')}; {end}".strip("; "))

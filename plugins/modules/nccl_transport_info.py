@@ -38,7 +38,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Over RDMA?
+- name: Check that NCCL uses RDMA
   baremetal.sglang.nccl_transport_info:
     unit: sglang-glm.service
     devices: [rocep1s0f1, roceP2p1s0f1]

@@ -47,7 +47,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Ports of groups, for their members only
+- name: Open the ports of groups to their members
   baremetal.sglang.nft_table:
     content: "{{ plan_of_host | baremetal.sglang.firewall_table }}"
     path: /etc/sglang/firewall.nft

@@ -27,7 +27,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Which compilers are not there?
+- name: Check for missing compilers
   baremetal.sglang.package_info:
     names: [gcc, g++]
   register: compilers

@@ -71,7 +71,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: A compiler, from the bundle
+- name: Install a compiler from the bundle
   baremetal.sglang.packages:
     names: [gcc, libc6-dev]
     store: /opt/sglang/store/packages

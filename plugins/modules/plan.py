@@ -94,7 +94,7 @@ plans:
   returned: when nothing was refused
   type: dict
 gateways:
-  description: The doors of each host that has some.
+  description: Gateway and internal listener of each host that has one.
   returned: when nothing was refused
   type: dict
 monitoring:

@@ -69,7 +69,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Ask why the newest release is not the chosen one
+- name: Explain why the newest release was not chosen
   baremetal.sglang.plan_explain:
     serve: "{{ serve }}"
     release: 0.5.23

@@ -66,7 +66,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: A token from the tiny model
+- name: Request a token from the tiny model
   baremetal.sglang.probe:
     python: /opt/sglang/current/tiny/env/bin/python
     probe: /opt/sglang/probe.py

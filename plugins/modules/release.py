@@ -96,19 +96,19 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Lay it down
+- name: Prepare the release
   baremetal.sglang.release:
     state: prepared
     plan: "{{ plan_of_host }}"
     layout: "{{ plan_of_host | baremetal.sglang.release_layout }}"
 
-- name: Serve it
+- name: Switch to the release
   baremetal.sglang.release:
     state: switched
     plan: "{{ plan_of_host }}"
     layout: "{{ plan_of_host | baremetal.sglang.release_layout }}"
 
-- name: Serve what served before
+- name: Roll back to the previous release
   baremetal.sglang.release:
     state: switched
     id: previous

@@ -42,7 +42,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: One run at a time
+- name: Acquire the run lock
   baremetal.sglang.run_lock:
     what: site.yml
 """

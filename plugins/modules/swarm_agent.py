@@ -84,7 +84,7 @@ options:
     type: int
     default: 0
   rate_limit:
-    description: Bytes a second in each direction; 0 is no limit.
+    description: Bytes a second in each direction; 0 means unlimited.
     type: int
     default: 0
   lifetime:
@@ -105,7 +105,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: End the agent
+- name: Stop the agent
   baremetal.sglang.swarm_agent:
     name: glm-4.7-tiny
     files: "{{ swarm_files }}"

@@ -71,7 +71,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: The first host gets the files over ssh
+- name: Copy the files to the first host over SSH
   baremetal.sglang.swarm_content:
     name: glm-4.7-tiny
     files: "{{ swarm_files }}"

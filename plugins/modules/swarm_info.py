@@ -71,7 +71,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: What is here
+- name: Check the files on the host
   baremetal.sglang.swarm_info:
     name: glm-4.7-tiny
     files: "{{ swarm_files }}"

@@ -105,12 +105,12 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: What is free?
+- name: Look up free ports and GPUs
   baremetal.sglang.temporary_instance:
     state: looked
     port: 31000
 
-- name: Take it away
+- name: Stop and remove the temporary instance
   baremetal.sglang.temporary_instance:
     state: stopped
     name: smoke
@@ -308,7 +308,9 @@ def main() -> None:
     )
     given = module.params
     if given["name"] and not NAME.match(given["name"]):
-        module.fail_json(msg=f"REFUSED  {given['name']!r} is no name of a server. Nothing was changed.")
+        module.fail_json(
+            msg=f"REFUSED  {given['name']!r} is not a name of a temporary instance. Nothing was changed."
+        )
     if module.check_mode and given["state"] != "looked":
         module.exit_json(changed=True, skipped=True)
     try:

@@ -65,7 +65,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: What the plan says is compiled at start
+- name: Compile a test of each toolchain of the plan
   baremetal.sglang.toolchain:
     environment: /opt/sglang/envs/0123456789abcdef
     capability: "9.0"

@@ -60,7 +60,7 @@ EXAMPLES = r"""
   baremetal.sglang.translate:
     command: python3 -m sglang.launch_server --model-path zai-org/GLM-4.7-FP8 --tp-size 8
 
-- name: Translate all commands of a document and judge them for eight H200
+- name: Translate all commands of a document for eight H200
   baremetal.sglang.translate:
     command_file: notes.md
     hardware: {gpus: {model: h200, count: 8}, driver: "580.95.05", arch: x86_64, os: ubuntu-24.04}

@@ -42,7 +42,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 results:
-  description: For each check its tag, name, status (passed, failed, skipped), what was seen, the fix, and the seconds.
+  description: For each check its tag, name, status (passed, failed, known, skipped), what was seen, the fix, and the seconds.
   returned: when the unit was asked
   type: list
   elements: dict
@@ -97,7 +97,7 @@ def main() -> None:
         _rc, lines, _err = module.run_command(start_of_log(state.get("InvocationID", "")))
         return str(lines).splitlines()
 
-    desk = CheckContext(
+    context = CheckContext(
         Server(
             f"http://127.0.0.1:{given['port']}",
             silence=expected["request_seconds"],
@@ -110,7 +110,7 @@ def main() -> None:
         log,
         lambda: unit_processes(state.get("ControlGroup", "")) if state.get("ControlGroup") else [],
     )
-    results = run(desk, given["checks"])
+    results = run(context, given["checks"])
     if not module.check_mode:
         try:
             keep(module.params["record"], given["instance"], results)
@@ -121,7 +121,7 @@ def main() -> None:
         instance=given["instance"],
         nnodes=expected["parallel"][1],
         results=results,
-        identity=desk.identity,
+        identity=context.identity,
     )
 
 

@@ -46,7 +46,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Verify and make visible
+- name: Verify and publish the weights
   baremetal.sglang.weights:
     dest: /opt/sglang/weights/glm-4.7-tiny/local
     source: /media/disk/weights/glm-4.7-tiny/local

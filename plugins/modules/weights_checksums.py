@@ -32,7 +32,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Hashes for the engine
+- name: Write the checksums for the engine
   baremetal.sglang.weights_checksums:
     manifest: /opt/sglang/weights/glm-4.7-int8/local/.weights.json
     path: /opt/sglang/releases/0123456789abcdef/glm/checksums.json

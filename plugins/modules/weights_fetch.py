@@ -60,7 +60,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: What the planned hosts need
+- name: Fetch the weights that the planned hosts need
   baremetal.sglang.weights_fetch:
     dest: /media/disk/weights
     plans: "{{ plan_result.plans }}"

@@ -43,7 +43,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Every byte
+- name: Verify every byte of the weights
   baremetal.sglang.weights_info:
     path: /opt/sglang/weights/glm-4.7-tiny/local
     mode: full

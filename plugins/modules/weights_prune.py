@@ -47,7 +47,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Only the newest unused revision of each model stays
+- name: Keep only the newest unused revision of each model
   baremetal.sglang.weights_prune:
     path: /opt/sglang/weights
     releases: /opt/sglang/releases

@@ -45,7 +45,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: What is at hand
+- name: Check for the weights on the controller
   baremetal.sglang.weights_source_info:
     plans: "{{ plan_result.plans }}"
     weights_dir: /media/disk/weights

@@ -45,7 +45,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: What has to be brought
+- name: List the files that the host lacks
   baremetal.sglang.weights_staging:
     dest: /opt/sglang/weights/glm-4.7-tiny/local
     manifest: /media/disk/weights/glm-4.7-tiny/local/.weights.json

@@ -37,12 +37,14 @@ class BundleFolder:
         if not self.path.exists():
             return ""
         if not self.path.is_dir():
-            return f"{self.path}: is no folder"
+            return f"{self.path}: is not a folder"
         if not any(self.path.iterdir()) or (self.path / bundle_manifest.UNFINISHED).is_file():
             return ""
         if is_bundle(self.path):
             return ""
-        return f"{self.path}: holds something that is no bundle: name a folder that is empty or not there yet"
+        return (
+            f"{self.path}: holds something that is not a bundle: name a folder that is empty or not there yet"
+        )
 
     def holds(self, name: str, size: int) -> bool:
         path = self.path / name

@@ -82,7 +82,7 @@ def _inspected(folder: Path, policy: SignaturePolicy) -> Verified:
         found.signature = _signature_of(folder)
     except FileNotFoundError:
         cut = (folder / bundle_manifest.UNFINISHED).exists()
-        why = "a build of it was cut off: run it again" if cut else "that folder is no bundle"
+        why = "a build of it was cut off: run it again" if cut else "that folder is not a bundle"
         found.problems.append(f"{bundle_manifest.MANIFEST}: is not there: {why}")
         return found
     except OSError as error:
@@ -120,7 +120,7 @@ def _bytes_of(path: Path, most: int) -> bytes:
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "it is no plain file", str(path))
+            raise OSError(errno.EINVAL, "it is not a plain file", str(path))
         with open(handle, "rb", closefd=False) as stream:
             data = stream.read(most + 1)
     finally:
@@ -162,7 +162,7 @@ def verify_listed(found: Verified, paths: Iterable[str], say: Callable[[str], No
             continue
         target = found.folder / path
         if target.is_symlink() or (target.exists() and not target.is_file()):
-            found.problems.append(f"{path}: is no plain file")
+            found.problems.append(f"{path}: is not a plain file")
         elif not target.exists():
             found.problems.append(f"{path}: is missing")
         elif target.stat().st_size != entry["size"]:

@@ -67,7 +67,7 @@ class DataFiles:
     refusals: list[Refusal] = field(default_factory=list)
 
 
-def load_shelf(catalogue_dirs: Iterable[str], engine_wheels: Any = None) -> DataFiles:
+def load_data_files(catalogue_dirs: Iterable[str], engine_wheels: Any = None) -> DataFiles:
     refusals: list[Refusal] = []
     wheels = read_wheels(engine_wheels, refusals)
     directories = [OURS]
@@ -195,27 +195,29 @@ def make_inputs(
     given: Mapping[str, Any], hosts: tuple[str, ...], variable: Callable[[str, str], Any]
 ) -> tuple[Inputs, list[Refusal]]:
     """All that the planner is given, and what is wrong with the files that it comes from."""
-    shelf = load_shelf(given["catalogue_dirs"] or [], given.get("engine_wheels"))
-    known = collect_facts(hosts, variable, given["facts_dir"] or "", shelf.catalogues.hardware, shelf.systems)
-    policy = of_hosts(shelf.policy, {host: variable(host, "policy") for host in hosts})
-    refusals = [*shelf.refusals, *known.refusals, *policy.refusals]
+    data_files = load_data_files(given["catalogue_dirs"] or [], given.get("engine_wheels"))
+    known = collect_facts(
+        hosts, variable, given["facts_dir"] or "", data_files.catalogues.hardware, data_files.systems
+    )
+    policy = of_hosts(data_files.policy, {host: variable(host, "policy") for host in hosts})
+    refusals = [*data_files.refusals, *known.refusals, *policy.refusals]
     refusals += health_refusals({host: variable(host, "health") for host in hosts})
     fabric = _fabric(hosts, variable, refusals)
-    models = local_models(given["serve"], refusals, shelf.catalogues.models)
+    models = local_models(given["serve"], refusals, data_files.catalogues.models)
     inputs = Inputs(
         facts=known.facts,
-        catalogues=replace(shelf.catalogues, models={**shelf.catalogues.models, **models}),
+        catalogues=replace(data_files.catalogues, models={**data_files.catalogues.models, **models}),
         policy=policy.values,
         policy_changed=policy.changed,
-        risks=shelf.risks,
+        risks=data_files.risks,
         collection=_collection_version(),
         runtime_backend=given["runtime_backend"],
         python_kits=tuple(given["python_kits"] or ()),
         addresses=_addresses(hosts, variable),
-        engines=shelf.engines,
-        systems=shelf.systems.get("operating_systems", {}),
-        families=shelf.systems.get("families", {}),
-        drivers=shelf.drivers,
+        engines=data_files.engines,
+        systems=data_files.systems.get("operating_systems", {}),
+        families=data_files.systems.get("families", {}),
+        drivers=data_files.drivers,
         log_verdicts=tuple(_ours("log_verdicts.yml", refusals).get("verdicts", ())),
         today=datetime.date.today().isoformat(),
         swarm=_swarm(hosts, variable),

@@ -322,7 +322,7 @@ class Fetch:
         if problems:
             self._forget_unproven()
             more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-            raise SourceError("is no model that can be served: " + "; ".join(problems[:SHOWN]) + more)
+            raise SourceError("is not a model that can be served: " + "; ".join(problems[:SHOWN]) + more)
         entries = [self.done[item.name] for item in self.files]
         manifest = weights_manifest.build(
             self.wanted.model,

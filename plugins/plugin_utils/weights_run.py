@@ -45,25 +45,24 @@ class FetchJob:
     """Whose bundles are taken as sources."""
 
 
-def fetch_all(wanted: list[Wanted], errand: FetchJob) -> dict[str, Any]:
+def fetch_all(wanted: list[Wanted], job: FetchJob) -> dict[str, Any]:
     """Fetches what is not there yet; raises FetchFailed with every model that could not be had."""
-    errand.root.mkdir(parents=True, exist_ok=True)
+    job.root.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as turns:
         fetches = [
-            Fetch(item, errand.root, errand.settings, errand.say, errand.piece_bytes, errand.policy)
-            for item in wanted
+            Fetch(item, job.root, job.settings, job.say, job.piece_bytes, job.policy) for item in wanted
         ]
         for fetch in fetches:
             turns.enter_context(fetch.alone())
         there = {fetch.wanted.name: fetch.complete() for fetch in fetches}
         missing = [fetch for fetch in fetches if there[fetch.wanted.name] is None]
         _resolve(missing)
-        _refuse_full_disk(missing, errand)
-        if errand.dry:
+        _refuse_full_disk(missing, job)
+        if job.dry:
             return {"changed": bool(missing), "report": [_would(fetch) for fetch in missing]}
         report = [_line(fetch, manifest) for fetch in fetches if (manifest := there[fetch.wanted.name])]
-        report += _bring(missing, errand)
-    _write_for_bundle(errand.root, fetches)
+        report += _bring(missing, job)
+    _write_for_bundle(job.root, fetches)
     return {"changed": bool(missing), "report": report}
 
 
@@ -78,27 +77,27 @@ def _resolve(fetches: list[Fetch]) -> None:
         raise FetchFailed("\n".join(failed))
 
 
-def _refuse_full_disk(fetches: list[Fetch], errand: FetchJob) -> None:
+def _refuse_full_disk(fetches: list[Fetch], job: FetchJob) -> None:
     needed = sum(fetch.total - fetch.here() for fetch in fetches)
-    free = free_bytes(errand.root)
-    if fetches and needed + errand.reserve_bytes > free:
+    free = free_bytes(job.root)
+    if fetches and needed + job.reserve_bytes > free:
         each = ", ".join(f"{fetch.wanted.name} {amount(fetch.total)}" for fetch in fetches)
-        short = needed + errand.reserve_bytes - free
+        short = needed + job.reserve_bytes - free
         raise FetchFailed(
-            f"weights_dir = {errand.root}: {amount(needed)} are to be fetched ({each}), {amount(free)} are "
-            f"free and {amount(errand.reserve_bytes)} of them stay free: {amount(short)} are missing. Free "
+            f"weights_dir = {job.root}: {amount(needed)} are to be fetched ({each}), {amount(free)} are "
+            f"free and {amount(job.reserve_bytes)} of them stay free: {amount(short)} are missing. Free "
             "them or give another weights_dir. Nothing was fetched."
         )
 
 
-def _bring(fetches: list[Fetch], errand: FetchJob) -> list[str]:
-    meter = Meter(sum(fetch.total for fetch in fetches), errand.say, errand.settings.progress_seconds)
+def _bring(fetches: list[Fetch], job: FetchJob) -> list[str]:
+    meter = Meter(sum(fetch.total for fetch in fetches), job.say, job.settings.progress_seconds)
     lines, failed = [], []
     for fetch in fetches:
         meter.already(fetch.here())
         before, started = meter.moved, time.monotonic()
         try:
-            manifest = fetch.run(meter, errand.models.get(fetch.wanted.model))
+            manifest = fetch.run(meter, job.models.get(fetch.wanted.model))
         except FetchFailed as error:
             failed.append(str(error))
             continue

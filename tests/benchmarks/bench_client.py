@@ -54,7 +54,7 @@ def look_at_gpus() -> str | None:
 
 def measured(port: int, streams: int, rounds: int, sample_seconds: float = 0) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        desk = point.CheckContext(
+        context = point.CheckContext(
             Server(f"http://127.0.0.1:{port}"), "truth", THRESHOLDS, folder, sample_seconds, look_at_gpus,
             prompts.Scale(4, 2), metric_names=METRICS,
         )  # fmt: skip
@@ -62,7 +62,7 @@ def measured(port: int, streams: int, rounds: int, sample_seconds: float = 0) ->
             "kind": "load", "label": str(streams), "seed": time.monotonic_ns(), "input": 64, "output": TOKENS,
             "concurrency": streams, "requests": streams * rounds, "warm_up": 1,
         }  # fmt: skip
-        return point.run(desk, load)
+        return point.run(context, load)
 
 
 def main() -> None:

@@ -102,10 +102,10 @@ def ours(
 @contextlib.contextmanager
 def second(host: EngineHost, seed: int, scale: dict[str, float]) -> Iterator[list[dict[str, float]]]:
     """The second client asks as long as the block runs; afterwards the list has what it saw."""
-    desk = point.CheckContext(
+    context = point.CheckContext(
         Server("http://127.0.0.1:30000"), "tiny", DATA["thresholds"], "", scale=prompts.Scale(**scale)
     )
-    bodies = [body.decode() for body in point.bodies(desk, load(seed), 1000, "bench")]
+    bodies = [body.decode() for body in point.bodies(context, load(seed), 1000, "bench")]
     host.ssh(f"rm -f /tmp/enough; cat >/tmp/second.py <<'END'\n{SECOND}\nEND")
     asked, heard = host.inventory.with_name("asked.json"), host.inventory.with_name("heard.json")
     asked.write_text(json.dumps(bodies))

@@ -146,7 +146,7 @@ STAGE = """
 - hosts: hosts
   gather_facts: false
   tasks:
-    - name: Is all that is missing in the bundle?
+    - name: Check that the bundle has all missing artifacts
       ansible.builtin.import_role:
         name: baremetal.sglang.bundle
         tasks_from: needed

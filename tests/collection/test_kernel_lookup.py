@@ -24,7 +24,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines.kernel_lo
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_config import parse_name
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.moe_release import MODULE
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.kernel_tree import selected, wanted
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_data_files
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.conftest import World
 
 CASES = {
@@ -67,7 +67,7 @@ def test_the_engine_takes_the_planned_file(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     kind, count, serve, version, (experts, width, dtype) = CASES[case]
-    plan = World(load_shelf([])).instance(kind, count, **serve)
+    plan = World(load_data_files([])).instance(kind, count, **serve)
     assert plan.release["version"] == version
     kernels, archive = plan.kernels, engine_wheels[version]
     folder = kernels["tree"]["shipped"]

@@ -24,7 +24,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import units
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights import files_host as weights_files
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights import manifest as weights_manifest
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_data_files
 from ansible_collections.baremetal.sglang.tools.make_tiny_model import make_files
 
 from .conftest import REPOSITORY, copy_readable
@@ -48,23 +48,23 @@ PLAY = [
 
 
 def make_plan(host: str, **serve: Any) -> dict[str, Any]:
-    shelf = load_shelf([])
-    assert not shelf.refusals
+    data_files = load_data_files([])
+    assert not data_files.refusals
     facts = HostFacts.from_dict(
         {"os": "debian-12", "arch": "x86_64", "memory_gib": 20},
         host,
-        hardware=shelf.catalogues.hardware,
-        systems=shelf.systems["operating_systems"],
-        driver_cuda=shelf.systems["driver_cuda"],
+        hardware=data_files.catalogues.hardware,
+        systems=data_files.systems["operating_systems"],
+        driver_cuda=data_files.systems["driver_cuda"],
     )
     result = plan_inventory(
         Inputs(
             facts={host: facts},
-            catalogues=shelf.catalogues,
-            policy=shelf.policy,
-            risks=shelf.risks,
-            engines=shelf.engines,
-            systems=shelf.systems["operating_systems"],
+            catalogues=data_files.catalogues,
+            policy=data_files.policy,
+            risks=data_files.risks,
+            engines=data_files.engines,
+            systems=data_files.systems["operating_systems"],
         ),
         {
             name: {

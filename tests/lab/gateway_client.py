@@ -281,7 +281,7 @@ def load(key: str, workers: int) -> dict[str, Any]:
 
 
 def inner(address: str) -> dict[str, Any]:
-    """The other host's inner door, with no certificate and with that of a gateway."""
+    """The other host's internal listener, with no certificate and with that of a gateway."""
     host, port = address.split(":")
     found: dict[str, Any] = {}
     folder = "/etc/sglang/gateway/tls"

@@ -19,7 +19,7 @@ import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_data_files
 
 from .conftest import REPOSITORY, write_inventory
 from .engine_host import PATIENCE, REAL, publish_weights, real_environment
@@ -60,8 +60,8 @@ while True:
 
 
 def plans_of(addresses: dict[str, str]) -> dict[str, Any]:
-    shelf = load_shelf([])
-    assert not shelf.refusals
+    data_files = load_data_files([])
+    assert not data_files.refusals
     facts = {
         host: HostFacts.from_dict(
             {
@@ -71,19 +71,19 @@ def plans_of(addresses: dict[str, str]) -> dict[str, Any]:
                 "interfaces": [{"name": "eth0", "state": "up", "addresses": [f"{address}/24"]}],
             },
             host,
-            hardware=shelf.catalogues.hardware,
-            systems=shelf.systems["operating_systems"],
-            driver_cuda=shelf.systems["driver_cuda"],
+            hardware=data_files.catalogues.hardware,
+            systems=data_files.systems["operating_systems"],
+            driver_cuda=data_files.systems["driver_cuda"],
         )
         for host, address in addresses.items()
     }
     inputs = Inputs(
         facts=facts,
-        catalogues=shelf.catalogues,
-        policy=shelf.policy,
-        risks=shelf.risks,
-        engines=shelf.engines,
-        systems=shelf.systems["operating_systems"],
+        catalogues=data_files.catalogues,
+        policy=data_files.policy,
+        risks=data_files.risks,
+        engines=data_files.engines,
+        systems=data_files.systems["operating_systems"],
     )
     cores = [str(number % (os.cpu_count() or 1)) for number in range(len(addresses))]
     wanted = {

@@ -128,7 +128,7 @@ def test_all_hosts_get_all_and_a_second_run_does_nothing(play: Play) -> None:
     assert "(GB from h" in done.stdout and "h1  0.00 GB in" in done.stdout
     again = play()
     assert again.returncode == 0 and again.stdout.count("changed=0") == 3, again.stdout
-    assert "What will be moved" not in again.stdout
+    assert "Show what will be copied" not in again.stdout
 
 
 @pytest.mark.long

@@ -1,9 +1,9 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The front door and what watches it, on two real hosts without a route; a small server stands in for the engines.
+"""The gateway and what watches it, on two real hosts without a route; a small server stands in for the engines.
 
-Two replicas of `tiny`, one behind the inner door of the other host, and `other` beside them. Packages come from a bundle.
+Two replicas of `tiny`, one behind the internal listener of the other host, and `other` beside them. Packages come from a bundle.
 The tests follow each other: what the first one brings up, the later ones attack.
 """
 
@@ -503,7 +503,7 @@ def test_rules_do_what_they_say(room: Room) -> None:
     assert "SUCCESS" in room.ssh("cd /srv/rules && promtool test rules rules_test.yml 2>&1", "g2")
 
 
-def test_strangers_see_nothing_through_the_inner_door(room: Room) -> None:
+def test_strangers_see_nothing_through_the_internal_listener(room: Room) -> None:
     said = room.client("inner", address="10.95.0.12:8444")
     assert said["without"] == "refused" and said["gateway_metrics"] == 404 and said["closed"] == 404
     assert said["health"] == 200

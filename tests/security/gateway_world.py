@@ -27,7 +27,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.config im
 from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.keys import Key, digest_of, map_text
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_authority import Authority
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.certificate_signing import new_request
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_data_files
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.conftest import World
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -320,7 +320,7 @@ class Served(Protocol):
 
 @functools.cache
 def planner() -> World:
-    return World(load_shelf([]))
+    return World(load_data_files([]))
 
 
 def section(

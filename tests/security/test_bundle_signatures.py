@@ -316,7 +316,7 @@ HOSTILE: dict[str, Any] = {
         lambda m: next(iter(m["environments"].values())).update(lock=UV),
         "must be locks/",
     ),
-    "an installer that is no wheel": (
+    "an installer that is not a wheel": (
         lambda m: m["installers"].update(x86_64=f"{WEIGHTS}/config.json"),
         "lies outside wheels/",
     ),
@@ -421,7 +421,7 @@ def weights_stage(
 ) -> subprocess.CompletedProcess[str]:
     """The play of site.yml that looks for weights, on this machine, with a plan of one model."""
     plays = yaml.safe_load((ROOT / "playbooks/site.yml").read_text(encoding="utf-8"))
-    (play,) = [play for play in plays if play["name"] == "Weights at hand"]
+    (play,) = [play for play in plays if play["name"] == "Weights preflight"]
     (work / "stage.yml").write_text(yaml.safe_dump([{**play, "hosts": "all"}]))
     planned = {"model": MODEL, "revision": REVISION, "path": str(work / "host" / MODEL)}
     plan = {"instances": {"tiny": {"weights": planned}}}

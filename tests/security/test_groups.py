@@ -306,7 +306,7 @@ def test_a_connection_that_was_ended_at_the_same_moment_does_not_end_the_agent()
     import agent
 
     first = object.__new__(agent.First)
-    first.peers, first.door = {}, None
+    first.peers, first.listener = {}, None
     first.hear(SimpleNamespace(fileobj=object()))
     assert first.peers == {}
 

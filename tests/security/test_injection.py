@@ -29,7 +29,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.service.environme
     file_errors,
 )
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import (
-    load_shelf,
+    load_data_files,
     local_models,
     make_inputs,
 )
@@ -41,7 +41,7 @@ EVIL = "x\nExecStartPre=+/bin/touch /tmp/root"
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return World(load_shelf([]))
+    return World(load_data_files([]))
 
 
 def unit_text(unit: dict[str, Any]) -> str:
@@ -112,8 +112,8 @@ def test_an_interface_with_a_strange_name_is_not_configured(world: World, netdev
 
     host = world.host("spark", "spark-1")
     device = replace(host.rdma[0], netdev=netdev)
-    wish = FabricSpec(addresses=((netdev, "192.168.9.1/24"),))
-    _found, refusals = wanted_ports(replace(host, rdma=(device,)), wish, "", None)
+    spec = FabricSpec(addresses=((netdev, "192.168.9.1/24"),))
+    _found, refusals = wanted_ports(replace(host, rdma=(device,)), spec, "", None)
     assert "fabric-netdev-name" in [refusal.code for refusal in refusals]
 
 

@@ -14,7 +14,10 @@ import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import InstancePlan, PlanResult
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.render import render
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf, local_models
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import (
+    load_data_files,
+    local_models,
+)
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.conftest import World
 
 CONFIG = {
@@ -33,7 +36,7 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return World(load_shelf([]))
+    return World(load_data_files([]))
 
 
 def folder(tmp_path: Path, world: World, *weights: str, **config: Any) -> str:

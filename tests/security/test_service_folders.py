@@ -16,7 +16,7 @@ import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.baremetal.sglang.plugins.modules import folder_set, temporary_instance
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_data_files
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.conftest import World
 
 Attacker = Callable[[Callable[[], None]], int]
@@ -160,7 +160,7 @@ def test_a_temporary_instance_takes_the_parents_over_too(
 
 
 def test_in_every_plan_only_the_folders_of_instances_are_the_service_users() -> None:
-    result = World(load_shelf([])).one("h200", model="glm-4.7")
+    result = World(load_data_files([])).one("h200", model="glm-4.7")
     folders = next(iter(result.plans.values())).host_settings["directories"]
     parents = {"/var/lib/sglang", "/var/cache/sglang"}
     owned = {item["path"] for item in folders if item["owner"] != "root"}

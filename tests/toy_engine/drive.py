@@ -17,7 +17,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.planner.translate
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import application
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification import derive
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.engine_data import OURS, read_one
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_data_files
 
 PORT, HOST = int(sys.argv[1]), sys.argv[2]
 SERVE = {
@@ -30,34 +30,36 @@ SERVE = {
     },
     "other": {"model": "glm-4.7-tiny", "hosts": [HOST], "device": "cpu", "port": PORT + 1},
 }
-shelf = load_shelf([])
+data_files = load_data_files([])
 facts = HostFacts.from_dict(
     {"os": "debian-12", "arch": "x86_64", "memory_gib": 40},
     HOST,
-    hardware=shelf.catalogues.hardware,
-    systems=shelf.systems["operating_systems"],
-    driver_cuda=shelf.systems["driver_cuda"],
+    hardware=data_files.catalogues.hardware,
+    systems=data_files.systems["operating_systems"],
+    driver_cuda=data_files.systems["driver_cuda"],
 )
 inputs = Inputs(
     facts={HOST: facts},
-    catalogues=shelf.catalogues,
-    policy=shelf.policy,
-    risks=shelf.risks,
-    engines=shelf.engines,
-    systems=shelf.systems["operating_systems"],
+    catalogues=data_files.catalogues,
+    policy=data_files.policy,
+    risks=data_files.risks,
+    engines=data_files.engines,
+    systems=data_files.systems["operating_systems"],
     gateway={"hosts": [HOST]},
     monitoring={"prometheus": HOST},
 )
 result = plan_inventory(inputs, SERVE)
 wrong = plan_inventory(inputs, {"it": {**SERVE["mine"], "engine": "toi"}})
-notes = translate(shelf.engines, shelf.catalogues.models, "toy serve /models/mine --words-per-second 5")
+notes = translate(
+    data_files.engines, data_files.catalogues.models, "toy serve /models/mine --words-per-second 5"
+)
 verify = read_one(OURS / "verify.yml", [])
 plans = {host: plan.to_dict() for host, plan in result.plans.items()}
 print(
     json.dumps(
         {
             "engines": registry.names(),
-            "refusals": [line for item in (*shelf.refusals, *result.refusals) for line in item.lines()],
+            "refusals": [line for item in (*data_files.refusals, *result.refusals) for line in item.lines()],
             "unknown": [line for item in wrong.refusals for line in item.lines()],
             "shown": render(result).splitlines(),
             "plans": plans,

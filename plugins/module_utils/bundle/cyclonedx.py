@@ -77,7 +77,7 @@ def problems_of(text: str, files: Mapping[str, Mapping[str, Any]], where: str) -
             for entry in json.loads(text)["components"]
         }
     except (ValueError, KeyError, TypeError):
-        return [f"{where}: is no bill of materials"]
+        return [f"{where}: is not a bill of materials"]
     problems = [
         f"{where}: names {path}, which the bundle does not hold" for path in sorted(set(found) - set(files))
     ]

@@ -87,7 +87,7 @@ def parsed(data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{MANIFEST}: is damaged: {error}") from error
     if not isinstance(manifest, dict):
-        raise BundleError(f"{MANIFEST}: is no manifest of a bundle")
+        raise BundleError(f"{MANIFEST}: is not a manifest of a bundle")
     if manifest.get("schema") != SCHEMA:
         raise BundleError(
             f"{MANIFEST}: has schema {manifest.get('schema')}, this version reads schema {SCHEMA}: "
@@ -135,7 +135,7 @@ def _misplaced(files: dict[str, Any]) -> list[str]:
                 f"{path}: differs from {other} only in capital letters; some disks can hold only one"
             )
         if path.startswith("wheels/") and not path.endswith(".whl"):
-            found.append(f"{path}: is no wheel; a host cannot build from sources")
+            found.append(f"{path}: is not a wheel; a host cannot build from sources")
     return found
 
 

@@ -70,8 +70,10 @@ class Release:
     requirements: tuple[str, ...] = ()
     """What locks are resolved from where no index has the engine's own wheel; for resolving only."""
     known_bad: tuple[dict[str, Any], ...] = ()
-    """{component, versions, when, what, fix, severity}."""
+    """{component, versions, when, what, fix, severity, checks}; without versions, every one of the release."""
     notes: tuple[str, ...] = ()
+    host_libraries: tuple[str, ...] = ()
+    """Libraries that its wheels need for CUDA and a package of the distribution brings: libnuma.so.1."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def typed(cls: type[T], data: Any, where: str) -> tuple[T | None, list[Refusal]]
     for key, value in data.items():
         if key not in known:
             problems.append(
-                Refusal("unknown-key", "", where, f"{key} is no key of it", did_you_mean(str(key), known))
+                Refusal("unknown-key", "", where, f"unknown key {key}", did_you_mean(str(key), known))
             )
             continue
         annotation = ast.parse(str(known[key].type), mode="eval").body

@@ -198,7 +198,7 @@ def _member(
 
 
 def _of_engines(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Engine -> flags; what is no mapping stays, for the check of types to refuse."""
+    """Engine -> flags; what is not a mapping stays, for the check of types to refuse."""
     merged = {**common, **own}
     for engine, flags in own.items():
         if isinstance(flags, Mapping) and isinstance(common.get(engine), Mapping):
@@ -230,7 +230,9 @@ def _weights(where: str, values: Any) -> tuple[int, str, list[Refusal]]:
         return 0, "", refusals
     amount = {name: values[name] for name in ("bytes", "gib") if name in values}
     refusals += [
-        _refusal(f"{where}.{name} = {value!r}", "is no positive number", "write a number, or leave it out")
+        _refusal(
+            f"{where}.{name} = {value!r}", "must be a positive number", "write a number, or leave it out"
+        )
         for name, value in amount.items()
         if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0
     ]
@@ -247,7 +249,7 @@ def _unknown(where: str, values: Any, known: Iterable[str]) -> list[Refusal]:
         return [_refusal(where, "is not a mapping", "indent its keys")]
     names = list(known)
     return [
-        Refusal("unknown-key", "", where, f"{key} is no key of it", did_you_mean(str(key), names))
+        Refusal("unknown-key", "", where, f"unknown key {key}", did_you_mean(str(key), names))
         for key in values
         if key not in names
     ]

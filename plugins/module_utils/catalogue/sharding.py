@@ -282,10 +282,10 @@ def _expert_problems(
     slice_ = _expert_slice(shape, tensor_parallel, expert_parallel)
     start = f"an expert's slice of {slice_} columns ({width} / {tensor_parallel // expert_parallel})"
     if slice_ % TILE:
-        return [f"{start} is no multiple of {TILE}"]
+        return [f"{start} is not a multiple of {TILE}"]
     block = quantization.block_shape
     if block and any(slice_ % size for size in block):
-        return [f"{start} is no multiple of the blocks of {block[0]} that share a scale"]
+        return [f"{start} is not a multiple of the blocks of {block[0]} that share a scale"]
     group = 0 if block else quantization.group_size
     step = max(group, MARLIN_STEP) if quantization.weight_dtype.startswith("int") else group
     if not group or slice_ % step == 0:
@@ -293,8 +293,8 @@ def _expert_problems(
     if quantization.method in SPLITS_GROUPS and _group_left(slice_, group):
         return []
     if slice_ % group:
-        return [f"{start} is no multiple of the {group} columns of a quantization group"]
-    return [f"{start} is no multiple of the {MARLIN_STEP} columns that the Marlin kernels take"]
+        return [f"{start} is not a multiple of the {group} columns of a quantization group"]
+    return [f"{start} is not a multiple of the {MARLIN_STEP} columns that the Marlin kernels take"]
 
 
 def parallel_problems(

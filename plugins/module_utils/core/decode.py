@@ -100,9 +100,7 @@ class _Decoder:
         for key in value:
             if key not in known:
                 self.problems.append(
-                    Problem(
-                        _join(path, str(key)), value[key], "is no known key", did_you_mean(str(key), known)
-                    )
+                    Problem(_join(path, str(key)), value[key], "unknown key", did_you_mean(str(key), known))
                 )
         given: dict[str, Any] = {}
         missing = False

@@ -68,7 +68,7 @@ class _Expansion:
         for key in value:
             if key not in known:
                 place = f"{path}.{key}" if path else str(key)
-                self.problem(place, value[key], "is no known key", did_you_mean(str(key), known))
+                self.problem(place, value[key], "unknown key", did_you_mean(str(key), known))
 
     def gpus(self, value: Any) -> list[dict[str, Any]]:
         groups = value if isinstance(value, (list, tuple)) else [value]
@@ -86,7 +86,7 @@ class _Expansion:
         count, model = group.get("count", 1), group.get("model")
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= _MOST_GPUS:
             self.problem(
-                f"{path}.count", count, "is no count of GPUs", f"write a number from 1 to {_MOST_GPUS}"
+                f"{path}.count", count, "invalid count of GPUs", f"write a number from 1 to {_MOST_GPUS}"
             )
             count = 0
         if not isinstance(model, str) or not model:
@@ -120,7 +120,7 @@ class _Expansion:
         version = full.get("version") if isinstance(full, Mapping) else None
         if isinstance(version, str) and not re.fullmatch(r"\d{3,}(\.\d+)*", version):
             self.problem(
-                "driver", version, "is no driver version", 'write it as nvidia-smi does: "550.54.15"'
+                "driver", version, "invalid driver version", 'write it as nvidia-smi does: "550.54.15"'
             )
             return None
         if isinstance(version, str) and isinstance(full, Mapping) and not full.get("cuda"):
@@ -146,7 +146,7 @@ class _Expansion:
             self.problem(
                 "os",
                 value,
-                "is no operating system",
+                "unknown operating system",
                 'write ubuntu-22.04 or {id: ubuntu, version_id: "22.04"}',
             )
             return None, {}
@@ -209,7 +209,7 @@ def expand(
                 key, None, "is missing", {"arch": "x86_64 or aarch64", "os": "such as ubuntu-22.04"}[key]
             )
     if "arch" in data and data["arch"] not in ("x86_64", "aarch64"):
-        work.problem("arch", data["arch"], "is no known architecture", "write x86_64 or aarch64")
+        work.problem("arch", data["arch"], "unknown architecture", "write x86_64 or aarch64")
     if "gpus" in data:
         long["gpus"] = work.gpus(data["gpus"])
     if "driver" in data:
@@ -244,11 +244,11 @@ def interface_problems(interfaces: Iterable[Mapping[str, Any]]) -> list[Problem]
         addresses = entry.get("addresses", [])
         if not isinstance(addresses, (list, tuple)):
             fix = "write a list such as [192.168.101.11/24]"
-            found.append(Problem(f"{place}.addresses", addresses, "is no list", fix))
+            found.append(Problem(f"{place}.addresses", addresses, "must be a list", fix))
             continue
         found += [
             Problem(
-                f"{place}.addresses[{at}]", address, "is no address", "write one such as 192.168.101.11/24"
+                f"{place}.addresses[{at}]", address, "invalid address", "write one such as 192.168.101.11/24"
             )
             for at, address in enumerate(addresses)
             if not _is_address(address)

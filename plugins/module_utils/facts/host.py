@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one door to the host: files below a root, bounded commands, disk numbers."""
+"""The only access to the host: files below a root, bounded commands, disk numbers."""
 
 from __future__ import annotations
 

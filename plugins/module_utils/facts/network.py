@@ -17,7 +17,7 @@ _LISTEN = "0A"
 
 
 def parse_ip_json(output: str) -> list[dict[str, Any]]:
-    """`ip -j addr`: each {name, mtu, state, addresses}; [] when it is no such list."""
+    """`ip -j addr`: each {name, mtu, state, addresses}; [] when it is not such a list."""
     try:
         rows = json.loads(output)
     except (ValueError, RecursionError):

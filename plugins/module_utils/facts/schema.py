@@ -222,7 +222,7 @@ class HostFacts:
         `systems` and `driver_cuda` are `operating_systems` and `driver_cuda` of files/operating_systems.yml.
         """
         if not isinstance(data, Mapping):
-            problem = Problem("", data, "is no mapping", "write {gpus: {model, count}, driver, arch, os}")
+            problem = Problem("", data, "must be a mapping", "write {gpus: {model, count}, driver, arch, os}")
             raise RefusedError([_refusal(problem, host, where)])
         problems: list[Problem] = []
         # A host says this of itself, and parts of it end in files of other hosts.

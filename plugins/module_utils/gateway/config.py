@@ -25,7 +25,7 @@ def backend_name(model: str) -> str:
 
 
 def config_text(section: Section) -> str:
-    """All of it; empty for a host that has neither a front door nor an inner one."""
+    """All of it; empty for a host that has neither a gateway nor an internal listener."""
     blocks = [_global(section), _defaults(section)]
     if section.get("front"):
         blocks += [_tables(section), _front(section), *_models(section)]
@@ -43,7 +43,7 @@ def _global(section: Section) -> str:
         f"    group {section['account']['group']}",
         f"    stats socket {paths['run']}/admin.sock mode 600 level admin expose-fd listeners",
         # Each listener has a limit of its own, so that a full one leaves the other alone.
-        f"    maxconn {sum(limits[name] for door, name in LISTENERS if section.get(door))}",
+        f"    maxconn {sum(limits[name] for listener, name in LISTENERS if section.get(listener))}",
         f"    hard-stop-after {limits['stream_seconds']}s",
         # What of a body is looked at for the model's name, and the longest that comes without a length.
         f"    tune.bufsize {_buffer(section)}",
@@ -152,7 +152,7 @@ def _front(section: Section) -> str:
         "    http-request set-path %[path,regsub(^/models/[^/]+,)] if { var(txn.model) -m found }",
         *_only_open(front["endpoints"]),
         answer(401, "if !{ var(txn.entry) -m found }", "", "WWW-Authenticate Bearer"),
-        # name:requests a minute:requests at once:end of its time; 0 is no limit.
+        # name:requests a minute:requests at once:end of its time; 0 means unlimited.
         "    http-request set-var(txn.name) var(txn.entry),field(1,:)",
         "    http-request set-var(txn.rate) var(txn.entry),field(2,:),add(0)",
         "    http-request set-var(txn.most) var(txn.entry),field(3,:),add(0)",

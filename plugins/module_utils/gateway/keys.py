@@ -39,7 +39,7 @@ class Key:
     sha256: str
     """Of the key, in upper case as HAProxy makes it; the key itself is nowhere."""
     rate: int = 0
-    """Requests a minute; 0 is no limit."""
+    """Requests a minute; 0 means unlimited."""
     concurrency: int = 0
     """Requests at once."""
     until: int = 0

@@ -25,7 +25,7 @@ class Gateway:
     port: int = 0
     inner_port: int = 0
     address: str = "*"
-    """Where the front door listens: * for every address of the host."""
+    """Where the gateway listens: * for every address of the host."""
     names: tuple[str, ...] = ()
     """Names and addresses that a certificate of ours is made for, beside those of the hosts."""
     certificate: str = ""
@@ -136,7 +136,7 @@ def _parse(
                     "front-unknown-key",
                     "",
                     f"{place}.{key}",
-                    f"{key} is no key of {place}",
+                    f"unknown key {key} of {place}",
                     did_you_mean(str(key), kinds),
                 )
             )
@@ -175,7 +175,7 @@ def _no_mapping(place: str, given: Any, example: str) -> Refusal:
         "front-type",
         "",
         f"{place} = {given!r}",
-        "this is no mapping of keys to values",
+        "must be a mapping of keys to values",
         f"write {place}: {example}",
     )
 
@@ -203,7 +203,7 @@ def parse_gateway(
         )
     for name, value in values.get("limits", {}).items():
         if name not in limits:
-            what, fix = "is no limit of the gateway", did_you_mean(str(name), limits)
+            what, fix = "unknown limit of the gateway", did_you_mean(str(name), limits)
         elif not _is_int(value) or value < 1:
             what, fix = "does not fit here", "give a whole number of at least 1"
         else:

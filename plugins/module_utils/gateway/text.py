@@ -9,7 +9,7 @@ import json
 
 # Words of HTTP that HAProxy answers itself, with what a client is told.
 WORDS = {
-    400: ("invalid_request_error", "this is no request that could be understood"),
+    400: ("invalid_request_error", "the request could not be understood"),
     401: ("invalid_api_key", "give a valid key: Authorization: Bearer KEY"),
     404: ("not_found", "there is nothing at this path"),
     408: ("timeout", "the request did not arrive in time"),

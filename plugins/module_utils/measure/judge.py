@@ -55,7 +55,7 @@ def schema_problem(value: Any, schema: Mapping[str, Any], where: str = "") -> st
         for name, item in value.items():
             inner = schema.get("properties", {}).get(name)
             if inner is None and "properties" in schema:
-                return f"{place}.{name} is no parameter"
+                return f"{place}.{name}: unknown parameter"
             problem = schema_problem(item, inner or {}, f"{place}.{name}")
             if problem:
                 return problem

@@ -114,7 +114,7 @@ def opened(
     return found
 
 
-def talked(
+def converse(
     server: Server, path: str, openings: Sequence[tuple[bytes, Say]], streams: int, limit: float
 ) -> Loaded:
     """Conversations: the next request follows from the answer; it ends with None, a failure, or the time."""

@@ -51,35 +51,35 @@ class CheckContext:
     """What is counted -> the engine's name of it."""
 
 
-def run(desk: CheckContext, point: Mapping[str, Any]) -> dict[str, Any]:
+def run(context: CheckContext, point: Mapping[str, Any]) -> dict[str, Any]:
     """A record for the results file; PointError where the server gave nothing at all."""
     if point["kind"] == "accuracy":
-        return accuracy(desk, point)
-    if desk.scale is None:
-        desk.scale = measure_scale(desk)
-    work = conversations if point["kind"] == "talk" else requests
-    warm_up(desk, point)
-    idle = wait_idle(desk)
+        return accuracy(context, point)
+    if context.scale is None:
+        context.scale = measure_scale(context)
+    work = conversations if point["kind"] == "conversation" else requests
+    warm_up(context, point)
+    idle = wait_idle(context)
     sampler = sampling.Sampler(
-        os.path.join(desk.folder, "samples.jsonl"),
-        desk.sample_seconds,
-        desk.look_at_gpus,
-        lambda: metrics(desk),
+        os.path.join(context.folder, "samples.jsonl"),
+        context.sample_seconds,
+        context.look_at_gpus,
+        lambda: metrics(context),
     )
-    before = metrics(desk)
+    before = metrics(context)
     started, began = time.time(), time.monotonic()
     sampler.start()
     try:
-        loaded, more = work(desk, point)
+        loaded, more = work(context, point)
     finally:
         samples = sampler.stop()
-    replies = loaded.read(float(desk.thresholds["stall_seconds"]))
-    after = settled(desk, before, sum(reply.completion_tokens or 0 for reply in replies))
-    record = result(desk, loaded, replies, before, after, idle)
+    replies = loaded.read(float(context.thresholds["stall_seconds"]))
+    after = settled(context, before, sum(reply.completion_tokens or 0 for reply in replies))
+    record = result(context, loaded, replies, before, after, idle)
     record.update(
         started=round(started, 3),
         began=round(began, 3),
-        scale={"fixed": desk.scale.fixed, "each": desk.scale.each},
+        scale={"fixed": context.scale.fixed, "each": context.scale.each},
         samples={
             "summary": sampled.summary(samples),
             "series": samples[:KEPT_SAMPLES],
@@ -90,45 +90,45 @@ def run(desk: CheckContext, point: Mapping[str, Any]) -> dict[str, Any]:
     return record
 
 
-def measure_scale(desk: CheckContext) -> prompts.Scale:
+def measure_scale(context: CheckContext) -> prompts.Scale:
     counted = []
     for words in prompts.PROBES:
-        body = chat(desk.model, prompts.message(prompts.prompt(words, f"scale-{words}")), 1, False)
-        reply = ask(desk.server, CHAT, body)
+        body = chat(context.model, prompts.message(prompts.prompt(words, f"scale-{words}")), 1, False)
+        reply = ask(context.server, CHAT, body)
         if reply.prompt_tokens is None:
             raise PointError(f"the server did not answer the first question: {reply.failure} {reply.said}")
         counted.append((words, reply.prompt_tokens))
     return prompts.scale_of(counted)
 
 
-def metrics(desk: CheckContext) -> dict[str, float]:
-    reply = ask(desk.server, desk.metrics)
-    return counters.parse(str(reply.body), desk.metric_names) if reply.good else {}
+def metrics(context: CheckContext) -> dict[str, float]:
+    reply = ask(context.server, context.metrics)
+    return counters.parse(str(reply.body), context.metric_names) if reply.good else {}
 
 
-def wait_idle(desk: CheckContext) -> bool:
+def wait_idle(context: CheckContext) -> bool:
     end = time.monotonic() + IDLE_SECONDS
     while time.monotonic() < end:
-        seen = metrics(desk)
+        seen = metrics(context)
         if not seen.get(counters.RUNNING) and not seen.get(counters.QUEUED):
             return True
         time.sleep(0.5)
     return False
 
 
-def settled(desk: CheckContext, before: Mapping[str, float], tokens: int) -> dict[str, float]:
+def settled(context: CheckContext, before: Mapping[str, float], tokens: int) -> dict[str, float]:
     """Counters rise when a request has ended, which may be a moment after its last byte."""
     end = time.monotonic() + SETTLE_SECONDS
     while True:
-        after = metrics(desk)
+        after = metrics(context)
         counted = counters.delta(before, after, counters.GENERATED)
         if counted is None or counted >= tokens or time.monotonic() > end:
             return after
         time.sleep(0.2)
 
 
-def bodies(desk: CheckContext, point: Mapping[str, Any], count: int, label: str) -> list[bytes]:
-    scale = desk.scale or prompts.Scale(0, 1)
+def bodies(context: CheckContext, point: Mapping[str, Any], count: int, label: str) -> list[bytes]:
+    scale = context.scale or prompts.Scale(0, 1)
     seed = f"{point['seed']}-{label}"
     sizes = prompts.lengths(point.get("lengths", "fixed"), count, dict(point), point["seed"])
     shared_tokens = int(point.get("shared", 0))
@@ -138,36 +138,36 @@ def bodies(desk: CheckContext, point: Mapping[str, Any], count: int, label: str)
     for number, (size, output) in enumerate(sizes):
         own = scale.words(max(1, round(size - shared_tokens + (scale.fixed if shared_tokens else 0))))
         content = prompts.prompt(own, f"{seed}-{number}", shared)
-        body = chat(desk.model, prompts.message(content), output, True, **point.get("body", {}))
+        body = chat(context.model, prompts.message(content), output, True, **point.get("body", {}))
         made.append(json.dumps(body).encode())
     return made
 
 
-def warm_up(desk: CheckContext, point: Mapping[str, Any]) -> None:
+def warm_up(context: CheckContext, point: Mapping[str, Any]) -> None:
     """Compiles, fills pools and opens what has to be open; nothing of it is counted."""
     count = int(point.get("warm_up", 1))
     if point["kind"] != "load" or count <= 0:
         return
     small = {**point, "shared": 0}
-    ask_all(desk.server, CHAT, list(bodies(desk, small, count, "warm-up")))
+    ask_all(context.server, CHAT, list(bodies(context, small, count, "warm-up")))
 
 
-def requests(desk: CheckContext, point: Mapping[str, Any]) -> tuple[load.Loaded, dict[str, Any]]:
-    made = bodies(desk, point, int(point["requests"]), str(point["label"]))
-    limit = float(point.get("limit", desk.thresholds["point_seconds"]))
+def requests(context: CheckContext, point: Mapping[str, Any]) -> tuple[load.Loaded, dict[str, Any]]:
+    made = bodies(context, point, int(point["requests"]), str(point["label"]))
+    limit = float(point.get("limit", context.thresholds["point_seconds"]))
     if point.get("rate") is not None:
         moments = prompts.arrivals(len(made), float(point["rate"]), int(point["seed"]))
-        return load.opened(desk.server, CHAT, made, moments, limit), {}
-    ramp = float(desk.thresholds["ramp_seconds"])
-    return load.closed(desk.server, CHAT, made, int(point["concurrency"]), ramp, limit), {}
+        return load.opened(context.server, CHAT, made, moments, limit), {}
+    ramp = float(context.thresholds["ramp_seconds"])
+    return load.closed(context.server, CHAT, made, int(point["concurrency"]), ramp, limit), {}
 
 
-def conversations(desk: CheckContext, point: Mapping[str, Any]) -> tuple[load.Loaded, dict[str, Any]]:
-    script = desk.questions["agent"]
-    scale = desk.scale or prompts.Scale(0, 1)
-    talks = [
+def conversations(context: CheckContext, point: Mapping[str, Any]) -> tuple[load.Loaded, dict[str, Any]]:
+    script = context.questions["agent"]
+    scale = context.scale or prompts.Scale(0, 1)
+    started = [
         Conversation(
-            desk.model,
+            context.model,
             f"{point['seed']}-{point['label']}-{number}",
             script["turns"][: int(point["turns"])],
             script["tools"],
@@ -178,27 +178,35 @@ def conversations(desk: CheckContext, point: Mapping[str, Any]) -> tuple[load.Lo
         )
         for number in range(int(point["requests"]))
     ]
-    limit = float(point.get("limit", desk.thresholds["point_seconds"]))
-    openings = [(talk.opening(), talk.say) for talk in talks]
-    loaded = load.talked(desk.server, CHAT, openings, int(point["concurrency"]), limit)
-    steps = [step for talk in talks for step in talk.steps]
+    limit = float(point.get("limit", context.thresholds["point_seconds"]))
+    openings = [(conversation.opening(), conversation.say) for conversation in started]
+    loaded = load.converse(context.server, CHAT, openings, int(point["concurrency"]), limit)
+    steps = [step for conversation in started for step in conversation.steps]
     problems = [problem for step in steps for problem in step["problems"]]
     return loaded, {
-        "talk": {
-            "conversations": len(talks),
-            "finished": sum(1 for talk in talks if not talk.ended and talk.turn == len(talk.turns)),
+        "conversation": {
+            "conversations": len(started),
+            "finished": sum(
+                1
+                for conversation in started
+                if not conversation.ended and conversation.turn == len(conversation.turns)
+            ),
             "steps": len(steps),
             "calls": sum(step["calls"] for step in steps),
             "bad_calls": len(problems),
             "problems": problems[:SHOWN_FAILURES],
-            "ended_early": [talk.ended for talk in talks if talk.ended][:SHOWN_FAILURES],
-            "seconds": spread([sum(step["seconds"] for step in talk.steps) for talk in talks]),
+            "ended_early": [conversation.ended for conversation in started if conversation.ended][
+                :SHOWN_FAILURES
+            ],
+            "seconds": spread(
+                [sum(step["seconds"] for step in conversation.steps) for conversation in started]
+            ),
         }
     }
 
 
 def result(
-    desk: CheckContext,
+    context: CheckContext,
     loaded: load.Loaded,
     replies: list[Reply],
     before: Mapping[str, float],
@@ -215,11 +223,11 @@ def result(
         # Only servers with --enable-cache-report say it here; the counters know it anyway.
         "cached_tokens": sum(reply.cached_tokens or 0 for reply in good),
     }
-    agreed = counters.reconcile(before, after, tokens, float(desk.thresholds["disagreement"]))
+    agreed = counters.reconcile(before, after, tokens, float(context.thresholds["disagreement"]))
     first = spread([reply.ttft for reply in good], 1000)
     # A hand that is late by far less than what it measures does no harm.
-    late = max(float(desk.thresholds["client_lag_ms"]), LAG_SHARE * (first or {}).get("median", 0.0))
-    limited = loaded.burden.limited(float(desk.thresholds["client_cpu_share"]), late)
+    late = max(float(context.thresholds["client_lag_ms"]), LAG_SHARE * (first or {}).get("median", 0.0))
+    limited = loaded.burden.limited(float(context.thresholds["client_cpu_share"]), late)
     why, remarks = [], []
     if not good:
         why.append("no request was answered")
@@ -234,7 +242,7 @@ def result(
         why.append(f"the time was over with {loaded.unsent} requests unsent")
     if agreed["agrees"] is False:
         why.append(str(agreed["why"]))
-    if loaded.burden.cpu_share > float(desk.thresholds["client_cpu_share"]):
+    if loaded.burden.cpu_share > float(context.thresholds["client_cpu_share"]):
         remarks.append(f"limited by the client: {loaded.burden.cpu_share:.0%} of a core")
     elif limited:
         remarks.append(f"the client came late by {loaded.burden.lag_p99_ms:.1f} ms: a busy host")
@@ -282,18 +290,18 @@ def _span(replies: list[Reply]) -> float:
     return max(reply.ended for reply in replies) - min(reply.begun for reply in replies)
 
 
-def accuracy(desk: CheckContext, point: Mapping[str, Any]) -> dict[str, Any]:
+def accuracy(context: CheckContext, point: Mapping[str, Any]) -> dict[str, Any]:
     started, began = time.time(), time.monotonic()
-    tools, wrong, right, failed = desk.questions["tools"], [], 0, 0
-    asked = desk.questions[point["set"]]
+    tools, wrong, right, failed = context.questions["tools"], [], 0, 0
+    asked = context.questions[point["set"]]
     made = []
     judged: list[tuple[str, bool]] = []
     for question in asked:
         more = dict(point.get("body", {}))
         if "calls" in question:
             more["tools"] = [tool for tool in tools if tool["function"]["name"] in question["tools"]]
-        made.append(chat(desk.model, prompts.message(question["ask"]), int(point["output"]), True, **more))
-    for question, reply in zip(asked, ask_all(desk.server, CHAT, made)):
+        made.append(chat(context.model, prompts.message(question["ask"]), int(point["output"]), True, **more))
+    for question, reply in zip(asked, ask_all(context.server, CHAT, made)):
         if not reply.good:
             failed += 1
             problem = f"{reply.failure} {reply.said}"

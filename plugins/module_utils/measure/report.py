@@ -78,7 +78,7 @@ def _when(result: Mapping[str, Any]) -> str:
 def right(result: Mapping[str, Any]) -> tuple[str, str, str]:
     """(kind, headline, words): is it right?"""
     shares = [row for row in result["rows"] if row["scenario"] == "accuracy"]
-    broken = [row for row in result["rows"] if row["metric"] == "talk.bad_calls" and row["median"]]
+    broken = [row for row in result["rows"] if row["metric"] == "conversation.bad_calls" and row["median"]]
     failed = len(result["failures"])
     checked = result.get("verified") or {}
     words = [f"{row['label']} {row['median']:.0%}" for row in shares]

@@ -66,7 +66,7 @@ def usable(record: Mapping[str, Any]) -> bool:
 def check_baseline(now: Mapping[str, Any], before: Any, path: str) -> dict[str, str]:
     """For each instance the one of the earlier result that it is compared with."""
     if not isinstance(before, Mapping) or before.get("schema") != SCHEMA or "rows" not in before:
-        raise BaselineError(f"baseline = {path}: this is no result of bench.yml; give its results.json")
+        raise BaselineError(f"baseline = {path}: not a result of bench.yml; give its results.json")
     pairs = {}
     theirs = before["instances"]
     for name, mine in now.items():

@@ -23,8 +23,8 @@ ACCEPTED = ("server.accept_length", "tokens accepted a step", "tokens", "higher"
 METRICS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
     "context": (DECODE, TTFT),
     "concurrency": (OUTPUT, DECODE, TTFT),
-    "agentic": (("talk.seconds.median", "whole conversation", "s", "lower"), TTFT, DECODE,
-                ("talk.bad_calls", "broken calls", "calls", "lower")),
+    "agentic": (("conversation.seconds.median", "whole conversation", "s", "lower"), TTFT, DECODE,
+                ("conversation.bad_calls", "broken calls", "calls", "lower")),
     "thinking": (REQUEST, ("tokens.good_completion_tokens", "tokens made", "tokens", "lower"), DECODE),
     "prefix": (TTFT, ("server.cached_share", "prompt taken from the cache", "share", "higher"), OUTPUT),
     "random": (OUTPUT, TTFT, TPOT),
@@ -67,10 +67,10 @@ def parameters(data: Mapping[str, Any], asked: Asked) -> tuple[dict[str, dict[st
     wrong = []
     for name in asked.scenarios:
         if name not in METRICS:
-            wrong.append(f"bench_scenarios: {name} is no scenario; {did_you_mean(name, METRICS)}")
+            wrong.append(f"bench_scenarios: unknown scenario {name}; {did_you_mean(name, METRICS)}")
     for name, values in dict(asked.parameters or {}).items():
         if name not in found:
-            wrong.append(f"bench_parameters.{name} is no scenario; {did_you_mean(name, found)}")
+            wrong.append(f"bench_parameters.{name}: unknown scenario; {did_you_mean(name, found)}")
             continue
         for key, value in values.items():
             if key not in found[name]:
@@ -195,7 +195,7 @@ def _concurrency(given: Mapping[str, Any], *_unused: Any) -> list[dict[str, Any]
 
 def _agentic(given: Mapping[str, Any], *_unused: Any) -> list[dict[str, Any]]:
     return [
-        {"kind": "talk", "label": f"{given['turns']} turns", "x": given["turns"], "turns": given["turns"],
+        {"kind": "conversation", "label": f"{given['turns']} turns", "x": given["turns"], "turns": given["turns"],
          "requests": given["conversations"], "concurrency": 1, "input": given["input"], "output": given["output"]}
     ]  # fmt: skip
 

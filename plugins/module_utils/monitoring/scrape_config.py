@@ -14,7 +14,7 @@ Limits = Mapping[str, Any]
 
 
 def jobs(targets: Iterable[Target], credentials: str, seconds: int, limits: Limits) -> list[dict[str, Any]]:
-    """One job a kind; every one goes through the inner door, with a certificate of the own authority on both sides."""
+    """One job a kind; every one goes through the internal listener, with a certificate of the own authority on both sides."""
     found = list(targets)
     return [
         *(

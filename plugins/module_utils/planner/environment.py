@@ -149,7 +149,7 @@ def _device_variables(case: Case) -> Mapping[str, Any]:
 def fabric_variables(case: Case, link: Link) -> list[tuple[str, str, str]]:
     """What keeps the ranks on the fabric, or on the loopback address where there is one host."""
     if case.parallel.nodes < 2:
-        why = "one host: its ranks talk over the loopback interface, no port is open to others"
+        why = "one host: its ranks communicate over the loopback interface, no port is open to others"
         alone = [("GLOO_SOCKET_IFNAME", link.netdev, why)]
         return [*alone, ("NCCL_SOCKET_IFNAME", f"={link.netdev}", why)] if case.device == "cuda" else alone
     found = []
@@ -172,8 +172,8 @@ def fabric_variables(case: Case, link: Link) -> list[tuple[str, str, str]]:
         )
         found.append(("NCCL_NET", "IB", "a fabric that falls back to sockets fails at start"))
         found.append(("NCCL_IB_DISABLE", "0", "RDMA is on, whatever files of the host say"))
-        wish = case.inputs.fabric.get(case.head.host, FabricSpec())
-        found += nccl_variables(case.hardware, wish, link, case.inputs.policy["fabric"])
+        spec = case.inputs.fabric.get(case.head.host, FabricSpec())
+        found += nccl_variables(case.hardware, spec, link, case.inputs.policy["fabric"])
     return found
 
 

@@ -22,7 +22,7 @@ FAMILIES = ("AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK")
 
 
 def network(addresses: Iterable[str]) -> dict[str, list[str]]:
-    """Whom the unit of an instance may talk to, and through which kinds of socket."""
+    """Whom the unit of an instance may connect to, and through which kinds of socket."""
     others = sorted({_network_of(item) for item in addresses if not address_of(item).is_loopback})
     return {"allow": [*LOOPBACK, *others], "families": list(FAMILIES)}
 
@@ -157,7 +157,7 @@ def open_swarm(inputs: Inputs) -> list[Advice]:
             "swarm-port-open",
             unknown[0],
             f"swarm_address of {', '.join(unknown)}",
-            f"is no address, so port {inputs.policy['ports']['swarm']} is left open while weights move: give an "
+            f"is not an address, so port {inputs.policy['ports']['swarm']} is left open while weights move: give an "
             "IP address as swarm_address",
         )
     ]

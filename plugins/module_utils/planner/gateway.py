@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The doors of each host: one for clients, one for other gateways and monitoring; and what stands against them."""
+"""The gateway and internal listener of each host, and the refusals that concern them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from .plan import InstancePlan, plain
 
 Made = Mapping[str, Mapping[str, InstancePlan]]
 """Host -> instance -> plan."""
+LISTENER_NAMES = {"front": "HTTPS port", "inner": "internal listener"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def heads(made: Made, standbys: Made | None = None) -> list[Head]:
     return sorted(found, key=lambda head: (head.model, head.instance, head.host))
 
 
-def doors(
+def gateway_sections(
     inputs: Inputs, made: Made, standbys: Made | None = None
 ) -> tuple[dict[str, Any], dict[str, Any], list[Refusal]]:
     """{host: section} of the gateway, the same of monitoring, and all that is wrong with what was asked for."""
@@ -293,8 +294,8 @@ def _ports(
     }
     ours = ("haproxy", section["account"]["user"])
     others = {item.get("port"): item for item in facts.listening if item.get("process") not in ours}
-    for door, key in (("front", "port"), ("inner", "inner_port")):
-        port = section[door].get("port")
+    for listener, key in (("front", "port"), ("inner", "inner_port")):
+        port = section[listener].get("port")
         if not port:
             continue
         where = f"gateway.{key} = {port}"
@@ -307,7 +308,7 @@ def _ports(
             who = others[port].get("process") or "another program"
             fix = f"stop it, or give gateway.{key} another port"
             refusals.append(Refusal("front-port", facts.host, where, f"{who} listens there already", fix))
-        taken[port] = f"the gateway itself ({door} door)"
+        taken[port] = f"the gateway itself ({LISTENER_NAMES[listener]})"
     return refusals
 
 

@@ -59,7 +59,7 @@ def hosts(addresses: Mapping[str, str], named: Iterable[str]) -> list[Refusal]:
     refusals = []
     for host in sorted(named):
         if not HOST.fullmatch(host):
-            what = "the gateway reaches hosts by this name, and it is no host name"
+            what = "the gateway reaches hosts by this name, and it is not a valid host name"
             fix = "rename it in the inventory: letters, digits, dots, dashes and underscores, with ansible_host for its address"
             refusals.append(Refusal("front-name", host, f"inventory host {host!r}", what, fix))
         address = str(addresses.get(host) or host)

@@ -230,7 +230,7 @@ def gpu_state(
                 "fabric-manager",
                 host.host,
                 f"fabric_manager = {host.fabric_manager}",
-                "these GPUs talk over NVSwitch: without the fabric manager CUDA fails with error 802",
+                "these GPUs communicate over NVSwitch: without the fabric manager CUDA fails with error 802",
                 "install nvidia-fabricmanager of the driver's exact version, enable and start it",
             )
         )

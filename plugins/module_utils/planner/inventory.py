@@ -23,7 +23,7 @@ from .engine_wheel import wheel_problems
 from .fabric.checks import problems as fabric_problems
 from .fabric.plan import prepare
 from .firewall import firewall, missing_nft, open_swarm, swarm_addresses
-from .gateway import doors
+from .gateway import gateway_sections
 from .network import links, slowest
 from .plan import InstancePlan, PlanResult
 from .release_choice import Candidate, Choice, Rejection, choose, matches_pin, newest_first
@@ -75,7 +75,7 @@ def plan_inventory(inputs: Inputs, serve: Any) -> PlanResult:
     for host, found in made.items():
         refusals += missing_nft(inputs, inputs.facts[host], firewall(inputs, host, found))
     refusals += swarm_addresses(inputs)
-    gateways, monitoring, said = doors(inputs, made, spare)
+    gateways, monitoring, said = gateway_sections(inputs, made, spare)
     refusals = _once([*refusals, *said])
     if refusals:
         return PlanResult({}, tuple(refusals), tuple(_once(advice)))
@@ -101,7 +101,7 @@ def _words(inputs: Inputs, instance: Instance) -> list[Refusal]:
     """Names that must be known before anything else."""
     refusals = []
     if instance.engine not in registry.names():
-        what = f"{instance.engine} is no engine of this collection"
+        what = f"unknown engine {instance.engine}"
         fix = f"use engine: {' or '.join(registry.names())}"
         refusals.append(Refusal("engine", "", instance.where("engine"), what, fix))
     refusals += wheel_problems(inputs, instance)

@@ -31,7 +31,7 @@ class Link:
     address: str
     netdev: str
     devices: tuple[str, ...]
-    """RDMA devices, by exact name; empty where the ranks talk over sockets."""
+    """RDMA devices, by exact name; empty where the ranks communicate over sockets."""
     why: str
 
 
@@ -64,7 +64,7 @@ def links(
     instance: Instance,
     hosts: tuple[HostFacts, ...],
     addresses: Mapping[str, str],
-    wishes: Mapping[str, FabricSpec],
+    specs: Mapping[str, FabricSpec],
 ) -> tuple[dict[str, Link], list[Refusal]]:
     """The network that all members share, the one with RDMA first."""
     if len(hosts) == 1:
@@ -82,9 +82,7 @@ def links(
             ),
         )
         made = {
-            host.host: _link(
-                host, found[host.host], best.network, wishes.get(host.host, FabricSpec()).devices
-            )
+            host.host: _link(host, found[host.host], best.network, specs.get(host.host, FabricSpec()).devices)
             for host in hosts
         }
         twice = _twice(instance, {host: link.address for host, link in made.items()})

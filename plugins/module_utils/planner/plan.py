@@ -118,7 +118,7 @@ class PlanResult:
     refusals: tuple[Refusal, ...] = ()
     advice: tuple[Advice, ...] = ()
     gateways: dict[str, Any] = field(default_factory=dict)
-    """Host -> its doors; also of hosts that serve nothing. Not part of what a release is."""
+    """Host -> its gateway section; also of hosts that serve nothing. Not part of what a release is."""
     monitoring: dict[str, Any] = field(default_factory=dict)
 
 

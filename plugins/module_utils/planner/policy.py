@@ -54,7 +54,7 @@ def effective(defaults: Mapping[str, Any], given: Any) -> Policy:
         return Policy(dict(defaults))
     if not isinstance(given, Mapping):
         refusal = _refusal(
-            "", given, "it is no mapping", "write policy: {engine: {watch: {silence_seconds: 120}}}"
+            "", given, "must be a mapping", "write policy: {engine: {watch: {silence_seconds: 120}}}"
         )
         return Policy(dict(defaults), {}, (refusal,))
     work = _Work()

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..core.refusals import Advice
+from ..core.refusals import Advice, text_lines
 from .plan import InstancePlan, Plan, PlanResult
 
 BAR = 24
@@ -22,8 +22,7 @@ def render(result: PlanResult) -> str:
     """The table, or the refusals; the last line counts."""
     lines: list[str] = []
     if result.refusals:
-        for refusal in result.refusals:
-            lines += refusal.lines()
+        lines += text_lines(result.refusals)
         lines.append(f"{_count(len(result.refusals), 'refusal')}, nothing was changed")
         return "\n".join(lines)
     for hosts, blocks in _groups(result.plans):
@@ -31,23 +30,23 @@ def render(result: PlanResult) -> str:
         lines += [f"  {line}" for line in warning_lines(result.plans[hosts[0]].warnings)]
         lines += [f"  {line}" for block in blocks for line in block]
         lines.append("")
-    further = [*_door_lines(result.gateways), *_policy_lines(result.plans)]
+    further = [*_gateway_lines(result.gateways), *_policy_lines(result.plans)]
     lines += [*further, *([""] if further else [])]
     served = sorted({name for plan in result.plans.values() for name in plan.instances})
     lines.append(f"{_count(len(result.plans), 'host')}, {_count(len(served), 'model')}, nothing was refused")
     return "\n".join(lines)
 
 
-def _door_lines(gateways: Mapping[str, Any]) -> list[str]:
+def _gateway_lines(gateways: Mapping[str, Any]) -> list[str]:
     """Where clients come in, and how many engines are behind each name."""
     return [
-        _line("door", f"https://{host}:{door['front']['port']}  ")
+        _line("gateway", f"https://{host}:{section['front']['port']}  ")
         + ", ".join(
             f"{model} ({_count(sum(not server['standby'] for server in servers), 'engine')})"
-            for model, servers in sorted(door["front"]["models"].items())
+            for model, servers in sorted(section["front"]["models"].items())
         )
-        for host, door in sorted(gateways.items())
-        if door["front"]
+        for host, section in sorted(gateways.items())
+        if section["front"]
     ]
 
 

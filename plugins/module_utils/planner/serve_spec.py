@@ -160,6 +160,20 @@ def known_keys() -> tuple[str, ...]:
     return tuple(item.name for item in dataclass_fields(Instance) if item.name != "name")
 
 
+def instances_on(serve: Any, host: str) -> list[str]:
+    """Names of the entries that name the host; what else is wrong with them is for the planner to say."""
+    if not isinstance(serve, Mapping):
+        return []
+    given = {
+        str(name): wanted.get("hosts", ()) for name, wanted in serve.items() if isinstance(wanted, Mapping)
+    }
+    return sorted(
+        name
+        for name, hosts in given.items()
+        if isinstance(hosts, (str, list, tuple)) and host in _names(hosts)
+    )
+
+
 def parse_serve(serve: Any, inventory_hosts: Iterable[str]) -> tuple[list[Instance], list[Refusal]]:
     """Every instance that can be understood, and everything that is wrong with the rest."""
     hosts = tuple(inventory_hosts)
@@ -275,7 +289,7 @@ def _unknown_key(place: str, key: str, value: Any) -> Refusal:
         fix = f"a server flag goes below options: {place}.options.{dashed}: {value}"
     else:
         fix = did_you_mean(key, known_keys())
-    return Refusal("serve-unknown-key", "", f"{place}.{key}", f"{key} is no key of an instance", fix)
+    return Refusal("serve-unknown-key", "", f"{place}.{key}", f"unknown instance key {key}", fix)
 
 
 def _host_problems(place: str, members: tuple[str, ...], hosts: tuple[str, ...]) -> list[Refusal]:

@@ -124,7 +124,7 @@ def _files(instance: Instance, directories: Mapping[str, Any]) -> Iterator[Refus
                 "environment-file",
                 "",
                 where,
-                "it is no plain absolute path: letters, digits and . _ - + @ between slashes, no part that begins with a dot",
+                "must be a plain absolute path: letters, digits and . _ - + @ between slashes, no part that begins with a dot",
                 f"write one such as /etc/sglang/{instance.name}.env",
             )
         elif any(path.startswith(f"{folder}/") for folder in writable):

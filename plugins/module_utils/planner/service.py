@@ -17,6 +17,7 @@ from .fabric.plan import expected
 from .fabric.spec import FabricSpec
 from .network import Link
 from .plan import plain
+from .versions import version_key
 
 # In the words of DeviceAllow=: a node, or char- and a name out of /proc/devices.
 OF_EVERY_GPU = ("/dev/nvidiactl", "char-nvidia-uvm", "char-nvidia-caps*")
@@ -50,7 +51,7 @@ def service(
         "restart": plain(policy["restart"]),
         "checks": {
             **plain(policy["checks"]),
-            "driver": host.driver.version if host.driver and case.device == "cuda" else "",
+            **_driver(case, host),
             "gpus": [_gpu(host, index) for index in case.parallel.gpus.get(host.host, ())]
             if case.device == "cuda"
             else [],
@@ -73,6 +74,16 @@ def service(
         "address_families": _families(links.values()),
         **({"group": group(case, host, links)} if case.parallel.nodes > 1 else {}),
     }
+
+
+def _driver(case: Case, host: HostFacts) -> dict[str, Any]:
+    """The driver that the plan saw, and the others that serve it as well: its branch, from the variant's floor on."""
+    version = host.driver.version if host.driver and case.device == "cuda" else ""
+    branch = version.partition(".")[0]
+    if not branch.isdigit():
+        return {"driver": version}
+    floor = max(case.variant.driver, branch, key=version_key)
+    return {"driver": version, "drivers": {"from": floor, "below": str(int(branch) + 1)}}
 
 
 def _kernel_files(planned: Mapping[str, Any]) -> list[str]:
@@ -162,6 +173,6 @@ def _devices(case: Case, host: HostFacts, link: Link) -> list[str]:
 
 
 def _families(links: Any) -> list[str]:
-    """What the ranks talk over; netlink is how they look at the host's interfaces."""
+    """What the ranks communicate over; netlink is how they look at the host's interfaces."""
     six = any(":" in link.address for link in links)
     return ["AF_UNIX", "AF_INET", *(["AF_INET6"] if six else []), "AF_NETLINK"]

@@ -69,13 +69,13 @@ def _link_problems(
     problems = []
     above = ["/".join(parts[:count]) for count in range(1, len(parts))]
     if any(path in found and not found[path].isdir() for path in above):
-        problems.append("lies below something that is no folder")
+        problems.append("lies below something that is not a folder")
     if member.issym() and not _stays(parts[:-1], member.linkname, links):
         problems.append(f"is a link that leads out of the folder, to {member.linkname!r}")
     if member.islnk():
         target = "/".join(part for part in member.linkname.split("/") if part not in ("", "."))
         if target not in found or not found[target].isfile() or member.linkname.startswith("/"):
-            problems.append(f"is a second name of {member.linkname!r}, which is no file of the archive")
+            problems.append(f"is a second name of {member.linkname!r}, which is not a file of the archive")
     return problems
 
 

@@ -123,7 +123,7 @@ def unpack(source: int, folder: str) -> int:
 def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: str) -> None:
     parts = member.name.split("/")
     if not member.isfile() or member.name.startswith("/") or {"", ".", ".."} & set(parts):
-        raise CompiledCodeError(f"{member.name!r} in the archive is no file below the folder")
+        raise CompiledCodeError(f"{member.name!r} in the archive is not a file below the folder")
     path = os.path.join(folder, *parts)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     source: Any = tar.extractfile(member)

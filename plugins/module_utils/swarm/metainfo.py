@@ -155,7 +155,7 @@ def _decode(text: bytes, at: int, depth: int) -> tuple[Bencoded, int]:
 
 def _key(value: Bencoded) -> bytes:
     if not isinstance(value, bytes):
-        raise ValueError("a key that is no text")
+        raise ValueError("a key that is not text")
     return value
 
 

@@ -21,54 +21,54 @@ LOOKS, BETWEEN_LOOKS = 6, 0.5
 STORY = "Tell me a short story about a rack of servers."
 
 
-def health(desk: CheckContext) -> str:
-    path = desk.expected["api"]["alive"]
-    reply = desk.get(path)
+def health(context: CheckContext) -> str:
+    path = context.expected["api"]["alive"]
+    reply = context.get(path)
     if reply.status != OK:
         raise CheckError(
-            f"{path} answers {reply.status or reply.failure} {reply.said}", "systemctl status " + desk.unit
+            f"{path} answers {reply.status or reply.failure} {reply.said}", "systemctl status " + context.unit
         )
     return f"{(reply.ended - reply.begun) * 1000:.0f} ms"
 
 
-def tokens_flow(desk: CheckContext) -> str:
-    path = desk.expected["api"]["token"]
-    reply = desk.get(path)
+def tokens_flow(context: CheckContext) -> str:
+    path = context.expected["api"]["token"]
+    reply = context.get(path)
     if reply.status != OK:
         raise CheckError(
             f"{path} answers {reply.status or reply.failure}: no token is made",
-            "restart " + desk.unit,
+            "restart " + context.unit,
         )
     return f"{(reply.ended - reply.begun) * 1000:.0f} ms"
 
 
-def served_name(desk: CheckContext) -> str:
-    reply = desk.get(desk.expected["api"]["models"])
+def served_name(context: CheckContext) -> str:
+    reply = context.get(context.expected["api"]["models"])
     try:
         names = [entry["id"] for entry in reply.body["data"]]
     except (TypeError, KeyError):
         raise CheckError(f"/v1/models answers {reply.status} and no list of models") from None
-    if desk.model not in names:
+    if context.model not in names:
         raise CheckError(
-            f"it serves {', '.join(names)}, not {desk.model}", "check which instance has this port"
+            f"it serves {', '.join(names)}, not {context.model}", "check which instance has this port"
         )
-    return desk.model
+    return context.model
 
 
-def metrics(desk: CheckContext) -> str:
-    path, names = desk.expected["api"]["metrics"], desk.expected["metric_names"]
-    before = counters.parse(str(desk.get(path).body), names)
-    reply = desk.chat("Count to three.", tokens=8)
+def metrics(context: CheckContext) -> str:
+    path, names = context.expected["api"]["metrics"], context.expected["metric_names"]
+    before = counters.parse(str(context.get(path).body), names)
+    reply = context.chat("Count to three.", tokens=8)
     made = reply.completion_tokens or 0
     # Some engines count in another process, a moment later.
     for _each in range(LOOKS):
-        after = counters.parse(str(desk.get(path).body), names)
+        after = counters.parse(str(context.get(path).body), names)
         if (counters.delta(before, after, counters.GENERATED) or 0) >= made:
             break
         time.sleep(BETWEEN_LOOKS)
     missing = [
         names.get(name, name)
-        for name in desk.expected["metrics"]
+        for name in context.expected["metrics"]
         if name not in after and f"{name}_count" not in after
     ]
     if missing:
@@ -79,8 +79,8 @@ def metrics(desk: CheckContext) -> str:
     return f"{len(after)} counters; tokens are counted"
 
 
-def chat(desk: CheckContext) -> str:
-    reply = desk.spoken(desk.chat("Say hi in one short sentence."))
+def chat(context: CheckContext) -> str:
+    reply = context.spoken(context.chat("Say hi in one short sentence."))
     if not reply.completion_tokens or not reply.prompt_tokens:
         raise CheckError("the answer comes without usage: tokens cannot be counted")
     text = reply.text.strip() or reply.reasoning.strip()
@@ -92,8 +92,8 @@ def chat(desk: CheckContext) -> str:
     return f"{reply.completion_tokens} tokens: {text[:60]}"
 
 
-def streaming(desk: CheckContext) -> str:
-    reply = desk.spoken(desk.chat(STORY, stream=True))
+def streaming(context: CheckContext) -> str:
+    reply = context.spoken(context.chat(STORY, stream=True))
     tokens = reply.completion_tokens or 0
     if tokens > 4 * max(1, reply.chunks) and reply.chunks < 2:
         raise CheckError(f"{tokens} tokens came in {reply.chunks} piece: something buffers the stream")
@@ -101,12 +101,12 @@ def streaming(desk: CheckContext) -> str:
     return f"first token after {(reply.ttft or 0) * 1000:.0f} ms, {tokens} tokens in {reply.chunks} pieces{speed}"
 
 
-def several_turns(desk: CheckContext) -> str:
+def several_turns(context: CheckContext) -> str:
     messages: list[dict[str, Any]] = []
     lengths = []
     for question in ("My name is Ada.", "I have a dog called Rex.", "What do you know about me?"):
         messages.append({"role": "user", "content": question})
-        reply = desk.spoken(desk.chat(messages, stream=True))
+        reply = context.spoken(context.chat(messages, stream=True))
         lengths.append(reply.prompt_tokens or 0)
         messages.append({"role": "assistant", "content": reply.text})
     if not lengths[0] < lengths[1] < lengths[2]:
@@ -116,35 +116,35 @@ def several_turns(desk: CheckContext) -> str:
     return f"prompt of {', '.join(map(str, lengths))} tokens"
 
 
-def _scaled(desk: CheckContext) -> prompts.Scale:
+def _scaled(context: CheckContext) -> prompts.Scale:
     counted = []
     for words in prompts.PROBES:
-        reply = desk.chat(prompts.prompt(words, f"verify-{words}"), tokens=1)
+        reply = context.chat(prompts.prompt(words, f"verify-{words}"), tokens=1)
         counted.append((words, reply.prompt_tokens or 0))
     return prompts.scale_of(counted)
 
 
-def long_prompt(desk: CheckContext) -> str:
-    wanted = int(desk.expected["long_prompt"])
+def long_prompt(context: CheckContext) -> str:
+    wanted = int(context.expected["long_prompt"])
     if not wanted:
-        raise NotHereError("the plan knows no context length")
-    words = _scaled(desk).words(wanted)
-    reply = desk.spoken(desk.chat(prompts.prompt(words, "verify-long"), tokens=8))
-    return f"{reply.prompt_tokens} tokens of {desk.expected['context']} answered after {reply.ended - reply.begun:.1f} s"
+        raise NotHereError("the plan has no context length")
+    words = _scaled(context).words(wanted)
+    reply = context.spoken(context.chat(prompts.prompt(words, "verify-long"), tokens=8))
+    return f"{reply.prompt_tokens} tokens of {context.expected['context']} answered after {reply.ended - reply.begun:.1f} s"
 
 
-def too_long(desk: CheckContext) -> str:
-    context = int(desk.expected["context"])
-    if not context:
-        raise NotHereError("the plan knows no context length")
-    words = context + context // 4
-    body = desk.body(prompts.text(words, "verify-too-long"), 8, False)
-    reply = ask(desk.server, CHAT, body)
-    if reply.good and (reply.prompt_tokens or 0) <= context:
+def too_long(context: CheckContext) -> str:
+    length = int(context.expected["context"])
+    if not length:
+        raise NotHereError("the plan has no context length")
+    words = length + length // 4
+    body = context.body(prompts.text(words, "verify-too-long"), 8, False)
+    reply = ask(context.server, CHAT, body)
+    if reply.good and (reply.prompt_tokens or 0) <= length:
         raise NotHereError(f"{words} words were {reply.prompt_tokens} tokens: not too long")
     if reply.good:
         raise CheckError(
-            f"a prompt of {reply.prompt_tokens} tokens was taken, the plan's context is {context}"
+            f"a prompt of {reply.prompt_tokens} tokens was taken, the plan's context is {length}"
         )
     if not 400 <= reply.status < 500:
         raise CheckError(
@@ -153,34 +153,35 @@ def too_long(desk: CheckContext) -> str:
     return f"refused with {reply.status}"
 
 
-def bad_request(desk: CheckContext) -> str:
+def bad_request(context: CheckContext) -> str:
     found = []
-    for body in (b"{not json", {"model": desk.model}, {"model": desk.model, "messages": "none"}):
-        reply = ask(desk.server, CHAT, body)
+    for body in (b"{not json", {"model": context.model}, {"model": context.model, "messages": "none"}):
+        reply = ask(context.server, CHAT, body)
         if not 400 <= reply.status < 500:
             raise CheckError(
                 f"a broken request is answered with {reply.status or reply.failure}, not with 4xx"
             )
         found.append(str(reply.status))
-    desk.chat("Are you still there?", tokens=4)
+    context.chat("Are you still there?", tokens=4)
     return f"refused with {', '.join(found)}, and it serves on"
 
 
-def concurrency(desk: CheckContext) -> str:
-    count = int(desk.expected["concurrency"])
+def concurrency(context: CheckContext) -> str:
+    count = int(context.expected["concurrency"])
     made = [
-        desk.body(f"Story number {number}. {STORY}", desk.expected["tokens"], True) for number in range(count)
+        context.body(f"Story number {number}. {STORY}", context.expected["tokens"], True)
+        for number in range(count)
     ]
-    replies = desk.chats(made)
+    replies = context.chats(made)
     for reply in replies:
-        desk.spoken(desk.good(reply))
+        context.spoken(context.good(reply))
     tokens = sum(reply.completion_tokens or 0 for reply in replies)
     seconds = max(reply.ended for reply in replies) - min(reply.begun for reply in replies)
     return f"{count} at once, {tokens} tokens in {seconds:.1f} s"
 
 
-def determinism(desk: CheckContext) -> str:
-    answers = {desk.chat(STORY, stream=bool(number % 2)).text for number in range(TWICE)}
+def determinism(context: CheckContext) -> str:
+    answers = {context.chat(STORY, stream=bool(number % 2)).text for number in range(TWICE)}
     if len(answers) != 1:
         raise CheckError(
             f"{len(answers)} different answers to one question at temperature 0",
@@ -202,13 +203,13 @@ def red_square(side: int = 64) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def image(desk: CheckContext) -> str:
+def image(context: CheckContext) -> str:
     content = [
         {"type": "image_url", "image_url": {"url": red_square()}},
         {"type": "text", "text": "What colour is this square? Answer with one word."},
     ]
-    without = desk.chat("What colour is this square? Answer with one word.", tokens=1)
-    reply = desk.spoken(desk.chat([{"role": "user", "content": content}], tokens=256))
+    without = context.chat("What colour is this square? Answer with one word.", tokens=1)
+    reply = context.spoken(context.chat([{"role": "user", "content": content}], tokens=256))
     if (reply.prompt_tokens or 0) <= (without.prompt_tokens or 0) + 1:
         raise CheckError("the image added no tokens to the prompt: it was dropped")
     if "red" not in reply.text.casefold():
@@ -216,11 +217,11 @@ def image(desk: CheckContext) -> str:
     return f"sees red ({reply.prompt_tokens} tokens)"
 
 
-def acceptance(desk: CheckContext) -> str:
-    path, names = desk.expected["api"]["metrics"], desk.expected["metric_names"]
-    before = counters.parse(str(desk.get(path).body), names)
-    reply = desk.chat(STORY, tokens=max(64, desk.expected["tokens"]), stream=True, ignore_eos=True)
-    after = counters.parse(str(desk.get(path).body), names)
+def acceptance(context: CheckContext) -> str:
+    path, names = context.expected["api"]["metrics"], context.expected["metric_names"]
+    before = counters.parse(str(context.get(path).body), names)
+    reply = context.chat(STORY, tokens=max(64, context.expected["tokens"]), stream=True, ignore_eos=True)
+    after = counters.parse(str(context.get(path).body), names)
     verified = counters.delta(before, after, counters.VERIFIED)
     made = counters.delta(before, after, counters.GENERATED) or 0
     length = made / verified if verified else after.get(counters.ACCEPTED, 0.0)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can be seen on the host beside the API: log, sockets, processes, files, and the gateway's door."""
+"""What can be seen on the host beside the API: log, sockets, processes, files, and the gateway."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ REFUSED = (401, 403)
 HIDDEN = (401, 403, 404, 405)
 
 
-def kernel_files(desk: CheckContext) -> str:
-    log = desk.expected["kernels"]
-    said = read(desk.invocation_log(), [Message(item["outcome"], item["text"]) for item in log["messages"]])
+def kernel_files(context: CheckContext) -> str:
+    log = context.expected["kernels"]
+    said = read(
+        context.invocation_log(), [Message(item["outcome"], item["text"]) for item in log["messages"]]
+    )
     wrong = problems(said, log)
     if wrong:
         raise CheckError(
@@ -36,30 +38,33 @@ def kernel_files(desk: CheckContext) -> str:
     return "; ".join(one.words() for one in said) or "as planned"
 
 
-def transport(desk: CheckContext) -> str:
-    lines = desk.invocation_log()
+def transport(context: CheckContext) -> str:
+    lines = context.invocation_log()
     fast = any(OVER_RDMA.search(line) for line in lines)
     slow = any(OVER_SOCKETS.search(line) for line in lines)
-    if desk.expected["rdma"] and slow and not fast:
+    if context.expected["rdma"] and slow and not fast:
         raise CheckError(
-            f"NCCL talks over sockets, planned are {', '.join(desk.expected['rdma'])}", "playbooks/fabric.yml"
+            f"NCCL uses sockets, planned are {', '.join(context.expected['rdma'])}",
+            "playbooks/fabric.yml",
         )
     if not fast and not slow:
-        raise NotHereError("the log does not say what NCCL talks over (NCCL_DEBUG=INFO in environment would)")
+        raise NotHereError(
+            "the log does not say which transport NCCL uses (NCCL_DEBUG=INFO in environment would)"
+        )
     return "RDMA" if fast else "sockets, as planned"
 
 
-def files(desk: CheckContext) -> str:
+def files(context: CheckContext) -> str:
     """The quick look: sizes and times of the manifest. --tags weights of verify.yml reads every byte."""
-    found = weights_folder.look(desk.expected["weights"])
-    if found["state"] == "foreign" and desk.expected["weights_of_user"]:
-        return f"{desk.expected['weights']} is the user's own folder: not compared with a manifest"
+    found = weights_folder.look(context.expected["weights"])
+    if found["state"] == "foreign" and context.expected["weights_of_user"]:
+        return f"{context.expected['weights']} is the user's own folder: not compared with a manifest"
     if found["state"] != "whole":
         wrong = "; ".join(f"{item.path}: {item.what}" for item in found["damage"])[:200]
         raise CheckError(
-            f"{desk.expected['weights']} is {found['state']} {wrong}".strip(), "site.yml --tags weights"
+            f"{context.expected['weights']} is {found['state']} {wrong}".strip(), "site.yml --tags weights"
         )
-    return f"{desk.expected['weights']} as published"
+    return f"{context.expected['weights']} as published"
 
 
 def _address(text: str) -> str:
@@ -80,8 +85,8 @@ def listeners(text: str) -> list[tuple[str, int]]:
     return found
 
 
-def loopback_only(desk: CheckContext) -> str:
-    port = desk.server.port
+def loopback_only(context: CheckContext) -> str:
+    port = context.server.port
     open_to: set[str] = set()
     for path in ("/proc/net/tcp", "/proc/net/tcp6"):
         if os.path.exists(path):
@@ -89,7 +94,7 @@ def loopback_only(desk: CheckContext) -> str:
                 open_to |= {address for address, number in listeners(stream.read()) if number == port}
     if not open_to:
         raise CheckError(f"nothing listens on port {port}")
-    allowed = {*desk.expected["addresses"], "127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    allowed = {*context.expected["addresses"], "127.0.0.1", "::1", "::ffff:127.0.0.1"}
     strange = sorted(open_to - allowed)
     if strange:
         raise CheckError(
@@ -97,12 +102,14 @@ def loopback_only(desk: CheckContext) -> str:
             "only the gateway may be reached: take host out of options and restart",
         )
     said = f"port {port} on {', '.join(sorted(open_to))} only"
-    more = sorted(_own_listeners(desk.processes()) - {(address, port) for address in open_to})
+    more = sorted(_own_listeners(context.processes()) - {(address, port) for address in open_to})
     wide = [f"port {number} on {address}" for address, number in more if not _is_closed(address, allowed)]
     if not wide:
         return said
     # torch's store listens on every address at a port of its own choice; the unit's filter is what closes it.
-    _status, shown, _error = desk.run_command(["systemctl", "show", desk.unit, "--property=IPAddressDeny"])
+    _status, shown, _error = context.run_command(
+        ["systemctl", "show", context.unit, "--property=IPAddressDeny"]
+    )
     if shown.strip() == "IPAddressDeny=":
         raise CheckError(
             f"{', '.join(wide)} is open to other hosts: the unit has no IPAddressDeny",
@@ -138,9 +145,9 @@ def _bytes(path: str) -> bytes:
         return b""
 
 
-def no_key(desk: CheckContext) -> str:
+def no_key(context: CheckContext) -> str:
     """A key on a command line is seen by every user of the host; one in the server is told with its settings."""
-    pids, api = desk.processes(), desk.expected["api"]
+    pids, api = context.processes(), context.expected["api"]
     for pid in pids:
         words = _bytes(f"/proc/{pid}/cmdline").decode("utf-8", "replace").split("\0")
         given = {word.partition("=")[0] for word in words}
@@ -150,7 +157,7 @@ def no_key(desk: CheckContext) -> str:
                 f"process {pid} has {', '.join(shown)} on its command line", "the gateway holds the key"
             )
     if api["settings"]:
-        info = desk.get(api["settings"]).body
+        info = context.get(api["settings"]).body
         held = [name for name in api["secrets"] if isinstance(info, dict) and info.get(name)]
         if held:
             raise CheckError(
@@ -159,80 +166,82 @@ def no_key(desk: CheckContext) -> str:
     return f"{len(pids)} processes{' and ' if api['settings'] else ''}{api['settings']} show none"
 
 
-def own_user(desk: CheckContext) -> str:
-    wanted = desk.expected["user"]
+def own_user(context: CheckContext) -> str:
+    wanted = context.expected["user"]
     found = set()
-    for pid in desk.processes():
+    for pid in context.processes():
         try:
             found.add(pwd.getpwuid(os.stat(f"/proc/{pid}").st_uid).pw_name)
         except (OSError, KeyError):
             continue
     if found - {wanted}:
-        raise CheckError(f"processes of {desk.unit} run as {', '.join(sorted(found))}, planned is {wanted}")
+        raise CheckError(
+            f"processes of {context.unit} run as {', '.join(sorted(found))}, planned is {wanted}"
+        )
     if not found:
-        raise CheckError(f"{desk.unit} has no processes")
+        raise CheckError(f"{context.unit} has no processes")
     return str(wanted)
 
 
-def _gateway(desk: CheckContext, key: str = "") -> Server:
-    given = desk.expected["gateway"]
+def _gateway(context: CheckContext, key: str = "") -> Server:
+    given = context.expected["gateway"]
     return Server(given["url"], key=key, ca_file=given.get("ca_file", ""), silence=20, limit=30)
 
 
-def _key(desk: CheckContext) -> str:
-    path = desk.expected["gateway"].get("key_file", "")
+def _key(context: CheckContext) -> str:
+    path = context.expected["gateway"].get("key_file", "")
     return _bytes(path).decode().strip() if path else ""
 
 
-def without_key(desk: CheckContext) -> str:
-    body = desk.body("hi", 4, False)
+def without_key(context: CheckContext) -> str:
+    body = context.body("hi", 4, False)
     for key, words in (("", "no key"), ("wrong-key-of-the-check", "a wrong key")):
-        reply = ask(_gateway(desk, key), CHAT, body)
+        reply = ask(_gateway(context, key), CHAT, body)
         if reply.status not in REFUSED:
             raise CheckError(
                 f"with {words} the gateway answers {reply.status or reply.failure}",
                 "playbooks/site.yml --tags gateway",
             )
-    key = _key(desk)
+    key = _key(context)
     if not key:
         return "refused without a key and with a wrong one; no key_file to try the right one"
-    reply = ask(_gateway(desk, key), CHAT, body)
+    reply = ask(_gateway(context, key), CHAT, body)
     if not reply.good:
         raise CheckError(f"with the right key the gateway answers {reply.failure} {reply.said}")
     return "refused without a key and with a wrong one, answered with the right one"
 
 
-def closed_endpoints(desk: CheckContext) -> str:
+def closed_endpoints(context: CheckContext) -> str:
     """Routes that would change or tell the server's inside; a key must not open them either."""
-    server = _gateway(desk, _key(desk))
+    server = _gateway(context, _key(context))
     opened = []
-    for path in desk.expected["closed"]:
+    for path in context.expected["closed"]:
         reply = ask(server, path)
         if reply.status not in HIDDEN:
             opened.append(f"{path} ({reply.status or reply.failure})")
     if opened:
         raise CheckError(f"the gateway lets through {', '.join(opened)}")
-    return f"{len(desk.expected['closed'])} routes are closed"
+    return f"{len(context.expected['closed'])} routes are closed"
 
 
-def identity(desk: CheckContext) -> str:
+def identity(context: CheckContext) -> str:
     """What must be the same on all hosts of an instance; compared where all are known."""
 
     def digest(path: str) -> str:
         data = _bytes(path)
         return hashlib.sha256(data).hexdigest()[:16] if data else ""
 
-    desk.identity.update(
+    context.identity.update(
         {
-            "environment": desk.expected["environment_id"],
-            "packages": digest(f"{desk.expected['environment']}/.environment.json")
-            and desk.expected["environment_id"],
-            "weights": digest(f"{desk.expected['weights']}/.weights.json"),
+            "environment": context.expected["environment_id"],
+            "packages": digest(f"{context.expected['environment']}/.environment.json")
+            and context.expected["environment_id"],
+            "weights": digest(f"{context.expected['weights']}/.weights.json"),
             "driver": _driver(),
             "kernel": os.uname().release,
         }
     )
-    return ", ".join(f"{name} {value}" for name, value in desk.identity.items() if value)
+    return ", ".join(f"{name} {value}" for name, value in context.identity.items() if value)
 
 
 def _driver() -> str:

@@ -24,16 +24,16 @@ BROKEN_ROUTE = 500
 FIX = "--tool-call-parser must be the model's: plan.yml shows the planned one and why"
 
 
-def parser_cases(desk: CheckContext) -> str:
+def parser_cases(context: CheckContext) -> str:
     """The server's own parser, fed with texts instead of a model's answer."""
-    cases = desk.expected["parser_cases"]
+    cases = context.expected["parser_cases"]
     for case in cases:
         body = {
             "text": case["text"],
-            "tools": desk.expected["tools"],
-            "tool_call_parser": desk.expected["parser"],
+            "tools": context.expected["tools"],
+            "tool_call_parser": context.expected["parser"],
         }
-        reply = ask(desk.server, desk.expected["api"]["parse"], body)
+        reply = ask(context.server, context.expected["api"]["parse"], body)
         if reply.status in (UNHEARD_OF, BROKEN_ROUTE):
             raise NotHereError(
                 f"this release cannot be asked for its parser alone ({reply.status}); the full form runs it itself"
@@ -47,9 +47,9 @@ def parser_cases(desk: CheckContext) -> str:
         problem = case_problem(case, calls, str(reply.body.get("normal_text") or ""))
         if problem:
             raise CheckError(
-                f"{desk.expected['parser']}, {case['name']}: {problem}", "known parser bug: docs/verify.md"
+                f"{context.expected['parser']}, {case['name']}: {problem}", "known parser bug: docs/verify.md"
             )
-    return f"{desk.expected['parser']}: {len(cases)} texts parsed right"
+    return f"{context.expected['parser']}: {len(cases)} texts parsed right"
 
 
 def case_problem(case: Mapping[str, Any], calls: Sequence[Mapping[str, str]], text: str) -> str:
@@ -69,15 +69,15 @@ def case_problem(case: Mapping[str, Any], calls: Sequence[Mapping[str, str]], te
     return ""
 
 
-def parser_cases_streamed(desk: CheckContext) -> str:
+def parser_cases_streamed(context: CheckContext) -> str:
     """The same texts in pieces of every small size, by the environment's own Python: bugs show between pieces."""
-    python = f"{desk.expected['environment']}/bin/python"
+    python = f"{context.expected['environment']}/bin/python"
     given = json.dumps(
-        {"parser": desk.expected["parser"], "tools": desk.expected["tools"],
-         "texts": [case["text"] for case in desk.expected["parser_cases"]]}
+        {"parser": context.expected["parser"], "tools": context.expected["tools"],
+         "texts": [case["text"] for case in context.expected["parser_cases"]]}
     )  # fmt: skip
-    status, out, err = desk.run_command(
-        [python, "-I", "-B", "-c", desk.expected["scripts"]["parser"]], data=given
+    status, out, err = context.run_command(
+        [python, "-I", "-B", "-c", context.expected["scripts"]["parser"]], data=given
     )
     try:
         found = json.loads(str(out).strip().splitlines()[-1])
@@ -87,27 +87,27 @@ def parser_cases_streamed(desk: CheckContext) -> str:
         ) from None
     if "missing" in found:
         raise NotHereError(f"this release has its parsers elsewhere: {found['missing']}")
-    for case, sizes in zip(desk.expected["parser_cases"], found["results"]):
+    for case, sizes in zip(context.expected["parser_cases"], found["results"]):
         for size, (calls, text) in sizes.items():
             problem = case_problem(case, calls, text)
             if problem:
                 raise CheckError(
-                    f"{desk.expected['parser']}, {case['name']}, pieces of {size}: {problem}",
+                    f"{context.expected['parser']}, {case['name']}, pieces of {size}: {problem}",
                     "known parser bug: docs/verify.md",
                 )
-    return f"{desk.expected['parser']}: {len(found['results'])} texts right in pieces of {', '.join(found['sizes'])}"
+    return f"{context.expected['parser']}: {len(found['results'])} texts right in pieces of {', '.join(found['sizes'])}"
 
 
-def _call(desk: CheckContext, question: str, stream: bool, least: int = 1) -> Reply:
-    tokens = max(512, desk.expected["tokens"])
-    reply = desk.chat(question, tokens=tokens, stream=stream, tools=desk.expected["tools"])
+def _call(context: CheckContext, question: str, stream: bool, least: int = 1) -> Reply:
+    tokens = max(512, context.expected["tokens"])
+    reply = context.chat(question, tokens=tokens, stream=stream, tools=context.expected["tools"])
     mark = leaked(reply.text)
     if mark:
         raise CheckError(f"{mark} is left in the answer: the parser did not take the call", FIX)
     if len(reply.calls) < least:
         raise CheckError(f"{len(reply.calls)} calls instead of {least}; it said {reply.text[:80]!r}", FIX)
     for call in reply.calls:
-        problem = call_problem(call, desk.expected["tools"])
+        problem = call_problem(call, context.expected["tools"])
         if problem:
             raise CheckError(problem, FIX)
         if not call["id"]:
@@ -125,21 +125,21 @@ def _shown(reply: Reply) -> str:
     return ", ".join(f"{call['name']}({call['arguments']})" for call in reply.calls)[:100]
 
 
-def single_call(desk: CheckContext) -> str:
-    return _shown(_call(desk, WEATHER, stream=False))
+def single_call(context: CheckContext) -> str:
+    return _shown(_call(context, WEATHER, stream=False))
 
 
-def parallel_calls(desk: CheckContext) -> str:
-    return _shown(_call(desk, PARALLEL, stream=False, least=2))
+def parallel_calls(context: CheckContext) -> str:
+    return _shown(_call(context, PARALLEL, stream=False, least=2))
 
 
-def streamed_call(desk: CheckContext) -> str:
-    one = _call(desk, WEATHER, stream=True)
-    return f"{_shown(one)}; {_shown(_call(desk, PARALLEL, stream=True, least=2))}"[:160]
+def streamed_call(context: CheckContext) -> str:
+    one = _call(context, WEATHER, stream=True)
+    return f"{_shown(one)}; {_shown(_call(context, PARALLEL, stream=True, least=2))}"[:160]
 
 
-def after_result(desk: CheckContext) -> str:
-    reply = _call(desk, WEATHER, stream=False)
+def after_result(context: CheckContext) -> str:
+    reply = _call(context, WEATHER, stream=False)
     messages: list[dict[str, Any]] = [
         {"role": "user", "content": WEATHER},
         {"role": "assistant", "content": reply.text, "tool_calls": [
@@ -150,36 +150,38 @@ def after_result(desk: CheckContext) -> str:
         {"role": "tool", "tool_call_id": call["id"], "content": '{"celsius": 31, "sky": "clear"}'}
         for call in reply.calls
     ]
-    answer = desk.spoken(desk.chat(messages, tokens=512, tools=desk.expected["tools"]))
+    answer = context.spoken(context.chat(messages, tokens=512, tools=context.expected["tools"]))
     if "31" not in answer.text:
         raise CheckError(f"told 31 degrees by the tool it says {answer.text[:100]!r}")
     return answer.text.strip()[:80]
 
 
-def no_call(desk: CheckContext) -> str:
-    reply = desk.spoken(desk.chat("Say hi in one short sentence.", tokens=512, tools=desk.expected["tools"]))
+def no_call(context: CheckContext) -> str:
+    reply = context.spoken(
+        context.chat("Say hi in one short sentence.", tokens=512, tools=context.expected["tools"])
+    )
     if reply.calls:
         raise CheckError(f"it calls {_shown(reply)} to say hi")
     return reply.text.strip()[:60]
 
 
-def reasoning_apart(desk: CheckContext) -> str:
+def reasoning_apart(context: CheckContext) -> str:
     """A parser that does not fit leaves the thoughts, or their marks, in the answer."""
     for stream in (False, True):
-        reply = desk.spoken(
-            desk.chat("Is 91 a prime number?", tokens=max(256, desk.expected["tokens"]), stream=stream)
+        reply = context.spoken(
+            context.chat("Is 91 a prime number?", tokens=max(256, context.expected["tokens"]), stream=stream)
         )
         if not reply.reasoning.strip():
             raise CheckError("no reasoning_content came back", "--reasoning-parser must be the model's")
     return f"{len(reply.reasoning)} letters of thought, {len(reply.text)} of answer"
 
 
-def thinking_off(desk: CheckContext) -> str:
+def thinking_off(context: CheckContext) -> str:
     for stream in (False, True):
-        reply = desk.spoken(
-            desk.chat(
+        reply = context.spoken(
+            context.chat(
                 "Is 91 a prime number?",
-                tokens=max(128, desk.expected["tokens"]),
+                tokens=max(128, context.expected["tokens"]),
                 stream=stream,
                 chat_template_kwargs={"enable_thinking": False},
             )
@@ -193,24 +195,24 @@ def thinking_off(desk: CheckContext) -> str:
     return reply.text.strip()[:60]
 
 
-def budget(desk: CheckContext) -> str:
+def budget(context: CheckContext) -> str:
     """The processor travels with the request as code of the release itself."""
-    known = desk.expected["budget"]
-    python = f"{desk.expected['environment']}/bin/python"
-    words = [python, "-I", "-B", "-c", desk.expected["scripts"]["budget"], known["processor"]]
-    status, out, err = desk.run_command(words)
+    known = context.expected["budget"]
+    python = f"{context.expected['environment']}/bin/python"
+    words = [python, "-I", "-B", "-c", context.expected["scripts"]["budget"], known["processor"]]
+    status, out, err = context.run_command(words)
     if status:
         raise CheckError(f"{known['processor']} cannot be made: {str(err).strip()[-160:]}")
     tokens = int(known["tokens"])
-    reply = desk.spoken(
-        desk.chat(
+    reply = context.spoken(
+        context.chat(
             "How many prime numbers are there below 1000? Think about each of them.",
             tokens=8 * tokens,
             custom_logit_processor=str(out).strip().splitlines()[-1],
             custom_params={"thinking_budget": tokens},
         )
     )
-    free = ask(desk.server, CHAT, desk.body(reply.reasoning or "nothing", 1, False))
+    free = ask(context.server, CHAT, context.body(reply.reasoning or "nothing", 1, False))
     used = free.prompt_tokens or 0
     if used > 2 * tokens + 32:
         raise CheckError(

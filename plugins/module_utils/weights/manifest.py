@@ -24,7 +24,7 @@ class ManifestError(Exception):
 def unsafe_name(name: str) -> str:
     """Why a file may not have this name below a model's folder; empty when it may."""
     if not name or name.startswith("/") or "\\" in name or "\0" in name or "\n" in name:
-        return "is no name relative to the folder"
+        return "is not a name relative to the folder"
     parts = name.split("/")
     if ".." in parts or "." in parts or "" in parts:
         return "would leave the folder"
@@ -69,7 +69,7 @@ def from_text(text: str, where: str = MANIFEST) -> dict[str, Any]:
     except ValueError as error:
         raise ManifestError(f"{where}: is damaged: {error}") from error
     if not isinstance(manifest, dict):
-        raise ManifestError(f"{where}: is no manifest")
+        raise ManifestError(f"{where}: is not a manifest")
     try:
         check(manifest)
     except ManifestError as error:

@@ -68,7 +68,9 @@ def read_sources(given: Any, known: Iterable[str]) -> tuple[dict[str, list[Sourc
     if not isinstance(given, Mapping):
         return {}, [
             _refusal(
-                "weights_sources", "is no mapping of models", "write: {MODEL: [{type: directory, path: ...}]}"
+                "weights_sources",
+                "must be a mapping of models",
+                "write: {MODEL: [{type: directory, path: ...}]}",
             )
         ]
     names, found, refusals = list(known), {}, []
@@ -80,7 +82,7 @@ def read_sources(given: Any, known: Iterable[str]) -> tuple[dict[str, list[Sourc
             )
         if not isinstance(entries, list) or not entries:
             refusals.append(
-                _refusal(where, "is no list of sources", f"give a list; types: {', '.join(KEYS)}")
+                _refusal(where, "must be a list of sources", f"give a list; types: {', '.join(KEYS)}")
             )
             continue
         sources = []
@@ -95,7 +97,7 @@ def read_sources(given: Any, known: Iterable[str]) -> tuple[dict[str, list[Sourc
 
 def _source(where: str, entry: Any) -> tuple[Source | None, list[Refusal]]:
     if not isinstance(entry, Mapping):
-        return None, [_refusal(where, "is no mapping", "write {type: modelscope}, or another type")]
+        return None, [_refusal(where, "must be a mapping", "write {type: modelscope}, or another type")]
     kind = str(entry.get("type", ""))
     if kind not in KEYS:
         return None, [_refusal(f"{where}.type = {kind}", "no such type of source", did_you_mean(kind, KEYS))]
@@ -106,7 +108,7 @@ def _source(where: str, entry: Any) -> tuple[Source | None, list[Refusal]]:
             refusals.append(_refusal(f"{where}.token", "a token in the inventory ends up in logs", fix))
         elif key != "type" and key not in KEYS[kind]:
             refusals.append(
-                _refusal(f"{where}.{key}", f"is no key of {kind}", did_you_mean(str(key), KEYS[kind]))
+                _refusal(f"{where}.{key}", f"unknown key of {kind}", did_you_mean(str(key), KEYS[kind]))
             )
     needed = REQUIRED.get(kind)
     if needed and not entry.get(needed):
@@ -130,7 +132,7 @@ def _address(where: str, value: Any) -> list[Refusal]:
         fix = "take them out; use token_env, token_file or the machine's netrc"
         return [_refusal(f"{where} = {shown}", "holds a name or password, which ends up in logs", fix)]
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        return [_refusal(f"{where} = {value}", "is no http(s) address", "write http://HOST/PATH")]
+        return [_refusal(f"{where} = {value}", "must be an http(s) address", "write http://HOST/PATH")]
     return []
 
 

@@ -89,10 +89,10 @@ def read_raw(stream: BinaryIO, size: int) -> bytes:
         raise HeaderError(f"has {size} bytes, too short for a header")
     length = int.from_bytes(field, "little")
     if not 2 <= length <= LONGEST_HEADER:
-        raise HeaderError(f"says its header has {length} bytes: this is no safetensors file")
+        raise HeaderError(f"says its header has {length} bytes: this is not a safetensors file")
     begin = stream.read(1)
     if begin not in (b"{", b""):
-        raise HeaderError("has a header that does not begin with {: this is no safetensors file")
+        raise HeaderError("has a header that does not begin with {: this is not a safetensors file")
     if LENGTH_BYTES + length > size:
         raise HeaderError(f"says its header has {length} bytes and has {size} bytes in all: truncated")
     return field + begin + stream.read(length - 1)
@@ -112,7 +112,7 @@ def parse(raw: bytes, size: int) -> Header:
         raise HeaderError("has a header that is no JSON object")
     metadata = document.pop("__metadata__", {})
     if not isinstance(metadata, dict) or any(not isinstance(value, str) for value in metadata.values()):
-        raise HeaderError("has __metadata__ that is no mapping of texts")
+        raise HeaderError("has __metadata__ that is not a mapping of texts")
     tensors = {name: _tensor(name, entry) for name, entry in document.items()}
     _refuse_holes(tensors)
     header = Header(tensors, len(raw), raw)
@@ -131,9 +131,9 @@ def _tensor(name: str, entry: Any) -> Tensor:
     if dtype not in DTYPE_BITS:
         raise HeaderError(f"tensor {name}: unknown dtype {dtype!r}")
     if not _counts(shape):
-        raise HeaderError(f"tensor {name}: shape {shape!r} is no list of counts")
+        raise HeaderError(f"tensor {name}: shape {shape!r} is not a list of counts")
     if not _counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise HeaderError(f"tensor {name}: data_offsets {offsets!r} are no range")
+        raise HeaderError(f"tensor {name}: data_offsets {offsets!r} are not a range")
     bits = DTYPE_BITS[dtype]
     for count in shape:
         bits *= count

@@ -123,7 +123,7 @@ class ModelScope:
         commit = max(dated)[1] if dated else ""
         if not commit or _content(self._list(commit)) != _content(entries):
             raise SourceError(
-                f"revision {source.revision or 'master'} is no commit that the hub names; "
+                f"revision {source.revision or 'master'} is not a commit of the hub; "
                 f"say one in {source.where}.revision"
             )
         return commit

@@ -173,7 +173,7 @@ def test_users_catalogues_stand_beside_ours_and_bad_entries_are_named(tmp_path: 
     (mine / "hardware/bad.yml").write_text("key: bad\nmemory: 1\n", encoding="utf-8")
     done = play("plan", inventory, catalogue_dirs=[str(mine)])
     assert done.returncode != 0
-    assert "bad.yml" in done.stdout and "memory is no key of it" in done.stdout
+    assert "bad.yml" in done.stdout and "unknown key memory" in done.stdout
 
 
 def test_a_model_in_a_directory_is_read_from_its_config(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_refused_with_every_slip(tmp_path: Path) -> None:
     ("extra", "said"),
     [
         ({"weights_dir": ""}, "weights_dir is not set"),
-        ({"weights_fetch_settings": {"paralel": 3}}, "paralel is no setting; known: "),
+        ({"weights_fetch_settings": {"paralel": 3}}, "unknown setting paralel; known: "),
     ],
 )
 def test_refused_words(tmp_path: Path, extra: dict[str, Any], said: str) -> None:

@@ -122,8 +122,8 @@ def test_after_a_failure_there_is_a_pause_and_after_the_last_none_starts() -> No
 
 def test_a_stranger_and_a_member_of_before_are_turned_away() -> None:
     found = head()
-    assert "d is no member of this group (a, b, c)" in found.hears("d", {"group": "g"}, 0, 0)
-    assert "is no member" in found.hears("b", {"group": "older"}, 0, 0)
+    assert "d is not a member of this group (a, b, c)" in found.hears("d", {"group": "g"}, 0, 0)
+    assert "is not a member" in found.hears("b", {"group": "older"}, 0, 0)
     assert found.missing == ["a", "b", "c"]
 
 

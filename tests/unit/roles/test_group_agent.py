@@ -292,7 +292,7 @@ def test_members_that_differ_do_not_start_and_say_who(cluster: Cluster) -> None:
     assert not any(member.ready for member in cluster.members.values())
     cluster["g3"].write(id="old")
     os.kill(cluster["g3"].find("agent.py"), signal.SIGKILL)
-    cluster.until(lambda: "g3 is no member of this group" in cluster["g3"].status)
+    cluster.until(lambda: "g3 is not a member of this group" in cluster["g3"].status)
     assert "waiting for g3" in cluster["g1"].status
 
 

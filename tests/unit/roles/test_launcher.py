@@ -121,14 +121,14 @@ def test_patience(spent: float, still: float, says: str) -> None:
 def test_silence_is_counted_from_the_last_token() -> None:
     from decisions import LivenessMonitor
 
-    vigil = LivenessMonitor(
+    monitor = LivenessMonitor(
         POLICY["watch"]["silence_seconds"], POLICY["watch"]["stopped_seconds"], last_token=100
     )
-    assert vigil.silence(100 + 41) == ""
-    vigil.failed("/health_generate did not answer within 18 s")
-    assert vigil.silence(100 + 43) == "no token for 43 s (/health_generate did not answer within 18 s)"
-    vigil.answered(143)
-    assert vigil.silence(144) == ""
+    assert monitor.silence(100 + 41) == ""
+    monitor.failed("/health_generate did not answer within 18 s")
+    assert monitor.silence(100 + 43) == "no token for 43 s (/health_generate did not answer within 18 s)"
+    monitor.answered(143)
+    assert monitor.silence(144) == ""
 
 
 def test_a_wedge_is_found_within_a_minute() -> None:
@@ -157,10 +157,10 @@ def test_a_wedge_is_found_within_a_minute() -> None:
 def test_members(states: list[tuple[float, str]], says: str) -> None:
     from decisions import LivenessMonitor
 
-    vigil = LivenessMonitor(42, 8, last_token=0)
+    monitor = LivenessMonitor(42, 8, last_token=0)
     found = ""
     for now, state in states:
-        found = vigil.members(now, {7: ("sglang::scheduler", state)})
+        found = monitor.members(now, {7: ("sglang::scheduler", state)})
     assert found == says
 
 
@@ -362,6 +362,19 @@ def test_driver(text: str, version: str | None) -> None:
     (problem,) = driver_problem("570.1.2", version)
     assert ("not loaded" in problem.what) == (version is None)
     assert driver_problem(version or "", version) == []
+
+
+@pytest.mark.parametrize(
+    ("loaded", "starts"),
+    [("580.95.05", True), ("580.105.08", True), ("580.65.06", True), ("580.65.05", False), ("590.1", False)],
+)
+def test_a_point_release_of_the_driver_starts(loaded: str, starts: bool) -> None:
+    """An update of the packages within the branch must not keep a server down after the reboot."""
+    from decisions import driver_note, driver_problem
+
+    drivers = {"from": "580.65.06", "below": "581"}
+    assert (driver_problem("580.95.05", loaded, drivers) == []) is starts
+    assert bool(driver_note("580.95.05", loaded)) is (loaded != "580.95.05")
 
 
 def test_weights_of_a_manifest(tmp_path: Path) -> None:

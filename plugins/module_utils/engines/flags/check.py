@@ -156,11 +156,11 @@ def _not_found(world: _World, given: Argument) -> Problem:
     if longer:
         names = longer[0] if len(longer) == 1 else f"one of {', '.join(longer[:6])}"
         return Problem("abbreviated-flag", name, given.where,
-                       f"is no flag of {contract.version}; abbreviations are not accepted",
+                       f"unknown flag in {contract.version}; abbreviations are not accepted",
                        f"write {names}")  # fmt: skip
     near = closest(plain, contract.spellings)
     fix = f"did you mean {near[0]}?" if near else "leave it out; no flag has a similar name"
-    return Problem("unknown-flag", name, given.where, f"is no flag of {contract.version}", fix)
+    return Problem("unknown-flag", name, given.where, f"unknown flag in {contract.version}", fix)
 
 
 def _of_other_engine(world: _World, given: Argument, plain: str) -> Problem | None:
@@ -202,7 +202,7 @@ def _elsewhere(world: _World, given: Argument, name: str) -> Problem | None:
         pins = [other.version for other in having if other.version in world.able or not world.able]
         pin = f", or pin release {pins[0]}" if pins else ""
         return Problem("flag-of-later-release", name, given.where,
-                       f"is no flag of {contract.version}; it exists in {versions}",
+                       f"is not a flag of {contract.version}; it exists in {versions}",
                        (f"write {before}" if before else "leave it out") + pin)  # fmt: skip
     successor = _successor(contract, name, earlier)
     if successor:

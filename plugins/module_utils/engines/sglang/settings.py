@@ -174,7 +174,7 @@ def _speculative(case: Case, found: Arguments, why: str) -> None:
 
 def _service(case: Case, found: Arguments) -> None:
     seconds = case.policy["timeouts"]["watchdog"]
-    found.put("watchdog-timeout", seconds, "a long prefill is no hang; a hang ends the engine")
+    found.put("watchdog-timeout", seconds, "a long prefill is not a hang; a hang ends the engine")
     found.put("enable-metrics", True, "monitoring reads /metrics")
 
 

@@ -61,12 +61,12 @@ def _of_host(inputs: Inputs, host: HostFacts, link: Link) -> list[Refusal]:
 
 
 def _too_slow(inputs: Inputs, host: HostFacts, link: Link) -> list[Refusal]:
-    wish = inputs.fabric.get(host.host, FabricSpec())
+    spec = inputs.fabric.get(host.host, FabricSpec())
     declared = {device.name: device.rate_gbps for device in _declared(inputs, host)}
     width = of_hardware(inputs, host).get("pcie_width")
     found = []
     for device in used_devices(host, link):
-        rate, wanted = device.rate_gbps, wish.rate_gbps or declared.get(device.name)
+        rate, wanted = device.rate_gbps, spec.rate_gbps or declared.get(device.name)
         if rate is not None and wanted and rate < wanted:
             found.append(
                 Refusal(

@@ -52,10 +52,10 @@ def prepare(inputs: Inputs) -> Prepared:
     facts, ports, refusals = dict(inputs.facts), {}, []
     owners: dict[str, str] = {}
     for name, host in inputs.facts.items():
-        wish = inputs.fabric.get(name, FabricSpec())
+        spec = inputs.fabric.get(name, FabricSpec())
         mtu = of_hardware(inputs, host).get("mtu")
-        found, problems = wanted_ports(host, wish, inputs.addresses.get(name, ""), mtu)
-        refusals += [*problems, *_unknown_devices(host, wish)]
+        found, problems = wanted_ports(host, spec, inputs.addresses.get(name, ""), mtu)
+        refusals += [*problems, *_unknown_devices(host, spec)]
         if found and not host.fabric.get("manager") and host.fabric:
             refusals.append(
                 Refusal(
@@ -85,9 +85,9 @@ def prepare(inputs: Inputs) -> Prepared:
     return Prepared(replace(inputs, facts=facts), ports, refusals)
 
 
-def _unknown_devices(host: HostFacts, wish: FabricSpec) -> list[Refusal]:
+def _unknown_devices(host: HostFacts, spec: FabricSpec) -> list[Refusal]:
     known = [device.name for device in host.rdma]
-    wanted = [*wish.devices, *(name for group in wish.twins for name in group)]
+    wanted = [*spec.devices, *(name for group in spec.twins for name in group)]
     return [
         Refusal(
             "fabric-device-unknown",
@@ -126,7 +126,7 @@ def host_fabric(
     ports: Iterable[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The fabric of one host; empty where nothing is asked of it and no instance spans hosts over RDMA."""
-    wish = inputs.fabric.get(facts.host, FabricSpec())
+    spec = inputs.fabric.get(facts.host, FabricSpec())
     spanning = [item for item in instances.values() if item.parallel["nnodes"] > 1]
     used = {name for item in spanning for name in item.parallel["rdma_devices"][facts.host]}
     ports = list(ports)
@@ -166,20 +166,20 @@ def host_fabric(
             "netdev": first.parallel["interfaces"][facts.host] if first else "",
             "address": first.parallel["addresses"][facts.host] if first else "",
         },
-        "roce": _roce(policy, wish, devices),
+        "roce": _roce(policy, spec, devices),
         "modules": list(policy["modules"]) if used else [],
         "memlock": str(inputs.policy["host"]["limits"]["memlock"]),
-        "guard_seconds": wish.guard_seconds or policy["guard_seconds"],
-        "gates": _gates(inputs, facts, wish, devices, bool(group)) if used else {},
-        "sockets": wish.sockets,
+        "guard_seconds": spec.guard_seconds or policy["guard_seconds"],
+        "gates": _gates(inputs, facts, spec, devices, bool(group)) if used else {},
+        "sockets": spec.sockets,
         "nccl_conf": dict(facts.fabric.get("nccl_conf", {})),
     }
 
 
-def _roce(policy: Mapping[str, Any], wish: FabricSpec, devices: list[dict[str, Any]]) -> dict[str, Any]:
+def _roce(policy: Mapping[str, Any], spec: FabricSpec, devices: list[dict[str, Any]]) -> dict[str, Any]:
     """Settings that the card forgets at every boot; only where the switch has its part of them."""
     ethernet = [item for item in devices if item["link_layer"] != "InfiniBand"]
-    if not wish.lossless or not ethernet:
+    if not spec.lossless or not ethernet:
         return {}
     return {
         **plain(policy["lossless"]),
@@ -189,27 +189,27 @@ def _roce(policy: Mapping[str, Any], wish: FabricSpec, devices: list[dict[str, A
 
 
 def _gates(
-    inputs: Inputs, host: HostFacts, wish: FabricSpec, devices: list[dict[str, Any]], twins: bool
+    inputs: Inputs, host: HostFacts, spec: FabricSpec, devices: list[dict[str, Any]], twins: bool
 ) -> dict[str, Any]:
     """Thresholds of the measurements between the hosts; None is not judged."""
     policy, known = inputs.policy["fabric"]["gates"], of_hardware(inputs, host)
     rates = [item["rate_gbps"] for item in devices]
     bandwidth, why = None, "no rate is known"
-    if wish.gate_gbps:
-        bandwidth, why = wish.gate_gbps, "fabric_gate_gbps"
+    if spec.gate_gbps:
+        bandwidth, why = spec.gate_gbps, "fabric_gate_gbps"
     elif "twins_gbit_per_second" in known:
         pairs = len(devices) / 2 if twins else len(devices) * 0.5
         bandwidth, why = known["twins_gbit_per_second"] * pairs, "files/hardware: twins_gbit_per_second"
     elif all(rates):
         bandwidth, why = sum(rates) * policy["share"], f"{policy['share']:g} of the ports' rate"
-    collective = "ring_gbyte_per_second" if wish.ring else "all_gather_gbyte_per_second"
+    collective = "ring_gbyte_per_second" if spec.ring else "all_gather_gbyte_per_second"
     bounds = plain(policy["seconds"])
-    if wish.gate_seconds:
-        bounds = {**bounds, "least": wish.gate_seconds, "most": wish.gate_seconds}
+    if spec.gate_seconds:
+        bounds = {**bounds, "least": spec.gate_seconds, "most": spec.gate_seconds}
     return {
         "bandwidth_gbps": bandwidth,
         "bandwidth_why": why,
-        "latency_us": wish.gate_latency_us or known.get("latency_microseconds"),
+        "latency_us": spec.gate_latency_us or known.get("latency_microseconds"),
         "collective_gbyte": known.get(collective),
         "socket_gbyte": known.get("socket_gbyte_per_second"),
         "defect_gbps": list(known.get("defect_gbit_per_second", ())),
@@ -219,20 +219,20 @@ def _gates(
 
 
 def nccl_variables(
-    hardware: Hardware, wish: FabricSpec, link: Link, policy: Mapping[str, Any]
+    hardware: Hardware, spec: FabricSpec, link: Link, policy: Mapping[str, Any]
 ) -> list[tuple[str, str, str]]:
     """Beside the list of devices: what this hardware, the wiring and the switch ask for."""
     state = {
         "always": True,
-        "several": len(link.devices) > 1 and not wish.ring,
-        "ring": wish.ring,
+        "several": len(link.devices) > 1 and not spec.ring,
+        "ring": spec.ring,
     }
     found = [
         (str(item["name"]), str(item["value"]), str(item["why"]))
         for item in hardware.nccl.get("variables", ())
         if state[item.get("when", "always")]
     ]
-    if wish.lossless:
+    if spec.lossless:
         tos = str(policy["lossless"]["tos"])
         found.append(
             ("NCCL_IB_TC", tos, "the traffic class that the switch keeps lossless (fabric_lossless)")

@@ -45,10 +45,10 @@ def cable(device: RdmaDevice, named_alike: bool) -> str:
     return found.group(1) + found.group(3) if found else ""
 
 
-def twins(host: HostFacts, wish: FabricSpec, named_alike: bool) -> list[tuple[str, ...]]:
+def twins(host: HostFacts, spec: FabricSpec, named_alike: bool) -> list[tuple[str, ...]]:
     """Groups of devices behind one cable, each of two or more."""
-    if wish.twins:
-        return [tuple(group) for group in wish.twins]
+    if spec.twins:
+        return [tuple(group) for group in spec.twins]
     found: dict[str, list[RdmaDevice]] = {}
     for device in host.rdma:
         if key := cable(device, named_alike):
@@ -95,20 +95,20 @@ def near_gpus(host: HostFacts, device: str) -> list[int]:
 
 
 def wanted_ports(
-    host: HostFacts, wish: FabricSpec, address: str, mtu: int | None
+    host: HostFacts, spec: FabricSpec, address: str, mtu: int | None
 ) -> tuple[list[dict[str, Any]], list[Refusal]]:
     """What is to be configured: [{netdev, device, address, mtu}], and why it cannot be."""
-    if not wish.addresses:
+    if not spec.addresses:
         return [], []
-    said = f"fabric_addresses = {', '.join(item for _netdev, item in wish.addresses)}"
+    said = f"fabric_addresses = {', '.join(item for _netdev, item in spec.addresses)}"
     by_netdev = {device.netdev: device for device in host.rdma if device.netdev}
     known = [*by_netdev, *(str(item.get("name", "")) for item in host.interfaces)]
-    pairs = list(wish.addresses)
+    pairs = list(spec.addresses)
     if not pairs[0][0]:
         chosen = [
             device.netdev
             for device in sorted(host.rdma, key=order)
-            if device.netdev and (device.name in wish.devices if wish.devices else active(device))
+            if device.netdev and (device.name in spec.devices if spec.devices else active(device))
         ]
         if len(chosen) != len(pairs):
             shown = ", ".join(chosen) or "none"
@@ -179,7 +179,7 @@ def wanted_ports(
             "netdev": netdev,
             "device": by_netdev[netdev].name if netdev in by_netdev else "",
             "address": item,
-            "mtu": wish.mtu or mtu,
+            "mtu": spec.mtu or mtu,
         }
         for netdev, item in pairs
     ]

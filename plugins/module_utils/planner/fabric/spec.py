@@ -106,7 +106,9 @@ def parse_fabric_spec(given: Mapping[str, Any], host: str) -> tuple[FabricSpec, 
         if value is None:
             continue
         if not check(value):
-            refusals.append(Refusal("fabric-type", host, f"{name} = {value}", "is no such value", fix))
+            refusals.append(
+                Refusal("fabric-type", host, f"{name} = {value}", f"invalid value of {name}", fix)
+            )
             continue
         good[name.partition("_")[2]] = value
     addresses = good.pop("addresses", ())

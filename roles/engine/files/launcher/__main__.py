@@ -71,8 +71,9 @@ class Launcher:
         self.quiet = re.compile(launch["logs"]["quiet"].encode())
         self.moved = threading.Event()
         self.ready = threading.Event()
-        self.vigil: LivenessMonitor | None = None
+        self.monitor: LivenessMonitor | None = None
         self.trouble = ""
+        self.notes: list[str] = []
         self.pid = 0
         self.starved = processes.out_of_memory()
         self.health_looked = float("-inf")
@@ -191,6 +192,9 @@ class Launcher:
         while True:
             found = checks.problems(self.launch)
             if not found:
+                self.notes = checks.notes(self.launch)
+                for note in self.notes:
+                    self.systemd.status(note)
                 return
             if time.monotonic() >= end or not all(problem.passing for problem in found):
                 raise DownError(decisions.all_at_once(found))
@@ -249,7 +253,7 @@ class Launcher:
         while not self.ready.is_set():
             try:
                 if self._first_token():
-                    self.vigil = LivenessMonitor(
+                    self.monitor = LivenessMonitor(
                         watch["silence_seconds"], watch["stopped_seconds"], time.monotonic()
                     )
                     self.ready.set()
@@ -258,20 +262,20 @@ class Launcher:
             except notify.NoAnswerError as error:
                 self.trouble = str(error)
             time.sleep(TICK_SECONDS)
-        vigil = self.vigil
-        while vigil is not None:
+        monitor = self.monitor
+        while monitor is not None:
             time.sleep(watch["probe_seconds"])
             try:
                 status, _unused = notify.ask(
                     self.address, "GET", self._health(), seconds=watch["probe_limit_seconds"]
                 )
             except notify.NoAnswerError as error:
-                vigil.failed(str(error))
+                monitor.failed(str(error))
                 continue
             if status == 200:
-                vigil.answered(time.monotonic())
+                monitor.answered(time.monotonic())
             else:
-                vigil.failed(f"{self._health()} answers {status}")
+                monitor.failed(f"{self._health()} answers {status}")
 
     def _health(self) -> str:
         """The first rank answers for the engine; the others have no API, only a word that they are there."""
@@ -358,14 +362,15 @@ class Launcher:
     # --- serving ---
 
     def _watch(self) -> None:
-        launch, vigil = self.launch, self.vigil
-        if vigil is None:
+        launch, monitor = self.launch, self.monitor
+        if monitor is None:
             raise DownError("it was ready without a token")
         members = processes.Members(self.pid, launch["logs"]["members"])
         begun = time.monotonic()
         where = f"{launch['address']}:{launch['port']}"
         what = f"serving {launch['serves']} on {where}, first token" if launch["head"] else "its ranks are up"
-        self.systemd.status(f"{what} after {begun - self.started:.0f} s", "READY=1")
+        said = "; ".join((f"{what} after {begun - self.started:.0f} s", *self.notes))
+        self.systemd.status(said, "READY=1")
         threading.Thread(target=self._prune, daemon=True).start()
         fed, good = float("-inf"), False
         while True:
@@ -374,11 +379,11 @@ class Launcher:
             self._still_running(f"after {now - begun:.0f} s of service")
             self._room()
             self._look_at_health()
-            if why := vigil.members(now, members.states()):
+            if why := monitor.members(now, members.states()):
                 time.sleep(0.3)
                 said = self._error(now) and self.words.explained(now)
                 raise DownError(f"{why}{self._because(said)}")
-            if why := vigil.silence(now):
+            if why := monitor.silence(now):
                 raise DownError(f"hung: {why}")
             if now - fed >= FEED_SECONDS:
                 fed = now
@@ -417,8 +422,8 @@ class Launcher:
     def _drain(self, why: str = "") -> None:
         seconds = self.launch["drain_seconds"]
         shut = processes.refuse_connections(self.pid, self.launch["port"])
-        door = "no new ones are taken" if shut else "the gateway must send no new ones"
-        self.systemd.status(f"draining: running requests have up to {seconds} s, {door}{why}")
+        intake = "no new ones are taken" if shut else "the gateway must send no new ones"
+        self.systemd.status(f"draining: running requests have up to {seconds} s, {intake}{why}")
         end = time.monotonic() + seconds
         if shut:
             self._take_in_what_came_before()

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The main process of a group member's unit: torchrun's elastic agent, and beside it the talk between the members.
+"""The main process of a group member's unit: torchrun's elastic agent, and beside it the messages between the members.
 
     python -I -B launcher/agent.py /opt/sglang/releases/<id>/<instance>/launch.json
 
@@ -297,32 +297,32 @@ class First(Agent):
             self.head.seats[host].missing_since = float(since.get(host) or time.time())
         self.peers: dict[socket.socket, Channel] = {}
         self.told: dict[str, float] = {}
-        self.door: socket.socket | None = None
+        self.listener: socket.socket | None = None
         self.served = 0.0
         self.good = False
         self.drained = False
 
     def _listen(self) -> bool:
         address, port = self.endpoint
-        door = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            door.bind((address, port))
+            listener.bind((address, port))
         except OSError as error:
-            door.close()
+            listener.close()
             self.say(
                 f"cannot listen on {address}:{port} ({error.strerror}): ss -ltnp 'sport = :{port}' names who "
                 f"has the port, ip address shows whether the address is up"
             )
             return False
-        door.listen(64)
-        door.setblocking(False)
-        self.door = door
-        self.select.register(door, selectors.EVENT_READ)
+        listener.listen(64)
+        listener.setblocking(False)
+        self.listener = listener
+        self.select.register(listener, selectors.EVENT_READ)
         return True
 
     def hear(self, key: Any) -> None:
-        if key.fileobj is self.door:
+        if key.fileobj is self.listener:
             self._accept()
             return
         peer = self.peers.get(key.fileobj)
@@ -352,7 +352,7 @@ class First(Agent):
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
-            link, address = self.door.accept()
+            link, address = self.listener.accept()
             peer = Channel(link, str(address[0]), self.secret, server=True)
             self.peers[link] = peer
             self.select.register(link, selectors.EVENT_READ)
@@ -383,7 +383,7 @@ class First(Agent):
         head = self.head
         if head.restarts.exhausted and head.phase == GATHER:
             self.give_up(head.restarts.reason or head.ended)
-        if self.door is None and not self._listen():
+        if self.listener is None and not self._listen():
             self.keep_waiting(now)
             return
         if not head.leaving:

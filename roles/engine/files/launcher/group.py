@@ -124,7 +124,7 @@ class Head:
         seat = self.seats.get(host)
         if seat is None or message.get("group") != self.group:
             return (
-                f"{host or 'this host'} is no member of this group "
+                f"{host or 'this host'} is not a member of this group "
                 f"({', '.join(self.hosts)}): run site.yml for all hosts of the group"
             )
         seat.present, seat.heard = True, now

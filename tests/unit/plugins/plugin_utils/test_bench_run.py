@@ -182,7 +182,7 @@ def test_the_command_hides_secrets() -> None:
 def test_a_server_that_dies_in_mid_run(tmp_path: Path) -> None:
     """With the real client: the point before is whole, the one that broke says how, the next finds nobody."""
     with TruthServer() as server:
-        desk = point.CheckContext(
+        context = point.CheckContext(
             Server(server.url, silence=3, limit=10), "truth", DATA["thresholds"], str(tmp_path), 0,
             scale=prompts.Scale(4, 2), questions=DATA["questions"], metric_names=METRICS,
         )  # fmt: skip
@@ -190,7 +190,7 @@ def test_a_server_that_dies_in_mid_run(tmp_path: Path) -> None:
         def measure(asked: Mapping[str, Any], _scale: Any, _server: str) -> dict[str, Any]:
             server.behaviour.fault = "die" if asked["label"] == "b" else ""
             load = {"kind": "load", "input": 64, "output": 16, "concurrency": 2, "requests": 4, "warm_up": 0}
-            record = point.run(desk, {**load, **asked})
+            record = point.run(context, {**load, **asked})
             # As the module does, from what systemd says of the unit.
             return {**record, "died": "gone"} if not record["valid"] else record
 

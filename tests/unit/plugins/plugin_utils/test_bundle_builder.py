@@ -248,7 +248,7 @@ def test_a_folder_with_something_else_is_left_alone(world: World) -> None:
     folder = world.folder / "bundle"
     (folder / "wheels").mkdir(parents=True)
     (folder / "wheels/mine.txt").write_text("mine")
-    with pytest.raises(ContentError, match="holds something that is no bundle"):
+    with pytest.raises(ContentError, match="holds something that is not a bundle"):
         world.bundle()
     assert (folder / "wheels/mine.txt").read_text() == "mine"
 

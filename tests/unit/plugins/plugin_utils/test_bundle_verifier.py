@@ -116,7 +116,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     ),
     "link out of the bundle": (
         lambda b: ((b / TORCH).rename(b.parent / "torch"), (b / TORCH).symlink_to(b.parent / "torch")),
-        [f"{TORCH}: is no plain file"],
+        [f"{TORCH}: is not a plain file"],
     ),
     "flipped byte in the manifest": (
         lambda b: flipped(b / "manifest.json"),
@@ -189,7 +189,7 @@ UNSIGNED_FAULTS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "wrong glibc": (lambda b: for_another(b, glibc="2.27"), [f"{TORCH}: does not fit", "glibc 2.27"]),
     "sources among the wheels": (
         lambda b: replaced(b, "wheels/a-1.tar.gz", b"x"),
-        ["wheels/a-1.tar.gz: is no wheel; a host cannot build from sources"],
+        ["wheels/a-1.tar.gz: is not a wheel; a host cannot build from sources"],
     ),
     "a bill of materials of something else": (
         lambda b: replaced(b, "sbom/bundle.cdx.json", b'{"components": []}'),

@@ -13,7 +13,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals imp
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines.own_wheel import completed_lock
 from ansible_collections.baremetal.sglang.plugins.plugin_utils import bundle_content
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.given_wheels import read_wheels
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_data_files
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.wheels import FetchError, parse_lock, sha256_of
 from ansible_collections.baremetal.sglang.tests.unit.fixtures import lightllm_wheel
 from ansible_collections.baremetal.sglang.tests.unit.plugins.plugin_utils.bundle_world import (
@@ -82,7 +82,7 @@ def test_an_engine_that_an_index_has_takes_none(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_bundle_carries_the_wheel_that_was_planned_with(world: World, tmp_path: Path) -> None:
     path = lightllm_wheel.build(tmp_path)
-    data = load_shelf([], {"lightllm": str(path)}).engines["lightllm"]
+    data = load_data_files([], {"lightllm": str(path)}).engines["lightllm"]
     lock = tmp_path / "1.2.0-cu130-x86_64-py3.12.txt"
     lock.write_text("")
     builder = world.builder()
@@ -105,7 +105,7 @@ def test_a_bundle_carries_the_wheel_that_was_planned_with(world: World, tmp_path
 def test_the_lock_of_the_plan_is_the_lock_of_the_bundle(tmp_path: Path) -> None:
     """Its hash decides the name of the environment on the hosts."""
     path = lightllm_wheel.build(tmp_path)
-    with_it, without = load_shelf([], {"lightllm": path}), load_shelf([])
+    with_it, without = load_data_files([], {"lightllm": path}), load_data_files([])
     for name, digest in with_it.engines["lightllm"].lock_hashes.items():
         text = Path(__file__).parents[4].joinpath("files/engines/lightllm/locks", name).read_text()
         done = completed_lock(text, with_it.engines["lightllm"].wheel)

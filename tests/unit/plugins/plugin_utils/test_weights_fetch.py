@@ -191,7 +191,7 @@ def test_every_source_s_reason_is_told(run: Run, tmp_path: Path) -> None:
         )
         with pytest.raises(FetchFailed) as failed:
             run(wanted(*sources))
-    for words in ("no revision", "/nowhere/at/all: there is no such folder", "that folder is no bundle"):
+    for words in ("no revision", "/nowhere/at/all: there is no such folder", "that folder is not a bundle"):
         assert words in str(failed.value)
 
 
@@ -322,7 +322,7 @@ def test_a_damaged_fetch_is_mended_by_what_is_damaged(run: Run) -> None:
 
 @pytest.mark.parametrize("kind", [*HUBS, "http"])
 @pytest.mark.parametrize("place", ["token_env", "token_file"])
-def test_a_token_opens_the_door_and_is_never_told(
+def test_a_token_gives_access_and_is_never_shown(
     run: Run,
     tmp_path: Path,
     kind: str,

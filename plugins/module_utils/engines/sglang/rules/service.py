@@ -144,7 +144,7 @@ def moe_directory(case: Case) -> Iterator[Finding]:
 
 RULES = (
     Rule("checksum-at-start", "Hashes need a manifest, and a flag.", checksum_at_start),
-    Rule("preserved-thinking", "A wish that nothing fulfils is refused.", preserved_thinking),
+    Rule("preserved-thinking", "A request that nothing fulfils is refused.", preserved_thinking),
     Rule("dp-attention-open", "Unauthenticated sockets carry pickles.", dp_attention),
     Rule("deterministic-tiles", "The look-up is skipped in this mode.", deterministic),
     Rule("watchdog-short", "The watchdog ends the engine.", watchdog),

@@ -45,7 +45,7 @@ def test_hardware_is_named_by_its_file() -> None:
 @pytest.mark.parametrize(
     ("change", "code", "where", "what", "fix"),
     [
-        ({"product": ["a"]}, "unknown-key", "x.yml", "product is no key", "did you mean products?"),
+        ({"product": ["a"]}, "unknown-key", "x.yml", "unknown key product", "did you mean products?"),
         ({"memory_mib": None}, "wrong-type", "x.yml: memory_mib", "is empty", "write a whole number"),
         ({"memory_mib": "80G"}, "wrong-type", "x.yml: memory_mib", "'80G'", "write a whole number"),
         ({"memory_mib": True}, "wrong-type", "x.yml: memory_mib", "True", "write a whole number"),

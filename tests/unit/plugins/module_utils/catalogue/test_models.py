@@ -117,7 +117,7 @@ def test_all_problems_of_all_files_come_at_once() -> None:
     models, refusals = load_models({"mine.yml": document, "other.yml": "nothing"})
     assert models == {}
     assert sorted((refusal.where, refusal.what) for refusal in refusals) == [
-        ("mine.yml: models.mine", "colour is no key of it"),
+        ("mine.yml: models.mine", "unknown key colour"),
         ("mine.yml: models.mine-int4.shape", "head_dim is missing"),
         ("mine.yml: models.mine-int4.shape", "layers is missing"),
         ("mine.yml: models.mine.shape", "head_dim is missing"),

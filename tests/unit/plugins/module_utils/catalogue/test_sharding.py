@@ -99,9 +99,15 @@ def test_tensor_parallel_sizes(
     [
         (parallel_problems(FLASH, 8), ["20 attention heads cannot be divided by 8"]),
         (parallel_problems(GLM, 6), ["8 KV heads can neither be divided by 6 nor repeated evenly over it"]),
-        (parallel_problems(GLM, 8, 1, BLOCK), ["192 columns (1536 / 8) is no multiple of the blocks of 128"]),
-        (parallel_problems(GLM, 8, 1, GPTQ), ["192 columns (1536 / 8) is no multiple of the 128 columns"]),
-        (parallel_problems(AIR, 4, 1, GROUP_32), ["352 columns (1408 / 4) is no multiple of the 64 columns"]),
+        (
+            parallel_problems(GLM, 8, 1, BLOCK),
+            ["192 columns (1536 / 8) is not a multiple of the blocks of 128"],
+        ),
+        (parallel_problems(GLM, 8, 1, GPTQ), ["192 columns (1536 / 8) is not a multiple of the 128 columns"]),
+        (
+            parallel_problems(AIR, 4, 1, GROUP_32),
+            ["352 columns (1408 / 4) is not a multiple of the 64 columns"],
+        ),
         (parallel_problems(GLM, 8, 93), ["92 layers cannot fill 93 pipeline stages"]),
         (
             parallel_problems(GLM, 8, 1, None, 3),

@@ -61,7 +61,7 @@ def mine(planned: dict[str, Any]) -> dict[str, Any]:
 
 def test_it_is_found_by_its_folder_and_named_where_another_is_asked_for(planned: dict[str, Any]) -> None:
     assert planned["engines"] == ["lightllm", "sglang", "toy"]
-    assert "toi is no engine of this collection" in " ".join(planned["unknown"])
+    assert "unknown engine toi" in " ".join(planned["unknown"])
     assert "use engine: lightllm or sglang or toy" in " ".join(planned["unknown"])
 
 
@@ -179,9 +179,11 @@ def test_it_starts_answers_counts_and_ends_in_order(
     assert skipped["parser cases"] and skipped["budget"] and not skipped["chat"]
     kept = {"running", "queued", "generated", "prompt", "requests"}
     expected = {**checked["expected"], "metrics": sorted(kept & set(checked["expected"]["metrics"]))}
-    desk = CheckContext(Server(url, silence=SECONDS, limit=SECONDS), "mine", "u", expected, print, list, list)
+    context = CheckContext(
+        Server(url, silence=SECONDS, limit=SECONDS), "mine", "u", expected, print, list, list
+    )
     for check in (health, tokens_flow, served_name, metrics, chat, streaming, place.no_key):
-        assert check(desk)
+        assert check(context)
     # bench.
     bench = yaml.safe_load((ROOT / "files/bench.yml").read_text(encoding="utf-8"))
     asked = {"kind": "load", "label": "toy", "seed": 1, "input": 32, "output": 16, "concurrency": 2, "requests": 4,

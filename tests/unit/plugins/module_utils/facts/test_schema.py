@@ -130,38 +130,38 @@ def test_what_is_said_wins_over_the_table() -> None:
 
 
 BAD = [
-    ({"drivers": "550.54.15"}, "declared_hardware.drivers = 550.54.15", "is no known key", "did you mean driver?"),
-    ({"arch": "amd64"}, "declared_hardware.arch = amd64", "is no known architecture", "write x86_64 or aarch64"),
+    ({"drivers": "550.54.15"}, "declared_hardware.drivers = 550.54.15", "unknown key", "did you mean driver?"),
+    ({"arch": "amd64"}, "declared_hardware.arch = amd64", "unknown architecture", "write x86_64 or aarch64"),
     ({"driver": 550.54}, "declared_hardware.driver = 550.54", "is a number, a version is text",
         'write "550.54" in quotes'),
-    ({"driver": "latest"}, "declared_hardware.driver = latest", "is no driver version",
+    ({"driver": "latest"}, "declared_hardware.driver = latest", "invalid driver version",
         'write it as nvidia-smi does: "550.54.15"'),
-    ({"gpus": {"model": "a800-sxm4-80gb", "count": 0}}, "declared_hardware.gpus.count = 0", "is no count of GPUs",
+    ({"gpus": {"model": "a800-sxm4-80gb", "count": 0}}, "declared_hardware.gpus.count = 0", "invalid count of GPUs",
         "write a number from 1 to 64"),
-    ({"gpus": {"model": "a800-sxm4-80gb", "number": 8}}, "declared_hardware.gpus.number = 8", "is no known key", None),
+    ({"gpus": {"model": "a800-sxm4-80gb", "number": 8}}, "declared_hardware.gpus.number = 8", "unknown key", None),
     ({"gpus": 8}, "declared_hardware.gpus = 8", "is no GPU group", "write {model: a800-sxm4-80gb, count: 8}"),
     ({"gpus": {"model": "cpu"}}, "declared_hardware.gpus.model = cpu", "is no GPU",
         "leave gpus away on a host without GPUs"),
     ({"os": "ubuntu"}, "declared_hardware.os = ubuntu", "names no release", None),
-    ({"os": 22.04}, "declared_hardware.os = 22.04", "is no operating system", None),
+    ({"os": 22.04}, "declared_hardware.os = 22.04", "unknown operating system", None),
     ({"python": [3.10]}, "declared_hardware.python[0] = 3.1", "is no Python version", 'write it in quotes: "3.10"'),
     ({"memory_gib": "1 TB"}, "declared_hardware.memory_gib = 1 TB", "wants a number, has text", "write a number"),
     ({"memory_gib": True}, "declared_hardware.memory_gib = true", "wants a number, has bool", "write a number"),
     ({"rdma": [{"netdev": "ens1"}]}, "declared_hardware.rdma[0].name", "is missing", "say it"),
     ({"rdma": [{"name": "a", "mtu": "big"}]}, "declared_hardware.rdma[0].mtu = big",
         "wants a whole number, has text", "write a whole number"),
-    ({"rdma": [{"name": "a", "rate": 200}]}, "declared_hardware.rdma[0].rate = 200", "is no known key", None),
+    ({"rdma": [{"name": "a", "rate": 200}]}, "declared_hardware.rdma[0].rate = 200", "unknown key", None),
     ({"rdma": "mlx5_0"}, "declared_hardware.rdma = mlx5_0", "wants a list, has text", "write a list"),
     ({"memory_gib": float("nan")}, "declared_hardware.memory_gib = NaN", "wants a number, has float", "write a number"),
     ({"interfaces": [{"addresses": ["10.0.0.1/24"]}]}, "declared_hardware.interfaces[0].name", "names no interface",
         "write name: eth0"),
     ({"interfaces": [{"name": "eth0", "addresses": "10.0.0.1/24"}]},
-        "declared_hardware.interfaces[0].addresses = 10.0.0.1/24", "is no list",
+        "declared_hardware.interfaces[0].addresses = 10.0.0.1/24", "must be a list",
         "write a list such as [192.168.101.11/24]"),
     ({"interfaces": [{"name": "eth0", "addresses": ["10.0.0.1/24", "10.0.1.1/240"]}]},
-        "declared_hardware.interfaces[0].addresses[1] = 10.0.1.1/240", "is no address",
+        "declared_hardware.interfaces[0].addresses[1] = 10.0.1.1/240", "invalid address",
         "write one such as 192.168.101.11/24"),
-    ({"disks": [{"path": "/opt/sglang", "free": 3}]}, "declared_hardware.disks[0].free = 3", "is no known key", None),
+    ({"disks": [{"path": "/opt/sglang", "free": 3}]}, "declared_hardware.disks[0].free = 3", "unknown key", None),
     ({"glibc": 2.35}, "declared_hardware.glibc = 2.35", "wants text in quotes, has float", "write text in quotes"),
     ({"limits": {"memlock": 1}}, "declared_hardware.limits.memlock = 1", "wants text in quotes, has int",
         "write text in quotes"),
@@ -204,7 +204,7 @@ def test_all_problems_at_once() -> None:
 
 @pytest.mark.parametrize("data", [None, [], "a800", 8])
 def test_not_even_a_mapping(data: Any) -> None:
-    assert refusals(data)[0][1] == "is no mapping"
+    assert refusals(data)[0][1] == "must be a mapping"
 
 
 def test_facts_file_of_another_schema() -> None:

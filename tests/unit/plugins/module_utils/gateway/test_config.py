@@ -66,11 +66,11 @@ def section(models: Any = None, inner: bool = True, given: Any = None) -> dict[s
     }
 
 
-def test_a_host_without_doors_has_no_configuration() -> None:
+def test_a_host_without_listeners_has_no_configuration() -> None:
     assert config_text({**section(), "front": {}, "inner": {}}) == ""
 
 
-def test_the_order_of_questions_at_the_door() -> None:
+def test_the_order_of_checks_of_a_request() -> None:
     """Closed paths before keys, keys before limits, limits before the body is waited for."""
     text = config_text(section())
     places = [

@@ -30,7 +30,7 @@ DATA = yaml.safe_load((Path(__file__).parents[5] / "files/bench.yml").read_text(
 HELLO = [{"role": "user", "content": "hello"}]
 
 
-def desk(server: TruthServer, folder: Path, **more: Any) -> point.CheckContext:
+def context(server: TruthServer, folder: Path, **more: Any) -> point.CheckContext:
     return point.CheckContext(
         Server(server.url, silence=more.pop("silence", 5.0), limit=more.pop("limit", 20.0)),
         "truth",
@@ -132,7 +132,7 @@ def test_pieces_may_end_anywhere(cut: int) -> None:
 
 def test_what_is_reported_is_what_the_server_did(tmp_path: Path) -> None:
     with TruthServer(per_chunk=(3, 4)) as server:
-        record = point.run(desk(server, tmp_path), load(output=96, requests=8))
+        record = point.run(context(server, tmp_path), load(output=96, requests=8))
     assert record["valid"], record["why"]
     assert record["tokens"]["completion_tokens"] == 8 * 96 == record["server"]["completion_tokens"]
     assert 9 < record["tpot_ms"]["median"] <= record["seconds"] * 1000 / 95
@@ -145,7 +145,7 @@ def test_what_is_reported_is_what_the_server_did(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fault", ["http_500", "http_429", "cut", "sse_error", "reset"])
 def test_failed_requests_are_counted_and_left_out_of_the_speed(fault: str, tmp_path: Path) -> None:
     with TruthServer(fault=fault, fail_every=5) as server:
-        record = point.run(desk(server, tmp_path), load())
+        record = point.run(context(server, tmp_path), load())
     assert record["requests"]["good"] == 8
     assert sum(record["requests"]["failed"].values()) == 2
     assert record["tokens"]["good_completion_tokens"] == 8 * 32
@@ -155,14 +155,14 @@ def test_failed_requests_are_counted_and_left_out_of_the_speed(fault: str, tmp_p
 
 def test_a_stall_is_seen(tmp_path: Path) -> None:
     with TruthServer(fault="stall", fail_every=5) as server:
-        record = point.run(desk(server, tmp_path, thresholds={"stall_seconds": 0.8}), load())
+        record = point.run(context(server, tmp_path, thresholds={"stall_seconds": 0.8}), load())
     assert record["requests"]["stalled"] == 2
     assert record["chunk_gap_ms"]["max"] > 900
 
 
 def test_a_server_that_queues_shows_in_the_first_token(tmp_path: Path) -> None:
     with TruthServer(slots=1) as server:
-        record = point.run(desk(server, tmp_path), load(output=16, requests=8))
+        record = point.run(context(server, tmp_path), load(output=16, requests=8))
     assert record["valid"], record["why"]
     assert record["ttft_ms"]["median"] > 300
     assert record["tpot_ms"]["median"] > 9
@@ -170,7 +170,7 @@ def test_a_server_that_queues_shows_in_the_first_token(tmp_path: Path) -> None:
 
 def test_somebody_else_s_tokens_make_the_point_invalid(tmp_path: Path) -> None:
     with TruthServer(extra_counted=8) as server:
-        record = point.run(desk(server, tmp_path), load())
+        record = point.run(context(server, tmp_path), load())
     assert not record["valid"]
     assert "somebody else used it" in record["why"]
 
@@ -178,14 +178,14 @@ def test_somebody_else_s_tokens_make_the_point_invalid(tmp_path: Path) -> None:
 def test_a_server_without_counters_is_said(tmp_path: Path) -> None:
     with TruthServer() as server:
         server.metrics = lambda: ""  # type: ignore[method-assign]
-        record = point.run(desk(server, tmp_path), load())
+        record = point.run(context(server, tmp_path), load())
     assert record["server"]["agrees"] is None
     assert record["valid"]
 
 
 def test_requests_at_their_moments(tmp_path: Path) -> None:
     with TruthServer() as server:
-        record = point.run(desk(server, tmp_path), load(rate=20, concurrency=None, requests=20, output=8))
+        record = point.run(context(server, tmp_path), load(rate=20, concurrency=None, requests=20, output=8))
     moments = prompts.arrivals(20, 20, 1)
     assert moments[-1] + 0.11 < record["seconds"]
     assert record["requests"]["good"] == 20
@@ -193,14 +193,14 @@ def test_requests_at_their_moments(tmp_path: Path) -> None:
 
 def test_the_time_limit_leaves_requests_and_says_so(tmp_path: Path) -> None:
     with TruthServer() as server:
-        record = point.run(desk(server, tmp_path), load(requests=40, limit=0.6))
+        record = point.run(context(server, tmp_path), load(requests=40, limit=0.6))
     assert record["requests"]["unsent"] > 0
     assert "unsent" in record["why"]
 
 
 def test_lengths_are_what_the_server_counts(tmp_path: Path) -> None:
     with TruthServer(words_to_tokens=3, ttft=0, each=0) as server:
-        record = point.run(desk(server, tmp_path, scale=None), load(input=600, output=2, requests=3))
+        record = point.run(context(server, tmp_path, scale=None), load(input=600, output=2, requests=3))
     assert record["prompt_length"]["median"] == pytest.approx(600, rel=0.02)
 
 
@@ -208,7 +208,7 @@ def test_prompts_differ_and_are_the_same_in_the_next_run(tmp_path: Path) -> None
     asked = []
     for _unused in range(2):
         with TruthServer(ttft=0, each=0) as server:
-            point.run(desk(server, tmp_path), load(output=1, requests=4, concurrency=1))
+            point.run(context(server, tmp_path), load(output=1, requests=4, concurrency=1))
             asked.append([body["messages"][0]["content"] for body in server.asked])
     assert asked[0] == asked[1]
     assert len({text[:40] for text in asked[0]}) == 4
@@ -216,7 +216,7 @@ def test_prompts_differ_and_are_the_same_in_the_next_run(tmp_path: Path) -> None
 
 def test_a_shared_beginning_is_shared(tmp_path: Path) -> None:
     with TruthServer(ttft=0, each=0) as server:
-        point.run(desk(server, tmp_path), load(output=1, requests=3, concurrency=1, input=200, shared=150))
+        point.run(context(server, tmp_path), load(output=1, requests=3, concurrency=1, input=200, shared=150))
         texts = [body["messages"][0]["content"] for body in server.asked]
     first = [text.split("\n")[0] for text in texts]
     assert len(set(first)) == 1
@@ -226,7 +226,7 @@ def test_a_shared_beginning_is_shared(tmp_path: Path) -> None:
 
 def test_samples_come_from_another_process(tmp_path: Path) -> None:
     with TruthServer() as server:
-        record = point.run(desk(server, tmp_path, sample_seconds=0.1), load(output=64))
+        record = point.run(context(server, tmp_path, sample_seconds=0.1), load(output=64))
     series = record["samples"]["series"]
     assert len(series) > 5
     assert all("host_cpu_percent" in sample for sample in series)
@@ -251,14 +251,14 @@ def test_a_conversation_runs_its_tools_and_counts_broken_arguments(tmp_path: Pat
     with TruthServer(ttft=0.01, each=0.001) as server:
         server.answer = answer
         record = point.run(
-            desk(server, tmp_path),
-            {"kind": "talk", "label": "t", "seed": 1, "turns": turns, "requests": 2, "concurrency": 1, "input": 64,
+            context(server, tmp_path),
+            {"kind": "conversation", "label": "t", "seed": 1, "turns": turns, "requests": 2, "concurrency": 1, "input": 64,
              "output": 32},
         )  # fmt: skip
         last = server.asked[-1]["messages"]
-    talk = record["talk"]
-    assert (talk["finished"], talk["calls"], talk["bad_calls"]) == (2, 2 * turns, 2)
-    assert "no JSON object" in talk["problems"][0]
+    conversation = record["conversation"]
+    assert (conversation["finished"], conversation["calls"], conversation["bad_calls"]) == (2, 2 * turns, 2)
+    assert "no JSON object" in conversation["problems"][0]
     # Real replies stay, results carry the id of their call, and no broken JSON goes back.
     assert [message["role"] for message in last[1:5]] == ["user", "assistant", "tool", "assistant"]
     assert last[3]["tool_call_id"] == last[2]["tool_calls"][0]["id"]
@@ -293,9 +293,9 @@ def test_accuracy_knows_right_from_wrong(name: str, tmp_path: Path) -> None:
     asked = {"kind": "accuracy", "set": name, "output": 64, "label": name, "seed": 1}
     with TruthServer(ttft=0, each=0) as server:
         server.answer = right_answer
-        right = point.run(desk(server, tmp_path), asked)
+        right = point.run(context(server, tmp_path), asked)
         server.answer = lambda _asked: {"text": "I do not know", "tokens": 4}
-        wrong = point.run(desk(server, tmp_path), asked)
+        wrong = point.run(context(server, tmp_path), asked)
     assert right["accuracy"]["share"] == 1.0, right["accuracy"]["wrong"]
     # Where no tool fits, an answer without a call is right.
     assert wrong["accuracy"]["share"] < 0.35

@@ -144,8 +144,8 @@ def test_more_seconds_are_worse_and_more_right_answers_are_better() -> None:
 @pytest.mark.parametrize(
     ("before", "words"),
     [
-        ({"rows": []}, "no result of bench.yml"),
-        ([], "no result of bench.yml"),
+        ({"rows": []}, "not a result of bench.yml"),
+        ([], "not a result of bench.yml"),
         ({"schema": 1, "rows": [], "instances": {"big": {"model": "glm-4.7-awq", "weights_revision": "abc"}}}, "another model"),
         ({"schema": 1, "rows": [], "instances": {"big": {"model": "glm-4.7-fp8", "weights_revision": "x"}}}, "another model"),
     ],

@@ -16,7 +16,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema impo
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import InstancePlan, PlanResult
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import DataFiles, load_shelf
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import DataFiles, load_data_files
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.lightllm_wheel import PLANNED
 
 TOOLKIT = {"cuda_home": "/usr/local/cuda", "nvcc": "12.8.93", "ptxas": "12.8.93", "cxx": "11.4", "ninja": ""}
@@ -64,10 +64,10 @@ KINDS: dict[str, dict[str, Any]] = {
 class World:
     """Builds hosts and plans them; everything but the facts comes from files/."""
 
-    def __init__(self, shelf: DataFiles) -> None:
-        self.shelf = shelf
-        self.catalogues: Catalogues = shelf.catalogues
-        self.sglang: EngineData = shelf.engines["sglang"]
+    def __init__(self, data_files: DataFiles) -> None:
+        self.data_files = data_files
+        self.catalogues: Catalogues = data_files.catalogues
+        self.sglang: EngineData = data_files.engines["sglang"]
         self.releases = self.sglang.releases
         self.kernel_files: KernelFiles = self.sglang.own
 
@@ -91,8 +91,8 @@ class World:
             },
             name,
             hardware=self.catalogues.hardware,
-            systems=self.shelf.systems["operating_systems"],
-            driver_cuda=self.shelf.systems["driver_cuda"],
+            systems=self.data_files.systems["operating_systems"],
+            driver_cuda=self.data_files.systems["driver_cuda"],
         )
         rest = {key: value for key, value in changes.items() if key not in ("driver", "gpus", "os", "arch")}
         if isinstance(rest.get("toolkit"), dict):
@@ -108,13 +108,13 @@ class World:
             **{
                 "facts": facts,
                 "catalogues": self.catalogues,
-                "policy": self.shelf.policy,
-                "risks": self.shelf.risks,
+                "policy": self.data_files.policy,
+                "risks": self.data_files.risks,
                 "collection": "0.0.0",
-                "engines": self.shelf.engines,
-                "systems": self.shelf.systems["operating_systems"],
-                "families": self.shelf.systems["families"],
-                "drivers": self.shelf.drivers,
+                "engines": self.data_files.engines,
+                "systems": self.data_files.systems["operating_systems"],
+                "families": self.data_files.systems["families"],
+                "drivers": self.data_files.drivers,
                 "today": "2026-11-30",
                 **changes,
             }
@@ -127,7 +127,10 @@ class World:
     def with_wheel(self, **changes: Any) -> dict[str, EngineData]:
         """Inputs.engines with a wheel of LightLLM, as if it were named in engine_wheels."""
         wheel = {**PLANNED, **changes}
-        return {**self.shelf.engines, "lightllm": replace(self.shelf.engines["lightllm"], wheel=wheel)}
+        return {
+            **self.data_files.engines,
+            "lightllm": replace(self.data_files.engines["lightllm"], wheel=wheel),
+        }
 
     def with_kernels(self, **changes: Any) -> dict[str, EngineData]:
         return self.with_sglang(own=replace(self.kernel_files, **changes))
@@ -151,6 +154,6 @@ class World:
 
 @pytest.fixture(scope="session")
 def world() -> World:
-    shelf = load_shelf([])
-    assert not shelf.refusals, [refusal.lines() for refusal in shelf.refusals]
-    return World(shelf)
+    data_files = load_data_files([])
+    assert not data_files.refusals, [refusal.lines() for refusal in data_files.refusals]
+    return World(data_files)

@@ -55,20 +55,20 @@ def spark(world: Any, name: str, number: int, **changes: Any) -> HostFacts:
 def planned(world: Any, change: Change | None = None, of: int = 2, count: int = 2, **said: Any) -> PlanResult:
     """`change` is done to one of the hosts, `said` are its fabric variables (all hosts' where of is 0)."""
     hosts = {}
-    wishes = {}
+    specs = {}
     for number in range(1, count + 1):
         name = f"spark-{number}"
         hosts[name] = spark(world, name, number)
         if change and of in (0, number):
             hosts[name] = change(hosts[name])
         if said and of in (0, number):
-            wishes[name], problems = parse_fabric_spec(said, name)
+            specs[name], problems = parse_fabric_spec(said, name)
             assert not problems
     serve = {"it": {"hosts": list(hosts), "model": "glm-4.7-fp8"}}
     if count < 4:
         serve["it"]["model"] = "glm-4.7-flash-fp8"
     addresses = {name: f"192.168.100.{10 + number}" for number, name in enumerate(hosts, 1)}
-    return world.plan(hosts, serve, fabric=wishes, addresses=addresses)
+    return world.plan(hosts, serve, fabric=specs, addresses=addresses)
 
 
 def row(change: Change | None = None, of: int = 2, **said: Any) -> Callable[[Any, Path], list[Refusal]]:
@@ -117,8 +117,8 @@ def bad_types(_world: Any, _tmp: Path) -> list[Refusal]:
         "fabric_rate_gbps": -1,
         "fabric_guard_seconds": 5,
     }
-    wish, found = parse_fabric_spec(said, "spark-1")
-    assert wish == FabricSpec()
+    spec, found = parse_fabric_spec(said, "spark-1")
+    assert spec == FabricSpec()
     assert len(found) == len(said)
     return found
 

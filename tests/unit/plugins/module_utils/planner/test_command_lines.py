@@ -21,7 +21,7 @@ ROWS = yaml.safe_load(DATA.read_text(encoding="utf-8"))
 
 
 def translated(world: Any, text: str, hosts: Any = ()) -> Translation:
-    return translate(world.shelf.engines, world.catalogues.models, text, hosts)
+    return translate(world.data_files.engines, world.catalogues.models, text, hosts)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row["name"] for row in ROWS])

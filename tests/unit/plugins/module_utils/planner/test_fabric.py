@@ -51,12 +51,12 @@ def configured(world: Any, **said: Any) -> Any:
     from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.fabric_rows import spark
 
     hosts = {f"spark-{number}": bare(spark(world, f"spark-{number}", number)) for number in (1, 2)}
-    wishes = {}
+    specs = {}
     for number, name in enumerate(hosts, 1):
-        wishes[name], problems = parse_fabric_spec({"fabric_addresses": addresses(number), **said}, name)
+        specs[name], problems = parse_fabric_spec({"fabric_addresses": addresses(number), **said}, name)
         assert problems == []
     serve = {"it": {"hosts": list(hosts), "model": "glm-4.7-flash-fp8"}}
-    result = world.plan(hosts, serve, fabric=wishes)
+    result = world.plan(hosts, serve, fabric=specs)
     assert not result.refusals, [item.lines() for item in result.refusals]
     return result.plans
 

@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import Disk, HostFacts
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import (
-    load_shelf,
+    load_data_files,
     make_inputs,
     with_refusals,
     without_harmless,
@@ -250,10 +250,10 @@ def test_the_printed_entry_of_an_unknown_gpu_makes_it_known(world: Any, tmp_path
     directory.mkdir()
     entry = textwrap.dedent(refusal.fix.partition("\n")[2])
     (directory / "mine.yml").write_text(entry, encoding="utf-8")
-    shelf = load_shelf([str(tmp_path)])
-    assert not shelf.refusals
-    learnt = {name: facts[name].with_models(shelf.catalogues.hardware)}
-    assert world.plan(learnt, asked, catalogues=shelf.catalogues).plans
+    data_files = load_data_files([str(tmp_path)])
+    assert not data_files.refusals
+    learnt = {name: facts[name].with_models(data_files.catalogues.hardware)}
+    assert world.plan(learnt, asked, catalogues=data_files.catalogues).plans
 
 
 DECLARED = {

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Doors of hosts: who is behind which, over which way."""
+"""Gateways of hosts: which instances are behind which, over which way."""
 
 from __future__ import annotations
 
@@ -35,42 +35,44 @@ def test_nothing_is_asked_of_hosts_without_a_gateway(world: Any) -> None:
     assert result.gateways == result.monitoring == {}
 
 
-def test_replicas_of_one_name_stand_behind_one_door(world: Any) -> None:
-    doors = planned(world, {"hosts": ["cpu-1"]}).gateways
-    assert sorted(doors) == ["cpu-1", "cpu-2"]
-    models = doors["cpu-1"]["front"]["models"]
+def test_replicas_of_one_name_stand_behind_one_gateway(world: Any) -> None:
+    gateways = planned(world, {"hosts": ["cpu-1"]}).gateways
+    assert sorted(gateways) == ["cpu-1", "cpu-2"]
+    models = gateways["cpu-1"]["front"]["models"]
     assert sorted(models) == ["other", "tiny"]
     here, there = models["tiny"]
     assert (here["instance"], here["address"], here["port"], here["tls"]) == ("a", "127.0.0.1", 30000, False)
-    # An engine listens on its own loopback address: the way there leads through the other host's inner door.
+    # An engine listens on its own loopback address: the way there leads through the other host's internal listener.
     assert (there["instance"], there["address"], there["port"], there["tls"]) == (
         "b",
         "10.0.0.12",
         8444,
         True,
     )
-    assert doors["cpu-2"]["inner"]["instances"] == {"b": 30000, "other": 30010}
-    assert doors["cpu-2"]["front"] == {} and doors["cpu-1"]["inner"] == {}
-    assert [item["role"] for item in doors["cpu-1"]["certificates"]] == ["front", "gateway"]
-    assert doors["cpu-2"]["certificates"] == [
+    assert gateways["cpu-2"]["inner"]["instances"] == {"b": 30000, "other": 30010}
+    assert gateways["cpu-2"]["front"] == {} and gateways["cpu-1"]["inner"] == {}
+    assert [item["role"] for item in gateways["cpu-1"]["certificates"]] == ["front", "gateway"]
+    assert gateways["cpu-2"]["certificates"] == [
         {"role": "internal", "owner": "cpu-2", "names": ["cpu-2", "10.0.0.12"]}
     ]
-    assert doors["cpu-2"]["inner"]["gateways"] == ["cpu-1"] and doors["cpu-2"]["inner"]["collectors"] == []
-    assert doors["cpu-1"]["host_settings"]["packages"] == ["haproxy", "openssl"]
+    assert (
+        gateways["cpu-2"]["inner"]["gateways"] == ["cpu-1"] and gateways["cpu-2"]["inner"]["collectors"] == []
+    )
+    assert gateways["cpu-1"]["host_settings"]["packages"] == ["haproxy", "openssl"]
 
 
 def test_the_plan_says_where_clients_come_in(world: Any) -> None:
     table = render(planned(world, {"hosts": ["cpu-1"]}))
-    assert "door      https://cpu-1:443  other (1 engine), tiny (2 engines)" in table
-    assert "door" not in render(planned(world, None))
+    assert "gateway   https://cpu-1:443  other (1 engine), tiny (2 engines)" in table
+    assert "gateway   " not in render(planned(world, None))
 
 
 def test_a_gateway_may_stand_where_nothing_is_served(world: Any) -> None:
     result = planned(world, {"hosts": ["cpu-3"], "port": 8443, "instances": ["a"], "names": ["llm.example"]})
     assert "cpu-3" not in result.plans
-    door = result.gateways["cpu-3"]
-    assert list(door["front"]["models"]) == ["tiny"] and door["front"]["port"] == 8443
-    front, gateway = door["certificates"]
+    section = result.gateways["cpu-3"]
+    assert list(section["front"]["models"]) == ["tiny"] and section["front"]["port"] == 8443
+    front, gateway = section["certificates"]
     assert front["names"] == ["cpu-3", "10.0.0.13", "llm.example"]
     # A client's certificate is good for no name: no server can show it.
     assert gateway == {"role": "gateway", "owner": "cpu-3", "names": []}
@@ -88,16 +90,16 @@ def test_only_the_first_rank_of_a_group_answers(world: Any) -> None:
     assert [server["host"] for server in servers] == ["spark-1"]
 
 
-def test_doors_are_no_part_of_what_a_release_is(world: Any) -> None:
-    with_door = planned(world, {"hosts": ["cpu-1"]}).plans["cpu-1"].to_dict()
-    assert with_door == planned(world, None).plans["cpu-1"].to_dict()
+def test_gateways_are_no_part_of_what_a_release_is(world: Any) -> None:
+    with_gateway = planned(world, {"hosts": ["cpu-1"]}).plans["cpu-1"].to_dict()
+    assert with_gateway == planned(world, None).plans["cpu-1"].to_dict()
 
 
 def test_limits_and_endpoints_of_the_inventory(world: Any) -> None:
     asked = {"hosts": ["cpu-1"], "limits": {"body_mib": 1}, "endpoints": ["POST /tokenize"]}
-    door = planned(world, asked).gateways["cpu-1"]
-    assert door["limits"]["body_mib"] == 1 and door["limits"]["header_kib"] == 32
-    text = config_text(door)
+    section = planned(world, asked).gateways["cpu-1"]
+    assert section["limits"]["body_mib"] == 1 and section["limits"]["header_kib"] == 32
+    text = config_text(section)
     assert "acl open var(txn.asked) -m str 'POST /tokenize'" in text and "gt 1048576" in text
 
 
@@ -113,7 +115,7 @@ def test_who_is_watched_by_whom(world: Any, asked: Any, watched: Any, collectors
     found = planned(world, None, asked)
     assert [host for host, item in found.monitoring.items() if item["exporter"]] == watched
     assert [host for host, item in found.monitoring.items() if item["prometheus"]] == collectors
-    # Every watched host has an inner door, and no front door was opened for it.
+    # Every watched host has an internal listener, and no gateway was opened for it.
     assert [host for host, item in found.gateways.items() if item["inner"]] == watched
     assert not any(item["front"] for item in found.gateways.values())
     for host in collectors:

@@ -15,9 +15,9 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.planner.policy im
     of_hosts,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.render import render
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf, make_inputs
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_data_files, make_inputs
 
-DEFAULTS = load_shelf([]).policy
+DEFAULTS = load_data_files([]).policy
 LONGER = {"engine": {"watch": {"silence_seconds": 120}}}
 
 
@@ -106,7 +106,7 @@ def test_hosts_of_one_inventory_have_one_policy() -> None:
 
 
 def test_a_changed_value_is_planned_and_shown_with_its_origin(world: Any) -> None:
-    changed = effective(world.shelf.policy, LONGER)
+    changed = effective(world.data_files.policy, LONGER)
     facts = world.hosts("cpu")
     serve = {"it": {"model": "glm-4.7-tiny", "hosts": list(facts)}}
     result = world.plan(facts, serve, policy=changed.values, policy_changed=changed.changed)

@@ -120,7 +120,7 @@ def own_files(options: dict[str, Any], accept: Any = (), **change: Any) -> Refus
 
 def command(text: str, *hosts: str) -> Refusals:
     return lambda world, _tmp: list(
-        translate(world.shelf.engines, world.catalogues.models, text, hosts).refusals
+        translate(world.data_files.engines, world.catalogues.models, text, hosts).refusals
     )
 
 
@@ -165,7 +165,7 @@ def no_network(world: Any, _tmp: Path) -> list[Refusal]:
 
 def only_names(world: Any, _tmp: Path) -> list[Refusal]:
     facts = {name: replace(host, interfaces=()) for name, host in world.hosts("spark", 2).items()}
-    addresses = {"spark-1": "192.168.101.11", "spark-2": "spark-2.shelf"}
+    addresses = {"spark-1": "192.168.101.11", "spark-2": "spark-2.data_files"}
     wanted = {"it": {"hosts": list(facts), "model": "glm-4.7-flash-fp8"}}
     return list(world.plan(facts, wanted, addresses=addresses).refusals)
 
@@ -200,7 +200,7 @@ def swarmed(address: str) -> Refusals:
 
 def member_elsewhere(world: Any, _tmp: Path) -> list[Refusal]:
     facts = world.hosts("spark", 2)
-    other = {"instances": {"old": {"parallel": {"nnodes": 2, "hosts": ["shelf-9", "spark-2"]}}}}
+    other = {"instances": {"old": {"parallel": {"nnodes": 2, "hosts": ["data_files-9", "spark-2"]}}}}
     wanted = {"it": {"hosts": list(facts), "model": "glm-4.7-flash-fp8"}}
     return list(world.plan(facts, wanted, before={"spark-2": other, "spark-1": {}}).refusals)
 
@@ -211,7 +211,7 @@ def two(second: dict[str, Any], **first: Any) -> Refusals:
     return serve({"one": {**entry, **first}, "two": {**entry, "port": 30001, **second}}, "a800")
 
 
-def door(monitoring: Any = None, facts: Any = None, seen: Any = None, **gateway: Any) -> Refusals:
+def gateway_refusals(monitoring: Any = None, facts: Any = None, seen: Any = None, **gateway: Any) -> Refusals:
     """A tiny model on a CPU host, and a gateway before it."""
 
     def run(world: Any, _tmp: Path) -> list[Refusal]:
@@ -251,7 +251,7 @@ def named_with_a_newline(world: Any, _tmp: Path) -> list[Refusal]:
 
 def without_haproxy(world: Any, _tmp: Path) -> list[Refusal]:
     facts = world.hosts("cpu")
-    families = {"deb": {**world.shelf.systems["families"]["deb"], "packages": {"haproxy": ""}}}
+    families = {"deb": {**world.data_files.systems["families"]["deb"], "packages": {"haproxy": ""}}}
     serve = {"it": {"model": "glm-4.7-tiny", "hosts": list(facts), "device": "cpu"}}
     return list(world.plan(facts, serve, gateway={"hosts": list(facts)}, families=families).refusals)
 
@@ -277,17 +277,17 @@ def facts_of_another(world: Any, _tmp: Path) -> list[Refusal]:
         ("h200-1",),
         lambda _host, name: given if name == "plan_host_facts" else None,
         "",
-        world.shelf.catalogues.hardware,
-        world.shelf.systems,
+        world.data_files.catalogues.hardware,
+        world.data_files.systems,
     )
     return found.refusals
 
 
 def no_file_of_a_host(world: Any, tmp: Path) -> list[Refusal]:
     (tmp / "h200-9.json").write_text("{}", encoding="utf-8")
-    catalogue = world.shelf.catalogues.hardware
+    catalogue = world.data_files.catalogues.hardware
     return fact_sources.collect_facts(
-        ("h200-1",), lambda _host, _name: None, str(tmp), catalogue, world.shelf.systems
+        ("h200-1",), lambda _host, _name: None, str(tmp), catalogue, world.data_files.systems
     ).refusals
 
 
@@ -337,11 +337,11 @@ def no_cpu_entry(world: Any, _tmp: Path) -> list[Refusal]:
 def unreadable(_world: Any, tmp: Path) -> list[Refusal]:
     (tmp / "models").mkdir()
     (tmp / "models/mine.yml").write_text("family: [broken", encoding="utf-8")
-    return plan_inputs.load_shelf([str(tmp)]).refusals
+    return plan_inputs.load_data_files([str(tmp)]).refusals
 
 
 def no_directory(_world: Any, tmp: Path) -> list[Refusal]:
-    return plan_inputs.load_shelf([str(tmp / "absent")]).refusals
+    return plan_inputs.load_data_files([str(tmp / "absent")]).refusals
 
 
 def no_config(_world: Any, tmp: Path) -> list[Refusal]:
@@ -359,8 +359,8 @@ def contradiction(world: Any, _tmp: Path) -> list[Refusal]:
         ["gpu-01"],
         lambda _host, name: variables[name],
         "",
-        world.shelf.catalogues.hardware,
-        world.shelf.systems,
+        world.data_files.catalogues.hardware,
+        world.data_files.systems,
     ).refusals
 
 
@@ -573,34 +573,38 @@ ROWS: dict[str, list[Refusals]] = {
             environment={"SGLANG_ENABLE_SPEC_V2": "true"},
         ),
     ],
-    "front-unknown-key": [door(prot=443), door({"promehteus": "cpu-1"})],
+    "front-unknown-key": [gateway_refusals(prot=443), gateway_refusals({"promehteus": "cpu-1"})],
     "front-type": [
-        door(port="443"),
-        door(names=["a b"]),
-        door(names=["llm.example\n"]),
-        door(names=["*"]),
-        door(names=["*.example"]),
-        door(names=["llm.*.example"]),
-        door(names=["10.0.0.999"]),
-        door(endpoints=["tokenize"]),
-        door(address="0.0.0.0 ssl"),
-        door(address="203.0.113.999"),
-        door(address="unix@/tmp/front.sock"),
-        door(address="fe80::1%eth0"),
-        door(names=["llm.example\n"]),
-        door(endpoints=["POST /tokenize\n"]),
-        door({"gpu": "amd"}),
-        door(["cpu-1"]),
+        gateway_refusals(port="443"),
+        gateway_refusals(names=["a b"]),
+        gateway_refusals(names=["llm.example\n"]),
+        gateway_refusals(names=["*"]),
+        gateway_refusals(names=["*.example"]),
+        gateway_refusals(names=["llm.*.example"]),
+        gateway_refusals(names=["10.0.0.999"]),
+        gateway_refusals(endpoints=["tokenize"]),
+        gateway_refusals(address="0.0.0.0 ssl"),
+        gateway_refusals(address="203.0.113.999"),
+        gateway_refusals(address="unix@/tmp/front.sock"),
+        gateway_refusals(address="fe80::1%eth0"),
+        gateway_refusals(names=["llm.example\n"]),
+        gateway_refusals(endpoints=["POST /tokenize\n"]),
+        gateway_refusals({"gpu": "amd"}),
+        gateway_refusals(["cpu-1"]),
         lambda world, _tmp: list(
             world.plan(
                 world.hosts("cpu"), {"it": {"model": "glm-4.7-tiny", "hosts": ["cpu-1"]}}, gateway="cpu-1"
             ).refusals
         ),
     ],
-    "front-host": [door(hosts=["cpu-7"]), door({"prometheus": "cpu-7"}), door({"hosts": ["cpu-1", "cpu-7"]})],
+    "front-host": [
+        gateway_refusals(hosts=["cpu-7"]),
+        gateway_refusals({"prometheus": "cpu-7"}),
+        gateway_refusals({"hosts": ["cpu-1", "cpu-7"]}),
+    ],
     "front-missing": [
-        door(certificate="/etc/room/front.crt"),
-        door(key="/etc/room/front.key"),
+        gateway_refusals(certificate="/etc/room/front.crt"),
+        gateway_refusals(key="/etc/room/front.key"),
         lambda world, _tmp: list(
             world.plan(
                 world.hosts("cpu"),
@@ -614,8 +618,8 @@ ROWS: dict[str, list[Refusals]] = {
         named_before_gateway("tiny", address="10.0.0.1 check"),
         named_before_gateway("tiny", host="cpu-1 check"),
         named_before_gateway("tiny", instance="a" * 65),
-        door(names=["cpu-9"]),
-        door(hosts=["cpu-1", "cpu-9"], names=["CPU-1"]),
+        gateway_refusals(names=["cpu-9"]),
+        gateway_refusals(hosts=["cpu-1", "cpu-9"], names=["CPU-1"]),
         lambda world, _tmp: list(
             world.plan(
                 world.hosts("cpu"),
@@ -634,20 +638,20 @@ ROWS: dict[str, list[Refusals]] = {
         ),
         named_with_a_newline,
     ],
-    "front-limit": [door(limits={"body_mb": 3}), door(limits={"body_mib": 0})],
-    "front-instance": [door(instances=["its"])],
-    "front-facts": [door(hosts=["cpu-9"]), door({"prometheus": "cpu-9"})],
+    "front-limit": [gateway_refusals(limits={"body_mb": 3}), gateway_refusals(limits={"body_mib": 0})],
+    "front-instance": [gateway_refusals(instances=["its"])],
+    "front-facts": [gateway_refusals(hosts=["cpu-9"]), gateway_refusals({"prometheus": "cpu-9"})],
     "front-certificate": [
-        door(seen={"problem": "/etc/room/front.key cannot be read: Permission denied"}, **GIVEN),
-        door(seen={**GOOD, "key_matches": False}, **GIVEN),
-        door(seen={**GOOD, "days_left": -3}, **GIVEN),
-        door(seen={**GOOD, "days_to_start": 2}, **GIVEN),
-        door(seen=GOOD, names=["other.example"], **GIVEN),
+        gateway_refusals(seen={"problem": "/etc/room/front.key cannot be read: Permission denied"}, **GIVEN),
+        gateway_refusals(seen={**GOOD, "key_matches": False}, **GIVEN),
+        gateway_refusals(seen={**GOOD, "days_left": -3}, **GIVEN),
+        gateway_refusals(seen={**GOOD, "days_to_start": 2}, **GIVEN),
+        gateway_refusals(seen=GOOD, names=["other.example"], **GIVEN),
     ],
     "front-port": [
-        door(port=30000),
-        door(port=8444, inner_port=8444, monitoring={"hosts": ["cpu-1"]}),
-        door(port=8443, facts={"listening": ({"port": 8443, "process": "nginx"},)}),
+        gateway_refusals(port=30000),
+        gateway_refusals(port=8444, inner_port=8444, monitoring={"hosts": ["cpu-1"]}),
+        gateway_refusals(port=8443, facts={"listening": ({"port": 8443, "process": "nginx"},)}),
     ],
     "front-package": [without_haproxy],
     "command-hosts": [command("python -m sglang.launch_server --model-path /m --nnodes 2", "gpu-1")],
@@ -692,10 +696,10 @@ ROWS: dict[str, list[Refusals]] = {
             "/var/lib/sglang/it/x.env",
         )
     ],
-    "policy": [lambda world, _tmp: list(effective(world.shelf.policy, {"engin": {}}).refusals)],
+    "policy": [lambda world, _tmp: list(effective(world.data_files.policy, {"engin": {}}).refusals)],
     "policy-differs": [
         lambda world, _tmp: list(
-            of_hosts(world.shelf.policy, {"gpu-1": {"keep": {"releases": 4}}, "gpu-2": {}}).refusals
+            of_hosts(world.data_files.policy, {"gpu-1": {"keep": {"releases": 4}}, "gpu-2": {}}).refusals
         )
     ],
     "remote-code": [
@@ -791,7 +795,7 @@ def test_a_refused_inventory_leaves_no_plan(world: Any, tmp_path: Path, code: st
 def test_severity_is_known_for_every_fault_that_facts_can_name(world: Any) -> None:
     from ansible_collections.baremetal.sglang.plugins.module_utils.facts.faults import TEXTS
 
-    assert set(world.shelf.policy["faults"]) == set(TEXTS)
+    assert set(world.data_files.policy["faults"]) == set(TEXTS)
 
 
 def test_a_fault_of_a_gpu_does_not_stop_an_instance_on_the_cpu(world: Any) -> None:

@@ -75,9 +75,9 @@ def test_it_is_the_same_server_in_another_place(world: Any) -> None:
 
 
 def test_the_gateway_knows_both(world: Any) -> None:
-    doors = planned(world, "cpu", {"a": TINY}).gateways
-    names = [server["instance"] for server in doors["cpu-2"]["front"]["models"]["a"]]
+    gateways = planned(world, "cpu", {"a": TINY}).gateways
+    names = [server["instance"] for server in gateways["cpu-2"]["front"]["models"]["a"]]
     assert names == ["a", "a-standby"]
-    inner = config_text(doors["cpu-1"])
+    inner = config_text(gateways["cpu-1"])
     assert "use_backend local-a-standby if" in inner and "server a-standby 127.0.0.1:34000" in inner
     assert "metrics/engine/a-standby" not in inner

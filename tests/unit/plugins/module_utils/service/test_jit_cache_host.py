@@ -117,6 +117,6 @@ def test_nothing_leaves_the_folder(tmp_path: Path, name: str, kind: bytes) -> No
         member.type, member.linkname = kind, "/etc/passwd"
         member.size = 1 if kind == tarfile.REGTYPE else 0
         tar.addfile(member, io.BytesIO(b"x"))
-    with pytest.raises(CompiledCodeError, match="is no file below the folder"):
+    with pytest.raises(CompiledCodeError, match="is not a file below the folder"):
         unpacked(archive, tmp_path / "there")
     assert sorted(os.listdir(tmp_path)) == ["x.tar.gz"]

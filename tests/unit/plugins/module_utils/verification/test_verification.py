@@ -172,7 +172,7 @@ def results(server: TruthServer, *names: str, **expected: Any) -> dict[str, dict
         plan(("speculative-algorithm", "EAGLE"), device="cpu", model="qwen2-vl-7b"), DATA, quick=True
     )
     run_command = expected.pop("run", lambda *_words, **_how: (0, "", ""))
-    desk = CheckContext(
+    context = CheckContext(
         Server(server.url, silence=5, limit=10),
         "big",
         "sglang-big.service",
@@ -182,7 +182,7 @@ def results(server: TruthServer, *names: str, **expected: Any) -> dict[str, dict
         lambda: [os.getpid()],
     )
     chosen = [check for check in instance["checks"] if not names or check["name"] in names]
-    return {one["name"]: one for one in run(desk, chosen)}
+    return {one["name"]: one for one in run(context, chosen)}
 
 
 def test_a_server_that_is_right_passes(server: TruthServer) -> None:
@@ -293,6 +293,27 @@ def test_a_wrong_name_and_a_wedged_scheduler(server: TruthServer) -> None:
     assert "no token is made" in found["tokens flow"]["said"]
 
 
+def test_a_fault_that_the_plan_warned_of_is_reported_as_known(server: TruthServer) -> None:
+    server.routes["/v1/models"] = (200, {"data": [{"id": "other"}]})
+    planned = plan(release={"known_faults": {"health: served name": "it has no name; take 0.5.17"}})
+    (instance,) = derive.checks(planned, DATA, tags=["health"])
+    context = CheckContext(
+        Server(server.url, silence=5, limit=10), "big", "sglang-big.service", instance["expected"],
+        lambda *_words, **_how: (0, "", ""), list, lambda: [os.getpid()],
+    )  # fmt: skip
+    checks = [check for check in instance["checks"] if check["name"] == "served name"]
+    (found,) = run(context, checks)
+    assert (found["status"], found["fix"]) == ("known", "it has no name; take 0.5.17")
+    made = report.report({"h1": [one(row("served name", "known", "other", found["fix"]))]})
+    assert made["failures"] == 0
+    assert made["lines"][-1] == "0 passed, 0 failed, 1 failed as the plan warned, 0 skipped"
+    assert any("known" in line and "take 0.5.17" in line for line in made["lines"])
+    assert ET.fromstring(made["junit"])[0].get("skipped") == "1"
+    server.routes["/v1/models"] = (200, {"data": [{"id": "big"}]})
+    (found,) = run(context, checks)
+    assert found["status"] == "passed"
+
+
 @pytest.mark.parametrize("number", range(len(CASES)))
 def test_a_parser_bug_is_found_in_each_case(number: int, server: TruthServer) -> None:
     case = CASES[number]
@@ -320,11 +341,11 @@ def test_a_secret_on_a_command_line_is_found(server: TruthServer) -> None:
         ) as process:
             process.stdout.readline()  # type: ignore[union-attr]
             (instance,) = derive.checks(plan(), DATA)
-            desk = CheckContext(
+            context = CheckContext(
                 Server(server.url), "big", "u", instance["expected"], print, list, lambda: [process.pid]
             )
             try:
-                said = place.no_key(desk)
+                said = place.no_key(context)
             except CheckError as error:
                 said = error.what
             process.stdin.close()  # type: ignore[union-attr]
@@ -344,12 +365,12 @@ def test_the_gateway_must_ask_for_a_key(server: TruthServer, tmp_path: Path) -> 
     assert open_one["401 without key"]["status"] == "skipped"
     key = tmp_path / "key"
     key.write_text("right\n")
-    desk_like = {"url": server.url, "key_file": str(key)}
-    (instance,) = derive.checks(plan(), DATA, ["security"], gateway=desk_like)
+    gateway_server = {"url": server.url, "key_file": str(key)}
+    (instance,) = derive.checks(plan(), DATA, ["security"], gateway=gateway_server)
 
     def checked() -> dict[str, Any]:
-        desk = CheckContext(Server(server.url), "big", "u", instance["expected"], print, list, list)  # type: ignore[arg-type]
-        return {one["name"]: one for one in run(desk, instance["checks"])}
+        context = CheckContext(Server(server.url), "big", "u", instance["expected"], print, list, list)  # type: ignore[arg-type]
+        return {one["name"]: one for one in run(context, instance["checks"])}
 
     found = checked()
     assert "with no key the gateway answers 200" in found["401 without key"]["said"]

@@ -45,7 +45,7 @@ def test_order_does_not_matter_and_text_is_stable() -> None:
         (lambda value: value.update(files=[]), "names no files"),
         (lambda value: value.update(piece_bytes=0), "no piece_bytes"),
         (lambda value: value["files"][0].update(path="../evil"), "would leave the folder"),
-        (lambda value: value["files"][0].update(path="/etc/passwd"), "no name relative"),
+        (lambda value: value["files"][0].update(path="/etc/passwd"), "not a name relative"),
         (lambda value: value["files"][0].update(path="a//b"), "would leave"),
         (lambda value: value["files"][0].update(path=".weights.json"), "that the collection uses"),
         (lambda value: value["files"][0].update(size=-1), "has no size"),

@@ -18,13 +18,13 @@ POLICY: dict[str, Any] = {
 }
 
 BAD: dict[str, tuple[Any, list[str]]] = {
-    "no mapping": (["x"], ["weights_sources", "no mapping"]),
+    "no mapping": (["x"], ["weights_sources", "must be a mapping"]),
     "unknown model": (
         {"glm-4.7-akw": [{"type": "modelscope"}]},
         ["glm-4.7-akw", "did you mean glm-4.7-awq?"],
     ),
-    "no list": ({"glm-4.7-awq": {"type": "modelscope"}}, ["is no list", "modelscope, huggingface"]),
-    "no entry": ({"glm-4.7-awq": ["modelscope"]}, ["weights_sources.glm-4.7-awq[0]", "no mapping"]),
+    "no list": ({"glm-4.7-awq": {"type": "modelscope"}}, ["must be a list", "modelscope, huggingface"]),
+    "no entry": ({"glm-4.7-awq": ["modelscope"]}, ["weights_sources.glm-4.7-awq[0]", "must be a mapping"]),
     "unknown type": (
         {"glm-4.7-awq": [{"type": "modelscop"}]},
         ["type = modelscop", "did you mean modelscope?"],
@@ -48,7 +48,7 @@ BAD: dict[str, tuple[Any, list[str]]] = {
         {"glm-4.7-awq": [{"type": "http", "url": "http://me:SECRET@mirror/x"}]},
         ["http://...@mirror", "netrc"],
     ),
-    "no address": ({"glm-4.7-awq": [{"type": "http", "url": "mirror/x"}]}, ["no http(s) address"]),
+    "no address": ({"glm-4.7-awq": [{"type": "http", "url": "mirror/x"}]}, ["must be an http(s) address"]),
     "several": (
         {"nobody": [{"type": "x"}], "glm-4.7-awq": [{"type": "http"}]},
         ["nobody", "type = x", "[0].url"],

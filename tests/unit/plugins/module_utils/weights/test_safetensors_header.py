@@ -47,8 +47,8 @@ def changed(name: str, **values: Any) -> bytes:
 CASES = {
     "empty": (b"", "has 0 bytes, too short"),
     "short": (b"1234567", "has 7 bytes"),
-    "a pickle": (b"PK\x03\x04" + bytes(100), "no safetensors file"),
-    "an absurd header": ((1 << 40).to_bytes(8, "little") + bytes(100), "no safetensors file"),
+    "a pickle": (b"PK\x03\x04" + bytes(100), "not a safetensors file"),
+    "an absurd header": ((1 << 40).to_bytes(8, "little") + bytes(100), "not a safetensors file"),
     "cut in the header": (file(GOOD)[:60], "truncated"),
     "cut in the data": (file(GOOD, 9), "is truncated: .* 7 are missing"),
     "too long": (file(GOOD, 16 + 781), "is too long: .* 781 too many"),
@@ -56,14 +56,14 @@ CASES = {
     "no utf-8": (file(b'{"\xff": 1}'), "no JSON"),
     "a list": (file([1]), "does not begin with {"),
     "a key twice": (file(b'{"a": 1, "a": 2}'), "'a' is there twice"),
-    "metadata that is no text": (file({**GOOD, "__metadata__": {"a": 1}}), "__metadata__"),
+    "metadata that is not text": (file({**GOOD, "__metadata__": {"a": 1}}), "__metadata__"),
     "more keys": (changed("a", strides=[1]), "nothing else"),
     "unknown dtype": (changed("a", dtype="BF17"), "unknown dtype 'BF17'"),
-    "negative shape": (changed("a", shape=[-2, -3]), "no list of counts"),
-    "shape of truth": (changed("a", shape=[True, 6]), "no list of counts"),
+    "negative shape": (changed("a", shape=[-2, -3]), "not a list of counts"),
+    "shape of truth": (changed("a", shape=[True, 6]), "not a list of counts"),
     "shape and range": (changed("a", shape=[2, 4]), "takes 16 bytes, its range has 12"),
     "half a byte": (changed("a", dtype="F4", shape=[3]), "its range"),
-    "range backwards": (changed("a", data_offsets=[12, 0]), "no range"),
+    "range backwards": (changed("a", data_offsets=[12, 0]), "not a range"),
     "a gap": (
         file(
             {

@@ -38,8 +38,8 @@ def problems(release: str, rules: Rules | None = RULES, **options: Any) -> list[
 @pytest.mark.parametrize(
     ("release", "flag", "value", "code", "what", "fix"),
     [
-        ("0.5.23", "max-runing-requests", 4, "unknown-flag", "no flag of 0.5.23", "did you mean max-running-requests?"),
-        ("0.5.23", "xyzzy", 4, "unknown-flag", "no flag of 0.5.23", "leave it out"),
+        ("0.5.23", "max-runing-requests", 4, "unknown-flag", "unknown flag in 0.5.23", "did you mean max-running-requests?"),
+        ("0.5.23", "xyzzy", 4, "unknown-flag", "unknown flag in 0.5.23", "leave it out"),
         ("0.5.23", "max_running_requests", 4, "flag-spelling", "dashes", "write max-running-requests"),
         ("0.5.23", "--max-running-requests", 4, "flag-spelling", "dashes", "write max-running-requests"),
         ("0.5.23", "tp", 4, "abbreviated-flag", "means tp-size", "serve.x.tensor_parallel"),

@@ -19,7 +19,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines.lightllm.
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import InstancePlan, PlanResult
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.translate import translate
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import application
-from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_shelf
+from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_data_files
 from ansible_collections.baremetal.sglang.tests.unit.fixtures import lightllm_wheel
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.conftest import World
 
@@ -29,7 +29,7 @@ DATA = ROOT / "files/engines/lightllm"
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return World(load_shelf([]))
+    return World(load_data_files([]))
 
 
 def planned(world: World, kind: str = "h200", count: int = 1, **wanted: Any) -> PlanResult:
@@ -259,7 +259,7 @@ def test_the_published_command_becomes_an_entry_that_plans_the_same(
         "--llm_prefill_att_backend fa3 --llm_decode_att_backend flashinfer --graph_max_batch_size 512 "
         f"--tool_call_parser glm47 --reasoning_parser glm45 {extra}--host 0.0.0.0 --port 8000"
     )
-    result = translate(world.shelf.engines, world.catalogues.models, text, ["h200-1"])
+    result = translate(world.data_files.engines, world.catalogues.models, text, ["h200-1"])
     assert not result.refusals
     (entry,) = result.entries
     assert entry.values["engine"] == "lightllm" and entry.values["model"] == "glm-4.7-flash"
