@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -352,3 +354,16 @@ def test_its_engine_says_how_it_is_started(world: World) -> None:
     assert unit["launch"]["argv"][1] == "/opt/sglang/current/flash/start.py"
     assert unit["launch"]["api"]["cuts_streams"] is True
     compile(engine.program, "start.py", "exec")
+
+
+WHEEL = os.environ.get("LIGHTLLM_WHEEL", "")
+
+
+@pytest.mark.skipif(not WHEEL, reason="LIGHTLLM_WHEEL names no wheel: nobody can fetch one")
+def test_the_flags_are_those_of_a_real_wheel() -> None:
+    """The stand-in's command line is made of the same file."""
+    with zipfile.ZipFile(WHEEL) as archive:
+        files = {name: archive.read(name).decode() for name in archive.namelist() if name.endswith(".py")}
+    found = registry.engine("lightllm").wheel_files("1.2.0", files, {})
+    assert found == {"flags/1.2.0.json": (DATA / "flags/1.2.0.json").read_text()}
+    assert own_wheel.missing_modules(files, registry.engine("lightllm").own_modules) == {}
