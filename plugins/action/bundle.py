@@ -174,7 +174,7 @@ class ActionModule(ActionBase):
         uv_lock = Path(given["uv_lock"])
         problems = []
         for entry in given["environments"]:
-            problems += self._add_environment(builder, entry, given["engine_wheels"])
+            problems += self._add_environment(builder, entry, given.get("engine_wheels") or {})
             builder.add_installer(uv_lock, entry["arch"], entry["glibc"])
         for entry in given["controllers"]:
             builder.add_controller(Path(given["controller_lock"]), **entry)
@@ -207,7 +207,7 @@ class ActionModule(ActionBase):
         problems = []
         lock, planned = Path(entry["lock"]), entry["lock_sha256"]
         others = {key: value for key, value in entry.items() if key not in ("lock_sha256", "wheel")}
-        if entry["wheel"] and lock.is_file():
+        if entry.get("wheel") and lock.is_file():
             try:
                 lock = builder.with_wheel(lock, entry["wheel"], wheels.values())
             except FetchError as error:

@@ -214,7 +214,7 @@ def units(plan: Planned) -> list[dict[str, Any]]:
                 "unit": instance["unit"],
                 "unit_path": f"units/{instance['unit']}",
                 "launch_path": f"{name}/launch.json",
-                "programs": {f"{name}/{PROGRAM}": instance["program"]} if instance["program"] else {},
+                "programs": {f"{name}/{PROGRAM}": instance["program"]} if instance.get("program") else {},
                 "model": unit_line(instance["model"]),
                 "engine": unit_line(registry.engine(instance["engine"]).title),
                 "version": unit_line(instance["release"]["version"]),
@@ -289,7 +289,7 @@ def bundle_environments(plans: Iterable[Planned], engines: str) -> list[dict[str
                 "cuda": entry["cuda"],
                 "index": entry["index"],
                 "release": instance["release"]["version"],
-                "wheel": instance["environment"]["wheel"],
+                "wheel": instance["environment"].get("wheel", {}),
             }
     return [wanted[key] for key in sorted(wanted)]
 

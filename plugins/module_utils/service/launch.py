@@ -31,7 +31,7 @@ def launch(plan: Planned, name: str, python: str) -> dict[str, Any]:
         "api": {
             "alive": instance["api"]["alive"],
             "token": instance["api"]["token"],
-            **({"cuts_streams": True} if instance["api"]["cuts_streams"] else {}),
+            **({"cuts_streams": True} if instance["api"].get("cuts_streams") else {}),
             "first": _named(instance["api"]["first"], instance["served_model_name"]),
         },
         "weights": instance["weights"]["path"],
@@ -53,7 +53,7 @@ PROGRAM = "start.py"
 
 
 def _start(root: str, name: str, instance: Planned) -> list[str]:
-    return [f"{root}/current/{name}/{PROGRAM}"] if instance["program"] else ["-m", instance["module"]]
+    return [f"{root}/current/{name}/{PROGRAM}"] if instance.get("program") else ["-m", instance["module"]]
 
 
 def _named(value: Any, model: str) -> Any:

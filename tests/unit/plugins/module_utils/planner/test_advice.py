@@ -23,6 +23,12 @@ SMALL_PACKETS = tuple(
     for name, netdev in (("rocep1s0f1", "enp1s0f1np1"), ("roceP2p1s0f1", "enP2p1s0f1np1"))
 )
 ROWS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
+    "attention-auto": (
+        "h200",
+        1,
+        {"model": "glm-4.7-flash", "engine": "lightllm", "options": {"llm_decode_att_backend": "auto"}},
+        {},
+    ),
     "component-known-bad": (
         "spark",
         1,

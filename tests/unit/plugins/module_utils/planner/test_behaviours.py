@@ -73,7 +73,7 @@ def test_the_plan_shows_what_is_on(world: Any) -> None:
     assert "nothing parsed" in render(world.one("a800", model="qwen2-vl-7b", tensor_parallel=4))
 
 
-def test_only_one_engine_is_served_and_its_name_goes_through(world: Any) -> None:
+def test_the_engine_is_sglang_unless_another_is_named(world: Any) -> None:
     assert world.instance("h200", model="glm-4.7-fp8").engine == "sglang"
     (refusal,) = world.one("h200", model="glm-4.7-fp8", engine="vllm").refusals
-    assert refusal.code == "engine" and "engine: sglang" in refusal.fix
+    assert refusal.code == "engine" and "engine: lightllm or sglang" in refusal.fix
