@@ -21,6 +21,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines.lightllm.
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import InstancePlan, PlanResult
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.translate import translate
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import application
+from ansible_collections.baremetal.sglang.plugins.module_utils.verification import derive
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_data_files
 from ansible_collections.baremetal.sglang.tests.unit.fixtures import lightllm_wheel
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.conftest import World
@@ -354,6 +355,30 @@ def test_its_engine_says_how_it_is_started(world: World) -> None:
     assert unit["launch"]["argv"][1] == "/opt/sglang/current/flash/start.py"
     assert unit["launch"]["api"]["cuts_streams"] is True
     compile(engine.program, "start.py", "exec")
+
+
+def test_gateway_monitoring_and_verify_ask_it_in_its_own_words(world: World) -> None:
+    facts = world.hosts("h200", 1, gpus={"model": "h200", "count": 1})
+    serve = {"flash": {"model": "glm-4.7-flash", "engine": "lightllm", "hosts": ["h200-1"], "port": 8000}}
+    result = world.plan(
+        facts,
+        serve,
+        engines=world.with_wheel(),
+        gateway={"hosts": ["h200-1"]},
+        monitoring={"prometheus": "h200-1"},
+    )
+    assert not result.refusals, [refusal.lines() for refusal in result.refusals]
+    gateway = result.gateways["h200-1"]
+    assert [server["check"] for server in gateway["front"]["models"]["flash"]] == ["/health"]
+    assert gateway["inner"]["metrics"] == {"flash": "/metrics"}
+    assert "lightllm_num_running_reqs" in result.monitoring["h200-1"]["metrics"]["running"]
+    verify = yaml.safe_load((ROOT / "files/verify.yml").read_text())
+    (checked,) = derive.checks(result.plans["h200-1"].to_dict(), verify, quick=True)
+    skipped = {item["name"]: item["skip"] for item in checked["checks"]}
+    assert not skipped["single call"] and not skipped["metrics"] and skipped["budget"]
+    # It counts no use of its cache.
+    assert "cache_use" not in checked["expected"]["metrics"] and "running" in checked["expected"]["metrics"]
+    assert "/get_server_info" in checked["expected"]["closed"]
 
 
 WHEEL = os.environ.get("LIGHTLLM_WHEEL", "")
