@@ -40,6 +40,7 @@ def instance_plan(
         model=case.model.key,
         served_model_name=instance.served_model_name or instance.name,
         engine=instance.engine,
+        engine_title=case.engine.title,
         release=_release(case, choice),
         environment=environment,
         weights=weights,

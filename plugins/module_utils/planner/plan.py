@@ -51,6 +51,8 @@ class InstancePlan:
     model: str
     served_model_name: str
     engine: str
+    engine_title: str
+    """As its makers write it."""
     release: dict[str, Any]
     environment: dict[str, Any]
     weights: dict[str, Any]

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core.text_checks import one_line
-from ..engines import registry
 from ..firewall.table import table_text
 from .launch import PROGRAM, api_port, confinement, launch
 
@@ -216,7 +215,7 @@ def units(plan: Planned) -> list[dict[str, Any]]:
                 "launch_path": f"{name}/launch.json",
                 "programs": {f"{name}/{PROGRAM}": instance["program"]} if instance.get("program") else {},
                 "model": unit_line(instance["model"]),
-                "engine": unit_line(registry.engine(instance["engine"]).title),
+                "engine": unit_line(instance.get("engine_title") or instance["engine"]),
                 "version": unit_line(instance["release"]["version"]),
                 "serves": unit_line(instance["served_model_name"]),
                 "environment_files": [unit_line(path) for path in instance["service"]["environment_files"]],
