@@ -15,7 +15,6 @@ from ..facts.schema import HostFacts
 from .arguments import dist_port
 from .case import Case
 from .fabric.plan import expected
-from .fabric.spec import FabricSpec
 from .network import Link
 from .plan import plain
 
@@ -54,9 +53,7 @@ def service(
             "gpus": [_gpu(host, index) for index in case.parallel.gpus.get(host.host, ())]
             if case.device == "cuda"
             else [],
-            "fabric": expected(
-                host, links[host.host], case.inputs.fabric.get(host.host, FabricSpec()).sockets
-            ),
+            "fabric": expected(case.inputs, host, links[host.host]),
             "kernel_files": _kernel_files(kernel_files),
         },
         "logs": {
