@@ -72,8 +72,6 @@ class InstancePlan:
     """Values that the house reads -> the engine's name of each counter."""
     service: dict[str, Any] = field(default_factory=dict)
     """How the unit starts, is watched and ends, and what it may touch."""
-    network: dict[str, list[str]] = field(default_factory=dict)
-    """Addresses and kinds of socket that the unit may use: {allow, families}."""
     accept: tuple[str, ...] = ()
     warnings: tuple[Advice, ...] = ()
 

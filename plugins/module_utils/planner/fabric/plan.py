@@ -19,7 +19,6 @@ from ..plan import InstancePlan, plain
 from .files import network_files
 from .ports import (
     as_configured,
-    near_gpus,
     networks,
     nic,
     order,
@@ -149,8 +148,6 @@ def host_fabric(
             "mtu": device.mtu,
             "rate_gbps": device.rate_gbps,
             "twins": next((list(twin) for twin in group if device.name in twin), []),
-            "numa_node": device.numa_node,
-            "near_gpus": near_gpus(facts, device.name),
         }
         for device in sorted(facts.rdma, key=order)
         if device.name in used
@@ -175,7 +172,6 @@ def host_fabric(
         "guard_seconds": spec.guard_seconds or policy["guard_seconds"],
         "gates": _gates(inputs, facts, spec, devices, bool(group)) if used else {},
         "sockets": spec.sockets,
-        "nccl_conf": dict(facts.fabric.get("nccl_conf", {})),
     }
 
 

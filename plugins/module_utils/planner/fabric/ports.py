@@ -22,8 +22,6 @@ from .spec import FabricSpec
 
 # Names of the kernel and systemd: behind P stands the PCI domain, where it is not the first one.
 DOMAIN = re.compile(r"^(en|roce|ib)(?:P(\d+))?(p\d+s\d+.*)\Z")
-# nvidia-smi topo, near to far.
-DISTANCES = ("X", "PIX", "PXB", "PHB", "NODE", "SYS")
 
 
 def active(device: RdmaDevice) -> bool:
@@ -79,22 +77,6 @@ def networks(host: HostFacts) -> dict[str, ipaddress.IPv4Interface]:
             if isinstance(parsed, ipaddress.IPv4Interface) and not parsed.is_link_local:
                 found.setdefault(str(interface.get("name", "")), parsed)
     return found
-
-
-def near_gpus(host: HostFacts, device: str) -> list[int]:
-    """GPUs that reach the device by the shortest way, as far as `nvidia-smi topo` told it."""
-    nics: Mapping[str, str] = host.nvlink.get("nics", {})
-    rows, names = host.nvlink.get("topology", ()), list(host.nvlink.get("devices", ()))
-    column = next((names.index(nic) for nic, name in nics.items() if name == device and nic in names), None)
-    if column is None:
-        return []
-    ways = {
-        int(name[3:]): str(rows[place][column])
-        for place, name in enumerate(names)
-        if re.fullmatch(r"GPU\d+", name) and place < len(rows) and column < len(rows[place])
-    }
-    known = {gpu: DISTANCES.index(way) for gpu, way in ways.items() if way in DISTANCES}
-    return sorted(gpu for gpu, far in known.items() if far == min(known.values()))
 
 
 def wanted_ports(

@@ -13,7 +13,6 @@ import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts, RdmaDevice
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.files import network_files
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.ports import (
-    near_gpus,
     order,
     twins_of,
 )
@@ -256,21 +255,6 @@ def test_twins_by_what_sysfs_says_by_name_and_by_word(world: Any) -> None:
     )
     assert twins(replace(host, rdma=dual)) == []
     assert [item.name for item in sorted(plain, key=order)] == ["rocep1s0f0", "rocep1s0f1", "roceP2p1s0f1"]
-
-
-def test_gpus_near_a_device() -> None:
-    nvlink = {
-        "devices": ["GPU0", "GPU1", "NIC0", "NIC1"],
-        "nics": {"NIC0": "mlx5_0", "NIC1": "mlx5_1"},
-        "topology": [
-            ["X", "NV8", "PIX", "SYS"],
-            ["NV8", "X", "NODE", "PXB"],
-            ["PIX", "NODE", "X", "SYS"],
-            ["SYS", "PXB", "SYS", "X"],
-        ],
-    }
-    host = HostFacts("a", "x86_64", None, nvlink=nvlink)  # type: ignore[arg-type]
-    assert [near_gpus(host, name) for name in ("mlx5_0", "mlx5_1", "mlx5_9")] == [[0], [1], []]
 
 
 # --- as each manager wants it ---

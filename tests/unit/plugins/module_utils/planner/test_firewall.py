@@ -23,7 +23,7 @@ def test_one_host_alone_asks_for_nothing(world: Any) -> None:
     assert not result.refusals
     (plan,) = result.plans.values()
     assert plan.firewall == {}
-    assert plan.instances["it"].network["allow"] == ["127.0.0.0/8", "::1/128"]
+    assert plan.instances["it"].service["addresses"] == []
 
 
 def test_a_group_is_closed_to_strangers(world: Any) -> None:
@@ -32,9 +32,9 @@ def test_a_group_is_closed_to_strangers(world: Any) -> None:
     # The others listen for nobody but their dummy health server.
     assert rules(plans["spark-3"]) == {30000: GROUP}
     for plan in plans.values():
-        network = plan.instances["it"].network
-        assert network["allow"] == ["127.0.0.0/8", "::1/128", *(f"{item}/32" for item in GROUP)]
-        assert "AF_NETLINK" in network["families"] and "AF_PACKET" not in network["families"]
+        service = plan.instances["it"].service
+        assert service["addresses"] == sorted(GROUP)
+        assert service["address_families"] == ["AF_UNIX", "AF_INET", "AF_NETLINK"]
 
 
 def test_the_ports_of_a_group_belong_to_the_engine_on_every_member(world: Any) -> None:
