@@ -77,7 +77,9 @@ class Room:
                 **self.plan,
                 "host_settings": {**self.plan["host_settings"], "paths": PATHS},
                 "keep": {"environments": keep},
-                "instances": {"tiny": {**self.plan["instances"]["tiny"], "environment": item, "compiles": {}}},
+                "instances": {
+                    "tiny": {**self.plan["instances"]["tiny"], "environment": item, "compiles": {}}
+                },
             },
             **self.more,
         }

@@ -474,7 +474,9 @@ class Tournament:
             while (other, number) not in self.early:
                 left = end - time.monotonic()
                 if left <= 0:
-                    raise MatchError(f"{other} did not call on TCP port {self.spec['settings']['ports']['meet']}")
+                    raise MatchError(
+                        f"{other} did not call on TCP port {self.spec['settings']['ports']['meet']}"
+                    )
                 self.arrived.wait(left)
             return self.early.pop((other, number))
 
