@@ -98,6 +98,10 @@ def effective_policy(defaults: Mapping[str, Any], given: Any = None) -> dict[str
     return found.values
 
 
+def policy_refusals(defaults: Mapping[str, Any], given: Any = None) -> list[str]:
+    return [line for refusal in policy.effective(defaults, given).refusals for line in refusal.lines()]
+
+
 def acceptance_report(
     measured: Mapping[str, Any],
     data: Mapping[str, Any],
@@ -138,6 +142,7 @@ class FilterModule:
             "transfer_batches": _filter(transfer_batches.rounds),
             "doctor_report": _filter(doctor_report),
             "effective_policy": _filter(effective_policy),
+            "policy_refusals": _filter(policy_refusals),
             "fabric_collective": _filter(fabric_gates.collective),
             "fabric_gate": _filter(fabric_gates.specification),
             "fabric_verdict": _filter(fabric_verdict),
