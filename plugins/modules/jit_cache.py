@@ -24,7 +24,7 @@ attributes:
     support: full
 options:
   folder:
-    description: The instance's folder of compiled code, C(service.compiled) of its plan.
+    description: The instance's JIT cache folder, C(service.compiled) of its plan.
     type: path
     required: true
   archive:
