@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: jit_cache
-short_description: What an engine compiled at its first start, carried from host to host
+short_description: Pack and unpack the JIT cache of an instance
 version_added: 0.2.0
 author:
   - the baremetal.sglang maintainers (@baremetal)

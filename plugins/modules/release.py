@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: release
-short_description: Lays down a served configuration and switches a host to it
+short_description: Prepare a release and switch a host to it
 description:
   - A release is a folder with the plan, the unit files and the links to environment and weights of all instances of a host.
   - Instances that are the same in the old and the new release are not restarted. Those that the new one no longer has are stopped and
