@@ -112,10 +112,12 @@ def acceptance_report(
     return acceptance.report(measured, data, hardware, partial)
 
 
-def group_step_errors(begun: Mapping[str, Any], host: str, proved: Mapping[str, Any] | None = None) -> str:
-    """`begun` and `proved`: what each host registered of the steps that all of them take."""
-    steps = {name: [step, (proved or {}).get(name) or {}] for name, step in begun.items()}
-    return together.trouble(steps, host)
+def group_step_errors(
+    started: Mapping[str, Any], host: str, verified: Mapping[str, Any] | None = None
+) -> str:
+    """`started` and `verified`: what each host registered of the steps that all of them take."""
+    steps = {name: [step, (verified or {}).get(name) or {}] for name, step in started.items()}
+    return together.errors(steps, host)
 
 
 def verify_report(checked: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +157,7 @@ class FilterModule:
             "firewall_users": _of_plan(plan_application.firewall_users),
             "group_secrets": _filter(group_secret.given),
             "group_secrets_kept": _filter(group_secret.kept_by),
-            "group_preflight_errors": _filter(members.trouble),
+            "group_preflight_errors": _filter(members.errors),
             "health_settings": _filter(health.health_settings),
             "planned_checks": _filter(derive.checks),
             "planned_checksums": _of_plan(plan_application.checksums),

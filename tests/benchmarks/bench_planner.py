@@ -96,7 +96,7 @@ def applied(plans: dict[str, Any], looked: dict[str, Any]) -> None:
         plan_application.release_layout(typed, {unit["unit_path"]: str(unit)})
         assert plan_application.firewall_table(typed)
         assert len(members.peers(plan, host)) == len(plans) - 1
-        assert members.trouble(looked, plan, host, 30.0) == []
+        assert members.errors(looked, plan, host, 30.0) == []
 
 
 def group(count: int, turns: int) -> tuple[float, float]:

@@ -229,7 +229,7 @@ def units(plan: Plan) -> list[dict[str, Any]]:
                 "confinement": confinement(instance),
                 "launch": launch(plan, name, python),
                 # Two instances may have the same folder name; each has its own code.
-                "compiled_archive": f"{name}-{instance.service['compiled'].rsplit('/', 1)[1]}.tar.gz",
+                "jit_cache_archive": f"{name}-{instance.service['compiled'].rsplit('/', 1)[1]}.tar.gz",
                 "kernels": instance.kernels.get("log", {}),
             }
         )
