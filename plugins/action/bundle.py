@@ -164,6 +164,7 @@ class ActionModule(ActionBase):
             "bytes": sum(sizes),
             "carried_files": len(carried),
             "carried_bytes": sum(carried),
+            "host_libraries": builder.host_libraries(),
         }
 
     def _add_parts(self, builder: BundleBuilder, given: dict[str, Any]) -> list[str]:

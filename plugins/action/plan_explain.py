@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import text_lines
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.explain import explain
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import (
     COMMON_ARGUMENTS,
@@ -38,7 +39,7 @@ class ActionModule(ActionBase):
 
         asked = plain(given)
         inputs, refusals = make_inputs(asked, hosts, variable)
-        lines = [line for refusal in refusals for line in refusal.lines()]
+        lines = text_lines(refusals)
         lines += explain(inputs, asked["serve"], asked["release"], asked["model"])
         self._display.display("\n".join(lines))
         return {"changed": False, "lines": lines}

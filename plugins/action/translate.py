@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible import context
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal, text_lines
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.translate import translate
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_data_files, plain
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.translation import judged, shown
@@ -48,7 +48,7 @@ class ActionModule(ActionBase):
 
     def _answer(self, lines: list[str], serve: Mapping[str, Any], refusals: list[Refusal]) -> dict[str, Any]:
         """Fails where nothing could be translated; what a plan would refuse is an answer."""
-        lines = lines or [line for refusal in refusals for line in refusal.lines()]
+        lines = lines or text_lines(refusals)
         self._display.display("\n".join(lines))
         answer = {
             "changed": False,

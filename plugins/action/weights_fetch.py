@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import RefusedError
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import RefusedError, text_lines
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.policy import effective
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights.plan import (
     read_sources,
@@ -50,7 +50,7 @@ class ActionModule(ActionBase):
         variables = (task_vars or {})["hostvars"][(task_vars or {})["inventory_hostname"]]
         chosen = effective(data_files.policy, plain(variables.get("policy")))
         if chosen.refusals:
-            return _failed("\n".join(line for refusal in chosen.refusals for line in refusal.lines()))
+            return _failed("\n".join(text_lines(chosen.refusals)))
         policy = chosen.values["weights"]
         unknown = sorted(set(given["settings"]) - set(policy["fetch"]))
         if unknown:
@@ -80,7 +80,7 @@ class ActionModule(ActionBase):
             told = " ".join(refusal.where for refusal in refusals)
             wanted, refusals = [], [*refusals, *(item for item in error.refusals if item.where not in told)]
         if refusals:
-            lines = [line for refusal in refusals for line in refusal.lines()]
+            lines = text_lines(refusals)
             return _failed("\n".join([*lines, f"{len(refusals)} refusals, nothing was fetched"]))
         job = FetchJob(
             root=Path(given["dest"]).expanduser(),

@@ -11,7 +11,7 @@ type: aggregate
 short_description: Print how long each stage took
 version_added: 0.1.0
 description:
-  - Prints one line for each play that ran, with its time.
+  - Prints one line for each play that ran, with its time, after a run of at least ten seconds.
 author:
   - The baremetal.sglang maintainers (@baremetal-sglang)
 requirements:
@@ -22,6 +22,9 @@ import time
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
+
+SHORT_SECONDS = 10
+"""A run that is over sooner needs no table."""
 
 
 class CallbackModule(CallbackBase):
@@ -38,6 +41,8 @@ class CallbackModule(CallbackBase):
         self._stages.append((play.get_name(), time.monotonic()))
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
+        if not self._stages or time.monotonic() - self._stages[0][1] < SHORT_SECONDS:
+            return
         ends = [started for _unused, started in self._stages[1:]] + [time.monotonic()]
         self._display.banner("STAGES")
         for (name, started), end in zip(self._stages, ends):

@@ -14,6 +14,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.baremetal.sglang.plugins.module_utils.acceptance import report as acceptance
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import debs as bundle_debs
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import text_lines
 from ansible_collections.baremetal.sglang.plugins.module_utils.doctor import diagnosis as doctor
 from ansible_collections.baremetal.sglang.plugins.module_utils.fabric import gates as fabric_gates
 from ansible_collections.baremetal.sglang.plugins.module_utils.gateway import config as gateway_config
@@ -93,7 +94,7 @@ def effective_policy(defaults: Mapping[str, Any], given: Any = None) -> dict[str
     """files/policy.yml with what the inventory says in its place."""
     found = policy.effective(defaults, given)
     if found.refusals:
-        lines = [line for refusal in found.refusals for line in refusal.lines()]
+        lines = text_lines(found.refusals)
         raise ValueError("\n".join(lines).removeprefix("REFUSED  "))
     return found.values
 
@@ -137,6 +138,7 @@ class FilterModule:
             "bundle_debs": _filter(bundle_debs.wanted),
             "bundle_conda": _of_plans(plan_application.bundle_conda),
             "bundle_environments": _of_plans(plan_application.bundle_environments),
+            "bundle_report": _of_plans(plan_application.bundle_report),
             "bundle_weights": _of_plans(plan_application.bundle_weights),
             "bundle_files": _filter(bundle_manifest.bundled),
             "bundle_paths": _filter(bundle_manifest.listed_paths),

@@ -272,4 +272,9 @@ carried_bytes:
   description: How many bytes these are.
   returned: success
   type: int
+host_libraries:
+  description: Libraries that the kernels need and that a package of the host's distribution brings.
+  returned: success
+  type: list
+  elements: str
 """

@@ -42,7 +42,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 results:
-  description: For each check its tag, name, status (passed, failed, skipped), what was seen, the fix, and the seconds.
+  description: For each check its tag, name, status (passed, failed, known, skipped), what was seen, the fix, and the seconds.
   returned: when the unit was asked
   type: list
   elements: dict

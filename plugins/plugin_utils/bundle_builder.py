@@ -309,6 +309,11 @@ class BundleBuilder:
                 if proof["proven"]:
                     self.say(proof["what"])
 
+    def host_libraries(self) -> list[str]:
+        """Libraries that the kernels need and that a package of the host's distribution brings."""
+        proofs = [proof for entry in self.environments.values() for proof in entry["abi"]]
+        return sorted({library for proof in proofs for library in proof["host_packages"]})
+
     def _write_papers(self) -> None:
         """Bill of materials and licences; made in the cache, so that placing them is placing a file like any other."""
         packages = {

@@ -130,7 +130,7 @@ def _contradictions(host: str, declared: HostFacts, gathered: HostFacts) -> list
             "declared-differs",
             host,
             f"declared_hardware.{item.field} = {item.declared}",
-            f"the host says {item.gathered}: what was planned and bundled for it may not run there",
+            f"the host {f'says {item.gathered}' if item.gathered else 'has none'}: what was planned and bundled for it may not run there",
             "correct declared_hardware and plan and bundle again, or repair the host",
         )
         for item in contradictions(declared, gathered)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals import Refusal, text_lines
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import PlanResult
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.translate import Entry, Translation
@@ -77,7 +77,7 @@ def shown(found: Translation, verdicts: Mapping[str, PlanResult]) -> list[str]:
 
 
 def _refused(refusals: Iterable[Refusal]) -> list[str]:
-    return [line for refusal in refusals for line in refusal.lines()]
+    return text_lines(refusals)
 
 
 def _flags(entry: Entry) -> list[str]:

@@ -142,7 +142,7 @@ def test_the_role_does_nothing_more(host: Path) -> None:
     proofs = {"runtime_proofs": [given(capability) for capability in CAPABILITIES]}
     book.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "vars": proofs, "tasks": tasks}]))
     done = tool("-i", host, "exec", "--", REPOSITORY / ".venv/bin/ansible-playbook", book, "-i", host,
-                "-e", "ansible_python_interpreter=/usr/bin/python3", cwd=REPOSITORY)  # fmt: skip
+                "-v", "-e", "ansible_python_interpreter=/usr/bin/python3", cwd=REPOSITORY)  # fmt: skip
     assert "changed=0" in done.stdout
     assert done.stdout.count("ok: [h1]") == len(CAPABILITIES)
 

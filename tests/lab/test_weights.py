@@ -235,8 +235,12 @@ def test_a_full_disk_on_one_host_lets_the_other_finish(room: Room) -> None:
     room.on_host("mkdir -p /opt/sglang/weights && mount -t tmpfs -o size=1m small /opt/sglang/weights", "h2")
     done = room.roles("needed main", limit="h1,h2")
     assert done.returncode != 0
-    assert re.search(r"fatal: \[h2\].*1\.73 MB are needed", done.stdout), done.stdout[-3000:]
-    assert re.search(r"fatal: \[h1\].*h2: the weights could not be published there", done.stdout)
+    assert re.search(r"fatal: \[h2\](?:(?!fatal:).)*1\.73 MB are needed", done.stdout, re.S), done.stdout[
+        -3000:
+    ]
+    assert re.search(
+        r"fatal: \[h1\](?:(?!fatal:).)*h2: the weights could not be published there", done.stdout, re.S
+    )
     assert room.on_host(f"ls {DEST}/{SHARD}")
     room.on_host("umount /opt/sglang/weights", "h2")
     done = room.roles("needed main", limit="h1,h2")

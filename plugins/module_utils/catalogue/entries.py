@@ -68,8 +68,10 @@ class Release:
     memory: Any = None
     """What the release takes of a GPU, as `Engine.release_memory` of its engine reads it."""
     known_bad: tuple[dict[str, Any], ...] = ()
-    """{component, versions, when, what, fix, severity}."""
+    """{component, versions, when, what, fix, severity, checks}; without versions, every one of the release."""
     notes: tuple[str, ...] = ()
+    host_libraries: tuple[str, ...] = ()
+    """Libraries that its wheels need for CUDA and a package of the distribution brings: libnuma.so.1."""
 
 
 @dataclass(frozen=True)

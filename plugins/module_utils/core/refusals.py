@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -45,12 +45,24 @@ class Advice:
         return asdict(self)
 
 
+def text_lines(refusals: Iterable[Refusal]) -> list[str]:
+    """Every refusal; what is the same on several hosts is said once and names them all."""
+    hosts: dict[Refusal, list[str]] = {}
+    for refusal in refusals:
+        hosts.setdefault(replace(refusal, host=""), []).append(refusal.host)
+    return [
+        line
+        for refusal, names in hosts.items()
+        for line in replace(refusal, host=", ".join(dict.fromkeys(name for name in names if name))).lines()
+    ]
+
+
 class RefusedError(Exception):
     """Carries every refusal found, never only the first."""
 
     def __init__(self, refusals: Iterable[Refusal]) -> None:
         self.refusals = list(refusals)
-        super().__init__("\n".join(line for refusal in self.refusals for line in refusal.lines()))
+        super().__init__("\n".join(text_lines(self.refusals)))
 
 
 def closest(name: str, known: Iterable[str], count: int = 1) -> list[str]:

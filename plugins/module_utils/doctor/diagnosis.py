@@ -158,9 +158,13 @@ def _hardware(host: str, seen: Seen) -> Iterable[Finding]:
     planned = seen["plan"].get("facts", {})
     if (planned.get("driver") or "") != seen["driver"]:
         what = f"{seen['driver'] or 'none'} is loaded, {planned.get('driver') or 'none'} was planned for"
-        yield Finding(
-            "driver-changed", host, "driver", what, f"ansible-playbook site.yml -i INVENTORY --limit {host}"
-        )
+        fix = f"ansible-playbook site.yml -i INVENTORY --limit {host}"
+        # The launcher starts with a point release of the planned branch.
+        branches = [
+            str(version or "").partition(".")[0] for version in (planned.get("driver"), seen["driver"])
+        ]
+        severity = NOTE if branches[0] == branches[1] else PROBLEM
+        yield Finding("driver-changed", host, "driver", what, fix, severity=severity)
     wanted = len(planned.get("gpus") or ())
     if wanted != seen["gpus"]:
         what = f"{seen['gpus']} are there, {wanted} were planned for"

@@ -24,6 +24,7 @@ from ..release import folder_host as folder
 from ..release.host import Host
 from ..release.members import Release
 from ..runtime.maker_host import STAMP as ENVIRONMENT_STAMP
+from ..runtime.record_host import changed_files
 from ..service.files_host import printable, read_object
 from ..service.serving_host import fetch, last_lines
 from ..weights.folder_host import look, read_manifest
@@ -221,7 +222,11 @@ def _environment(host: Host, path: str) -> str:
     if not os.path.isfile(os.path.join(path, ENVIRONMENT_STAMP)):
         return f"{ENVIRONMENT_STAMP} is gone: this environment is not whole"
     status, _unused, err = host.run([python, "-c", "pass"])
-    return f"{python} does not run: {str(err).strip()[-200:]}" if status else ""
+    if status:
+        return f"{python} does not run: {str(err).strip()[-200:]}"
+    changed = changed_files(path, ENVIRONMENT_STAMP)
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return "; ".join(changed[:3]) + more
 
 
 def _weights(release: Release) -> list[dict[str, Any]]:

@@ -56,6 +56,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "nvidia-smi may not ask the driver",
         "run as root; check the rights of /dev/nvidia* and the control group of the session",
     ),
+    "gpu-in-use": (
+        "process {holders} computes on it{used}",
+        "end it before site.yml runs, or leave this GPU out with gpus: an instance does not start on a GPU in use",
+    ),
     "gpu-lost": (
         "the GPU has fallen off the PCI bus",
         "restart the host; if it comes back, power it off fully and reseat or replace the GPU",

@@ -280,6 +280,26 @@ def _xid_fault(
     return [fault(code, subject, xid=event.number, meaning=meaning, count=event.count, action=cure)]
 
 
+def strangers(io: HostIo, gpus: tuple[Gpu, ...]) -> list[Fault]:
+    """Programs that compute on a GPU and are not in a unit of ours: an instance that gets it would not start."""
+    by_uuid = {gpu.uuid: gpu for gpu in gpus if gpu.uuid}
+    ran = _ask(io, "--query-compute-apps=gpu_uuid,pid", "--format=csv,noheader,nounits")
+    held: dict[int, list[str]] = {}
+    for line in ran.out.splitlines() if ran.status == 0 else ():
+        uuid, _comma, pid = (part.strip() for part in line.partition(","))
+        if uuid not in by_uuid or not pid.isdigit():
+            continue
+        if "/sglang-" in io.read(f"/proc/{pid}/cgroup"):
+            continue
+        name = io.line(f"/proc/{pid}/comm")
+        held.setdefault(by_uuid[uuid].index, []).append(f"{pid} ({name})" if name else pid)
+    used = {gpu.index: f", {gpu.memory_used_mib} MiB in use" for gpu in gpus if gpu.memory_used_mib}
+    return [
+        fault("gpu-in-use", f"GPU {index}", holders=", ".join(found[:4]), used=used.get(index, ""))
+        for index, found in sorted(held.items())
+    ]
+
+
 def _driver_faults(bus: PciView, module: str, library: str, has_program: bool) -> list[Fault]:
     """What the parts of a driver say about each other, before nvidia-smi is asked."""
     other = {address: name for address, name in bus.gpus.items() if name and name != "nvidia"}
@@ -329,7 +349,7 @@ def nvidia_facts(io: HostIo, products: Mapping[str, str]) -> NvidiaFacts:
         facts.gpus, of_gpus = gpus_of(listing, products)
         facts.faults += [*of_gpus, *untold(listing), *bus_faults(bus, facts.gpus)]
         facts.nvlink, of_links = _links(io, facts.gpus)
-        facts.faults += of_links
+        facts.faults += [*of_links, *strangers(io, facts.gpus)]
         if listing.cuda == CUDA_MISSING:
             facts.faults.append(fault("libcuda-missing", "driver"))
     else:

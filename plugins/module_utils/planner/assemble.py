@@ -21,6 +21,7 @@ from .firewall import firewall
 from .network import Link
 from .plan import InstancePlan, Plan, Port, plain
 from .release_choice import Choice, summary
+from .rules.fabric import known_faults
 from .service import service
 
 
@@ -90,6 +91,12 @@ def _release(case: Case, choice: Choice) -> dict[str, Any]:
         "variant": f"{case.variant.cuda}-{case.variant.arch}",
         "cuda": case.variant.cuda,
         "index": case.variant.index,
+        "known_faults": {
+            check: f"{entry['what']}; {entry['fix']}"
+            for entry, _component, _version in known_faults(case)
+            for check in entry.get("checks", ())
+        },
+        "host_libraries": list(case.release.host_libraries) if case.device == "cuda" else [],
         "bundle": ""
         if case.variant.locks
         else f"cannot be bundled from the default index: needs index {case.variant.index}",
@@ -204,6 +211,8 @@ def _host_settings(
     for plan in instances.values():
         for program in set(plan.compiles.get("needs", ())) - there:
             packages.update(_package_names(names.get(program, ()), plan.environment, program))
+        for library in plan.release["host_libraries"]:
+            packages.update(names.get(library, ()))
     parents = [directories["state"], directories["cache"]]
     names_of_all = sorted([*instances, *standbys])
     per_instance = [f"{directory}/{name}" for name in names_of_all for directory in parents]
@@ -223,8 +232,17 @@ def _host_settings(
         "paths": plain(directories),
         "limits": plain(policy["host"]["limits"]),
         "shared_memory": policy["host"]["shared_memory"],
+        "gpu_nodes": _gpu_nodes(facts, instances),
         "swap": "off" if _shares_memory(facts, instances) else "as it is",
     }
+
+
+def _gpu_nodes(facts: HostFacts, instances: Mapping[str, InstancePlan]) -> list[int]:
+    """Minor numbers of the GPUs whose device nodes must be there before an instance starts."""
+    if not any(plan.device == "cuda" for plan in instances.values()):
+        return []
+    known = [gpu.minor for gpu in facts.gpus]
+    return sorted(minor for minor in known if minor is not None) or list(range(len(known)))
 
 
 def _shares_memory(facts: HostFacts, instances: Mapping[str, InstancePlan]) -> bool:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 Document = Mapping[str, Any]
-# Reasons and lists of what was turned down change with the catalogues; they run nothing.
-IGNORED = ("schema", "collection", "warnings")
+LONGEST = 60
+"""Characters of a value that are shown; of longer ones only that they changed."""
 ENVIRONMENT_WORDS = {
     "id": "environment",
     "python": "Python",
@@ -29,7 +29,7 @@ def differences(before: Document | None, after: Document | None) -> list[str]:
         return [
             f"instance {name} new: {_headline(item)}" for name, item in sorted(after["instances"].items())
         ]
-    lines: list[str] = []
+    lines = _change("collection", before.get("collection"), after.get("collection"))
     old, new = before.get("instances", {}), after.get("instances", {})
     lines += [f"instance {name} removed" for name in sorted(set(old) - set(new))]
     lines += [f"instance {name} new: {_headline(new[name])}" for name in sorted(set(new) - set(old))]
@@ -39,10 +39,6 @@ def differences(before: Document | None, after: Document | None) -> list[str]:
     lines += _mapping("firewall port", _firewall(before), _firewall(after))
     lines += _mapping("fabric", _fabric(before), _fabric(after))
     return lines
-
-
-def same(before: Document | None, after: Document | None) -> bool:
-    return not differences(before, after)
 
 
 def _headline(item: Document) -> str:
@@ -74,6 +70,7 @@ def _instance(old: Document, new: Document) -> list[str]:
     for key, word in ENVIRONMENT_WORDS.items():
         lines += _change(word, old["environment"].get(key), new["environment"].get(key))
     lines += _change("weights", old["weights"].get("path"), new["weights"].get("path"))
+    lines += _change("bytes of the weights", old["weights"].get("bytes"), new["weights"].get("bytes"))
     lines += _change("device", old.get("device"), new.get("device"))
     lines += _change("GPUs", _listed(old.get("gpus")), _listed(new.get("gpus")))
     lines += _mapping("hosts", {"": old["parallel"].get("hosts")}, {"": new["parallel"].get("hosts")})
@@ -87,6 +84,8 @@ def _instance(old: Document, new: Document) -> list[str]:
     )
     lines += _change("kernel file", _kernel(old), _kernel(new))
     lines += _mapping("compiler", _compiler(old), _compiler(new))
+    lines += _leaves("service", old.get("service", {}), new.get("service", {}))
+    lines += _leaves("api", old.get("api", {}), new.get("api", {}))
     return lines
 
 
@@ -136,6 +135,20 @@ def _shown(value: Any) -> str:
 
 def _change(word: str, before: Any, after: Any) -> list[str]:
     return [] if before == after else [f"{word} {before or 'none'} -> {after or 'none'}"]
+
+
+def _leaves(word: str, before: Any, after: Any) -> list[str]:
+    """Differences at any depth, by their dotted keys: all of it is in the unit or in what the launcher reads."""
+    if before == after:
+        return []
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        keys = sorted({*before, *after})
+        dotted = ((f"{word}.{key}", before.get(key), after.get(key)) for key in keys)
+        return [line for item in dotted for line in _leaves(*item)]
+    shown = [str(value) for value in (before, after)]
+    if max(map(len, shown)) > LONGEST:
+        return [f"{word} changed"]
+    return _change(word, *shown)
 
 
 def _mapping(word: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

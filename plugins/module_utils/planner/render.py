@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..core.refusals import Advice
+from ..core.refusals import Advice, text_lines
 from .plan import InstancePlan, Plan, PlanResult
 
 BAR = 24
@@ -22,8 +22,7 @@ def render(result: PlanResult) -> str:
     """The table, or the refusals; the last line counts."""
     lines: list[str] = []
     if result.refusals:
-        for refusal in result.refusals:
-            lines += refusal.lines()
+        lines += text_lines(result.refusals)
         lines.append(f"{_count(len(result.refusals), 'refusal')}, nothing was changed")
         return "\n".join(lines)
     for hosts, blocks in _groups(result.plans):

@@ -17,6 +17,7 @@ from .case import Case
 from .fabric.plan import expected
 from .network import Link
 from .plan import plain
+from .versions import version_key
 
 # In the words of DeviceAllow=, as those of core.device_nodes.
 OF_RDMA = ("char-infiniband_verbs", "/dev/infiniband/rdma_cm")
@@ -49,7 +50,7 @@ def service(
         "restart": plain(policy["restart"]),
         "checks": {
             **plain(policy["checks"]),
-            "driver": host.driver.version if host.driver and case.device == "cuda" else "",
+            **_driver(case, host),
             "gpus": [_gpu(host, index) for index in case.parallel.gpus.get(host.host, ())]
             if case.device == "cuda"
             else [],
@@ -70,6 +71,16 @@ def service(
         "address_families": _families(links.values()),
         **({"group": group(case, host, links)} if case.parallel.nodes > 1 else {}),
     }
+
+
+def _driver(case: Case, host: HostFacts) -> dict[str, Any]:
+    """The driver that the plan saw, and the others that serve it as well: its branch, from the variant's floor on."""
+    version = host.driver.version if host.driver and case.device == "cuda" else ""
+    branch = version.partition(".")[0]
+    if not branch.isdigit():
+        return {"driver": version}
+    floor = max(case.variant.driver, branch, key=version_key)
+    return {"driver": version, "drivers": {"from": floor, "below": str(int(branch) + 1)}}
 
 
 def _kernel_files(planned: Mapping[str, Any]) -> list[str]:

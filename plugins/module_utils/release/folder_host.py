@@ -125,25 +125,26 @@ def _members(folder: str, plan: dict[str, Any]) -> list[Member]:
             return []
 
 
-def proof(folder: str, member: Member, members: Mapping[str, Member]) -> str:
-    """Hash of the unit, of the instance's own folder, and of what all instances share."""
-    said = hashlib.sha256()
-    said.update(_read(os.path.join(folder, UNITS, member.unit)).encode())
+def proof(folder: str, member: Member, members: Mapping[str, Member]) -> dict[str, str]:
+    """The unit, the instance's own folder, and what all instances share: path -> hash, or where a link leads."""
+    content = {f"{UNITS}/{member.unit}": hashed(_read(os.path.join(folder, UNITS, member.unit)))}
     others = {*members, *UNSERVED} - {member.name}
     for entry in sorted(os.listdir(folder)):
         if entry not in others:
-            for line in _tree(os.path.join(folder, entry), entry):
-                said.update(line.encode())
-    return said.hexdigest()
+            content.update(_tree(os.path.join(folder, entry), entry))
+    return content
 
 
-def _tree(path: str, name: str) -> list[str]:
+def _tree(path: str, name: str) -> dict[str, str]:
     if os.path.islink(path):
-        return [f"{name} -> {os.readlink(path)}\n"]
+        return {name: f"-> {os.readlink(path)}"}
     if not os.path.isdir(path):
-        return [f"{name} {hashed_file(path)}\n"]
-    entries = sorted(entry for entry in os.listdir(path) if entry != "__pycache__")
-    return [line for entry in entries for line in _tree(os.path.join(path, entry), os.path.join(name, entry))]
+        return {name: hashed_file(path)}
+    content = {}
+    for entry in sorted(os.listdir(path)):
+        if entry != "__pycache__":
+            content.update(_tree(os.path.join(path, entry), os.path.join(name, entry)))
+    return content
 
 
 def hashed_file(path: str) -> str:

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..facts.host import RunCommand
+from ..facts.nvidia_driver import parse_proc_version
+from ..planner.versions import version_key
 from ..service.application import STANDBY
 from ..service.folders_host import remove_tree
 from ..service.serving_host import NotServingError, Question, Watch, healthy, unit_state
@@ -57,6 +59,7 @@ class Host:
     units: str = "/etc/systemd/system"
     passing_units: str = "/run/systemd/system"
     """Where units lie that no boot brings back."""
+    driver: str = "/proc/driver/nvidia/version"
     timeout: float = 0.0
     token_timeout: float = 300.0
     prompt: str = "Say hi in one short sentence."
@@ -150,7 +153,7 @@ class Host:
 
     def lacking(self, release: Release, live: Release | None) -> list[str]:
         """What the release leads to and is gone: `path: what is wrong`."""
-        found = []
+        found = self.unfit_drivers(release)
         for name, member in sorted(release.members.items()):
             environment = folder.target(release, name, "env")
             weights = folder.target(release, name, "weights")
@@ -164,6 +167,28 @@ class Host:
             if seen["state"] in ("absent", "damaged") or not os.path.isdir(weights):
                 damage = "; ".join(map(str, seen["damage"][:3])) or "not there"
                 found.append(f"{weights}: the weights of {name}: {damage}")
+        return found
+
+    def unfit_drivers(self, release: Release) -> list[str]:
+        """Instances that would find another driver than those that serve their plan, seen before anything stops."""
+        try:
+            with open(self.driver, encoding="utf-8", errors="replace") as stream:
+                loaded = parse_proc_version(stream.read())[0]
+        except OSError:
+            loaded = ""
+        found = []
+        for name, instance in sorted(release.plan.get("instances", {}).items()):
+            checks = instance.get("service", {}).get("checks", {})
+            planned, drivers = checks.get("driver", ""), checks.get("drivers")
+            if not planned or loaded == planned:
+                continue
+            if drivers and version_key(drivers["from"]) <= version_key(loaded) < version_key(
+                drivers["below"]
+            ):
+                continue
+            found.append(
+                f"{self.driver}: {name} was planned for driver {planned}, {loaded or 'none'} is loaded"
+            )
         return found
 
     def switch(self, found: Found, decided: Switch) -> Outcome:
@@ -269,7 +294,13 @@ class Host:
         story = f"release {decided.to} does not serve: {error}"
         if not decided.back:
             self.keep(switching.after_failure(found.record, decided.to, "", failed))
-            return SwitchError(f"{story}\nNo other release has served here, so there is none to go back to.")
+            restarted = decided.to == found.current and decided.to in found.record.served
+            rest = (
+                "It served before and stays current; its units try again as their restart limits allow."
+                if restarted
+                else "No other release has served here, so there is none to go back to."
+            )
+            return SwitchError(f"{story}\n{rest}")
         began = self.clock()
         now = self.found()
         back = switching.decide(now, decided.back)

@@ -37,8 +37,8 @@ class Release:
     id: str
     folder: str
     members: dict[str, Member]
-    proofs: dict[str, str] = field(default_factory=dict)
-    """{instance: hash of all that its server reads}; equal in two releases means that nothing changes for it."""
+    proofs: dict[str, dict[str, str]] = field(default_factory=dict)
+    """{instance: {path that its server reads: hash}}; equal in two releases means that nothing changes for it."""
     plan: dict[str, Any] = field(default_factory=dict)
     made: float = 0.0
     texts: dict[str, str] = field(default_factory=dict)

@@ -122,13 +122,22 @@ def _reason(found: Found, live: Release | None, wanted: Release, name: str, forc
         return "is new"
     if found.record.unfinished and unit in found.record.unfinished.units:
         return "an earlier switch was cut off"
-    if live is None or live.proofs.get(name) != wanted.proofs[name]:
-        return "changed" if live and name in live.proofs else "is new"
+    if live is None or name not in live.proofs:
+        return "is new"
+    if changed := _changed(live.proofs[name], wanted.proofs[name]):
+        return f"changed: {changed}"
     if found.units[unit].text != wanted.text_of(unit):
         return "its unit file is not the planned one"
     if found.units[unit].state not in RUNNING:
         return f"is {found.units[unit].state or 'not running'}"
     return ""
+
+
+def _changed(before: Mapping[str, str], after: Mapping[str, str], most: int = 4) -> str:
+    """The files that differ, by name; empty when the server reads the same."""
+    paths = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
+    more = f" and {len(paths) - most} more" if len(paths) > most else ""
+    return ", ".join(paths[:most]) + more
 
 
 def _text(found: Found, unit: str) -> str | None:
@@ -141,10 +150,14 @@ def _known(found: Found) -> set[str]:
 
 
 def _back(found: Found, to: str) -> str:
+    """What served until now, else the newest release that has served; nothing for a restart of the current one."""
     cut_off = found.record.unfinished
-    candidate = cut_off.back if cut_off else found.current
-    proven = candidate in found.record.served
-    return candidate if candidate != to and proven and candidate in found.releases else ""
+    if to == found.current and not cut_off:
+        return ""
+    served = found.record.served
+    candidates = [cut_off.back if cut_off else found.current, *reversed(served)]
+    proven = [name for name in candidates if name != to and name in served and name in found.releases]
+    return proven[0] if proven else ""
 
 
 def relieved(found: Found, switch: Switch) -> list[Member]:
@@ -175,9 +188,14 @@ def after_success(record: Record, to: str) -> Record:
 
 
 def after_failure(record: Record, to: str, back: str, failed: dict[str, str]) -> Record:
-    """What failed is proven no longer; what was gone back to is the newest that is."""
+    """What failed is proven no longer; what was gone back to is the newest that is.
+
+    A failed restart proves nothing against its release: a GPU may have been busy. It keeps its place.
+    """
+    if not back:
+        return Record(served=record.served, failed=failed)
     served = [name for name in record.served if name not in (to, back)]
-    return Record(served=(*served, back) if back else tuple(served), failed=failed)
+    return Record(served=(*served, back), failed=failed)
 
 
 def together(*plans: Mapping[str, Any] | None) -> list[str]:

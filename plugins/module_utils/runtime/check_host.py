@@ -34,7 +34,17 @@ if torch and asked["cuda"]:
 if torch and asked["gpus"]:
     found = torch.cuda.device_count()
     if found != asked["gpus"]:
-        problems.append(f"torch.cuda sees {found} GPUs, the plan has {asked['gpus']}")
+        reason = "no reason was given"
+        try:
+            torch.cuda.init()
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300] or reason
+        if found:
+            reason = "nvidia-smi -L on the host lists those that the driver has"
+        problems.append(
+            f"torch.cuda sees {found} GPUs, the plan has {asked['gpus']}: {reason}. On the host, nvidia-smi -L and "
+            "ls /dev/nvidia* show what is missing; systemctl start gpu-device-nodes makes device nodes"
+        )
 print(json.dumps(problems))
 """
 

@@ -304,6 +304,46 @@ def bundle_conda(plans: Iterable[Plan], engines: str) -> list[dict[str, Any]]:
     return [wanted[key] for key in sorted(wanted)]
 
 
+def bundle_report(
+    plans: Iterable[Plan], sources: Mapping[str, str], folder: str, result: Mapping[str, Any]
+) -> list[str]:
+    """What a bundle holds, and the weights that the room will lack if nobody carries them beside it."""
+    sizes = [
+        f"{result.get(files, 0)} files, {result.get(amount, 0) / 1e9:.2f} GB"
+        for files, amount in (("files", "bytes"), ("carried_files", "carried_bytes"))
+    ]
+    # Check mode makes nothing, so it has nothing to count.
+    said = f"{folder}: {sizes[0]}; {sizes[1]} of them are in this folder"
+    lines = [said if "files" in result else f"{folder}: would be filled; nothing was fetched or written"]
+    plans = list(plans)
+    planned = {
+        library
+        for plan in plans
+        for instance in plan.instances.values()
+        for library in instance.release.get("host_libraries", ())
+    }
+    lines += [
+        f"warning: wheels need {library}, which the data of the release does not name: no package of the hosts is "
+        "planned for it. Add it to host_libraries of the release, or install it on the hosts."
+        for library in result.get("host_libraries", ())
+        if library not in planned
+    ]
+    left_out = {
+        (entry["model"], entry["revision"]): int(entry.get("bytes") or 0)
+        for plan in plans
+        for entry in weights(plan)
+        if entry["model"] not in sources
+    }
+    for (model, revision), size in sorted(left_out.items()):
+        amount = f"{size / 1e9:.1f} GB" if size else "size unknown"
+        lines.append(
+            f"warning: the bundle does not hold the weights of {model}, revision {revision} ({amount}). "
+            "Fetch them with playbooks/weights.yml -e weights_dir=FOLDER; then carry FOLDER too and give site.yml "
+            "-e weights_dir=FOLDER, or give this playbook -e @FOLDER/bundle_weights.json."
+        )
+    return lines
+
+
 def bundle_weights(plans: Iterable[Plan], sources: Mapping[str, str]) -> list[dict[str, str]]:
     wanted = {}
     for plan in plans:

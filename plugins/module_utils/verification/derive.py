@@ -177,6 +177,7 @@ def checks(
     for name, instance in sorted(plan["instances"].items()):
         planned = gateway or instance.get("gateway") or plan.get("gateway") or {}
         subject = Subject(instance, data, quick, planned)
+        known = instance.get("release", {}).get("known_faults", {})
         found.append(
             {
                 "instance": name,
@@ -185,7 +186,12 @@ def checks(
                 "port": _port(instance),
                 "serves": instance["served_model_name"],
                 "checks": [
-                    {"tag": row.tag, "name": row.name, "skip": _reason(row, subject)}
+                    {
+                        "tag": row.tag,
+                        "name": row.name,
+                        "skip": _reason(row, subject),
+                        "known": known.get(f"{row.tag}: {row.name}", ""),
+                    }
                     for row in TABLE
                     if not wanted or row.tag in wanted
                 ],

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
-FAILED, SKIPPED, PASSED = "failed", "skipped", "passed"
-WORDS = {PASSED: "ok", FAILED: "FAILED", SKIPPED: "skipped"}
+from .run import FAILED, KNOWN, PASSED, SKIPPED
+
+WORDS = {PASSED: "ok", FAILED: "FAILED", KNOWN: "known", SKIPPED: "skipped"}
 WIDTH = 150
 UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
 
@@ -98,11 +99,12 @@ def lines(rows: list[dict[str, Any]], counts: Mapping[str, int]) -> list[str]:
             found.append(f"{row['host']}  {row['instance']}".rstrip())
         name = f"{row['tag']}: {row['name']}"
         said = " ".join(str(row["said"]).split())
-        if row["status"] == FAILED and row["fix"]:
+        if row["status"] in (FAILED, KNOWN) and row["fix"]:
             said = f"{said}; {row['fix']}"
         text = f"  {WORDS[row['status']]:8}{name:{wide}}  {row['seconds']:6.1f} s  {said}"
-        found.append(text if row["status"] == FAILED else text[:WIDTH])
-    found.append(f"{counts[PASSED]} passed, {counts[FAILED]} failed, {counts[SKIPPED]} skipped")
+        found.append(text if row["status"] in (FAILED, KNOWN) else text[:WIDTH])
+    known = f"{counts[KNOWN]} failed as the plan warned, " if counts[KNOWN] else ""
+    found.append(f"{counts[PASSED]} passed, {counts[FAILED]} failed, {known}{counts[SKIPPED]} skipped")
     return found
 
 
@@ -113,7 +115,7 @@ def junit(rows: list[dict[str, Any]]) -> str:
     parts = ['<?xml version="1.0" encoding="UTF-8"?>', "<testsuites>"]
     for name, members in suites.items():
         failed = sum(1 for row in members if row["status"] == FAILED)
-        skipped = sum(1 for row in members if row["status"] == SKIPPED)
+        skipped = sum(1 for row in members if row["status"] in (SKIPPED, KNOWN))
         seconds = sum(row["seconds"] for row in members)
         parts.append(
             f'<testsuite name={quoteattr(name)} tests="{len(members)}" failures="{failed}" skipped="{skipped}" '
@@ -129,7 +131,7 @@ def junit(rows: list[dict[str, Any]]) -> str:
                 parts.append(
                     f"<failure message={quoteattr(said)}>{escape(said)} {escape(row['fix'])}</failure>"
                 )
-            elif row["status"] == SKIPPED:
+            elif row["status"] in (SKIPPED, KNOWN):
                 parts.append(f"<skipped message={quoteattr(said)}/>")
             else:
                 parts.append(f"<system-out>{escape(said)}</system-out>")

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs the checks of one instance, one after another; each ends in passed, failed or skipped with its reason."""
+"""Runs the checks of one instance, one after another; each ends in passed, failed, known or skipped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import api, tools
 from . import host as place
 from .check_context import CheckContext, CheckError, NotHereError
 
-PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
+PASSED, FAILED, SKIPPED, KNOWN = "passed", "failed", "skipped", "known"
 CHECKS: dict[str, Callable[[CheckContext], str]] = {
     "health": api.health,
     "tokens flow": api.tokens_flow,
@@ -67,6 +67,9 @@ def run(context: CheckContext, checks: Iterable[Mapping[str, Any]]) -> list[dict
             result["said"] = f"not asked: {down}"
         elif not check["skip"]:
             result.update(_one(context, CHECKS[check["name"]]))
+            if result["status"] == FAILED and check.get("known"):
+                # The plan warned of it; whoever accepted the plan looks here for what is new.
+                result.update(status=KNOWN, fix=check["known"])
             if result["status"] == FAILED and check["name"] == "health":
                 down = "the server is not healthy"
         results.append({**result, "seconds": round(time.monotonic() - began, 3)})

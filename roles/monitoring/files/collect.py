@@ -112,6 +112,16 @@ def instances(page: Page, settings: dict, ask: Run) -> None:
         )
         page.put("sglang_instance_members", float(planned["parallel"]["nnodes"]), **labels)
         page.serves[name] = planned["served_model_name"]
+    if plan["facts"].get("driver"):
+        loaded = re.search(
+            r"^NVRM version:.*?\s(\d{3,}(?:\.\d+)+)\s", text(f"{settings['driver']}/version"), re.M
+        )
+        page.put(
+            "sglang_driver_as_planned",
+            float(loaded is not None and loaded[1] == plan["facts"]["driver"]),
+            planned=plan["facts"]["driver"],
+            loaded=loaded[1] if loaded else "",
+        )
     page.put("sglang_gpus_planned", float(len(plan["facts"]["gpus"])))
     page.put("sglang_gpus_found", float(len(glob.glob(f"{settings['driver']}/gpus/*"))))
     switches(page, f"{root}/releases/.switches.json")

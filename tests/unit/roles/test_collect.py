@@ -43,7 +43,7 @@ def host(tmp_path: Path) -> dict[str, Any]:
         "release": {"version": "0.5.23"},
         "parallel": {"node_rank": 1, "nnodes": 4},
     }
-    plan = {"facts": {"gpus": [{}, {}]}, "instances": {"a": instance}}
+    plan = {"facts": {"gpus": [{}, {}], "driver": "580.95.05"}, "instances": {"a": instance}}
     (release / "plan.json").write_text(json.dumps(plan))
     (tmp_path / "opt/releases/.switches.json").write_text(
         json.dumps({"unfinished": None, "failed": {"why": "x"}})
@@ -74,6 +74,9 @@ def host(tmp_path: Path) -> dict[str, Any]:
     (port / "rate").write_text("200 Gb/sec (4X HDR)\n")
     (port / "counters/link_downed").write_text("1\n")
     (tmp_path / "driver/gpus/0").mkdir(parents=True)
+    (tmp_path / "driver/version").write_text(
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.105.08  Release Build  (x)\n"
+    )
     return {
         "root": str(tmp_path / "opt"),
         "state": str(tmp_path / "state"),
@@ -124,6 +127,7 @@ def test_every_part_of_a_host(host: dict[str, Any]) -> None:
     assert said['sglang_fabric_gbps{kind="bandwidth",sender="h2",receiver="h1"}'] == 0
     assert said[f"sglang_fabric_latency_seconds{{{ends}}}"] == 2.5e-6
     assert said["sglang_gpus_planned"] == 2 and said["sglang_gpus_found"] == 1
+    assert said['sglang_driver_as_planned{planned="580.95.05",loaded="580.105.08"}'] == 0
     assert said["sglang_switch_failed"] == 1 and said["sglang_switch_unfinished"] == 0
     assert said[f'sglang_weights_damaged_files{{path="{host["weights"]}/tiny/local"}}'] == 2
     assert said['sglang_certificate_days_left{file="internal.crt"}'] > 30000

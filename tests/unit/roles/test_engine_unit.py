@@ -74,8 +74,29 @@ def test_a_gpu_unit_has_its_own_gpus_by_the_driver_s_numbers(world: World) -> No
         )
     ]  # fmt: skip
     assert "PrivateDevices" not in unit
-    assert unit["Wants"] == ["network-online.target", "modprobe@nvidia_uvm.service"]
-    assert unit["ExecStartPre"] == ["+-/usr/bin/nvidia-modprobe -u -c 0"]
+    assert unit["Wants"] == [
+        "network-online.target",
+        "modprobe@nvidia_uvm.service",
+        "gpu-device-nodes.service",
+    ]
+    # Under DevicePolicy=closed a node cannot be made, whoever tries it.
+    assert "ExecStartPre" not in unit
+    assert (
+        "gpu-device-nodes.service nvidia-persistenced.service nvidia-fabricmanager.service" in unit["After"]
+    )
+
+
+def test_root_makes_the_nodes_of_every_gpu_before_an_instance(world: World) -> None:
+    """After a reboot nobody else may have, and systemd leaves a missing node out of the unit's device list."""
+    (plan,) = world.one("h200", model="glm-4.7-fp8").plans.values()
+    environment = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined)
+    text = (ROOT / "roles/host/templates/gpu-device-nodes.service.j2").read_text(encoding="utf-8")
+    unit = environment.from_string(text).render(host_plan=plan.to_dict(), ansible_managed="x")
+    made = [line.rpartition(" -")[2] for line in unit.splitlines() if line.startswith("ExecStart=")]
+    assert made == [*(f"c {index}" for index in range(8)), "c 255", "c 0"]
+    assert "RemainAfterExit" not in unit and "DevicePolicy" not in unit
+    (plan,) = world.one("cpu", model="glm-4.7-tiny", device="cpu").plans.values()
+    assert plan.host_settings["gpu_nodes"] == []
 
 
 def test_where_the_numbers_are_not_known_all_gpus_are_open(world: World) -> None:

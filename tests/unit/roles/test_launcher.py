@@ -364,6 +364,19 @@ def test_driver(text: str, version: str | None) -> None:
     assert driver_problem(version or "", version) == []
 
 
+@pytest.mark.parametrize(
+    ("loaded", "starts"),
+    [("580.95.05", True), ("580.105.08", True), ("580.65.06", True), ("580.65.05", False), ("590.1", False)],
+)
+def test_a_point_release_of_the_driver_starts(loaded: str, starts: bool) -> None:
+    """An update of the packages within the branch must not keep a server down after the reboot."""
+    from decisions import driver_note, driver_problem
+
+    drivers = {"from": "580.65.06", "below": "581"}
+    assert (driver_problem("580.95.05", loaded, drivers) == []) is starts
+    assert bool(driver_note("580.95.05", loaded)) is (loaded != "580.95.05")
+
+
 def test_weights_of_a_manifest(tmp_path: Path) -> None:
     import checks
 

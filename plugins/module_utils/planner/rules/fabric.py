@@ -105,14 +105,19 @@ def dgx_levels(case: Case) -> Iterator[Finding]:
         )
 
 
-def known_bad(case: Case) -> Iterator[Finding]:
+def known_faults(case: Case) -> Iterator[tuple[Mapping[str, Any], str, str]]:
+    """Entries of known_bad that hold for the case, with the component and its version."""
     for entry in case.release.known_bad:
         component = str(entry.get("component", ""))
         version, versions = case.component(component), str(entry.get("versions", ""))
         if versions and not (version and matches(version, versions)):
             continue
-        if not applies(case, entry.get("when", {})):
-            continue
+        if applies(case, entry.get("when", {})):
+            yield entry, component, version
+
+
+def known_bad(case: Case) -> Iterator[Finding]:
+    for entry, component, version in known_faults(case):
         what, fix = str(entry.get("what", "")), str(entry.get("fix", ""))
         where = f"release {case.release.key} ({component} {version})".replace(" )", ")")
         if entry.get("severity") == "refuse":

@@ -73,6 +73,7 @@ class Launcher:
         self.ready = threading.Event()
         self.monitor: LivenessMonitor | None = None
         self.trouble = ""
+        self.notes: list[str] = []
         self.pid = 0
         self.starved = processes.out_of_memory()
         self.health_looked = float("-inf")
@@ -191,6 +192,9 @@ class Launcher:
         while True:
             found = checks.problems(self.launch)
             if not found:
+                self.notes = checks.notes(self.launch)
+                for note in self.notes:
+                    self.systemd.status(note)
                 return
             if time.monotonic() >= end or not all(problem.passing for problem in found):
                 raise DownError(decisions.all_at_once(found))
@@ -365,7 +369,8 @@ class Launcher:
         begun = time.monotonic()
         where = f"{launch['address']}:{launch['port']}"
         what = f"serving {launch['serves']} on {where}, first token" if launch["head"] else "its ranks are up"
-        self.systemd.status(f"{what} after {begun - self.started:.0f} s", "READY=1")
+        said = "; ".join((f"{what} after {begun - self.started:.0f} s", *self.notes))
+        self.systemd.status(said, "READY=1")
         threading.Thread(target=self._prune, daemon=True).start()
         fed, good = float("-inf"), False
         while True:

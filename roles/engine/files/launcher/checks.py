@@ -27,7 +27,7 @@ def problems(launch: dict[str, Any]) -> list[Problem]:
     checks = launch["checks"]
     return [
         *program(launch["argv"][0]),
-        *driver(checks["driver"]),
+        *driver(checks["driver"], checks.get("drivers")),
         *gpus(checks["gpus"], checks["gpu_used_mib"], launch["environment"].get("PATH", "")),
         *weights(launch["weights"]),
         *kernel_files(checks["kernel_files"]),
@@ -43,12 +43,20 @@ def program(path: str) -> list[Problem]:
     return [Problem(f"there is no {path}: run site.yml --tags runtime")]
 
 
-def driver(planned: str) -> list[Problem]:
+def notes(launch: dict[str, Any]) -> list[str]:
+    """What is not as planned and keeps nothing from serving."""
+    loaded = decisions.driver_version(_text(NVIDIA_VERSION))
+    return [note for note in (decisions.driver_note(launch["checks"]["driver"], loaded),) if note]
+
+
+def driver(planned: str, drivers: dict[str, str] | None = None) -> list[Problem]:
     if not planned:
         return []
-    found = decisions.driver_problem(planned, decisions.driver_version(_text(NVIDIA_VERSION)))
+    found = decisions.driver_problem(planned, decisions.driver_version(_text(NVIDIA_VERSION)), drivers)
     if not found and not os.path.exists(UVM):
-        found.append(Problem(f"there is no {UVM}: nvidia-modprobe -u -c 0 makes it"))
+        found.append(
+            Problem(f"there is no {UVM}: systemctl start gpu-device-nodes makes it, its log says why not")
+        )
     return found
 
 

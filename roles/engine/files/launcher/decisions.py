@@ -318,12 +318,26 @@ class Problem:
     """What a killed process held comes free after a moment."""
 
 
-def driver_problem(planned: str, loaded: str | None) -> list[Problem]:
+def driver_problem(planned: str, loaded: str | None, drivers: dict[str, str] | None = None) -> list[Problem]:
+    """`drivers`: {from, below}; another driver within them serves the plan as well."""
     if not planned or loaded == planned:
         return []
     if loaded is None:
         return [Problem(f"the NVIDIA driver is not loaded (planned: {planned}): nvidia-smi says why")]
+    if drivers and _numbers(drivers["from"]) <= _numbers(loaded) < _numbers(drivers["below"]):
+        return []
     return [Problem(f"the driver is {loaded}, the plan was made for {planned}: run site.yml again")]
+
+
+def driver_note(planned: str, loaded: str | None) -> str:
+    """Said of a driver that is not the planned one and serves all the same."""
+    if not planned or loaded in (None, planned):
+        return ""
+    return f"driver {loaded} instead of the planned {planned}: site.yml plans for it"
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", version)]
 
 
 def driver_version(text: str) -> str | None:

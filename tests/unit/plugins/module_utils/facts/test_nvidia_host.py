@@ -66,6 +66,20 @@ def test_nvidia_smi_that_hangs_only_for_links(host: FakeHost) -> None:
     assert codes(facts) == {"nvidia-smi-hangs"}
 
 
+def test_a_stranger_on_a_gpu_is_named_and_a_server_of_ours_is_not(host: FakeHost) -> None:
+    four_h200(host)
+    first, second = [gpu.uuid for gpu in host.gather().gpus[:2]]
+    host.write("/proc/101/cgroup", "0::/system.slice/sglang-glm.service\n")
+    host.write("/proc/202/cgroup", "0::/user.slice/user-1000.slice\n")
+    host.write("/proc/202/comm", "python3\n")
+    text = (host.root / "usr/bin/nvidia-smi").read_text(encoding="utf-8")
+    apps = f'case "$*" in *compute-apps*) printf "{first}, 101\\n{second}, 202\\n"; exit 0;; esac\ncase'
+    host.program("/usr/bin/nvidia-smi", text.replace("case", apps, 1))
+    (found,) = host.gather().faults
+    assert (found.code, found.subject) == ("gpu-in-use", "GPU 1")
+    assert found.what.startswith("process 202 (python3) computes on it")
+
+
 def test_seven_of_eight(host: FakeHost) -> None:
     four_h200(host)
     host.gpu_on_bus("0000:00:0a.0")

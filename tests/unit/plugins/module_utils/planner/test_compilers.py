@@ -118,3 +118,12 @@ def test_pixi_is_another_environment_with_a_conda_half(world: World) -> None:
     other = plans["h200-1"].instances["new"].environment
     assert one["id"] != other["id"]
     assert (one["conda"], one["lock"]) == ({}, other["lock"])
+
+
+def test_a_library_that_the_wheels_need_is_a_planned_package(world: Any) -> None:
+    """A minimal host lacks libnuma, and the import of the kernel wheel failed after five gigabytes were sent."""
+    (plan,) = world.one("a800", model="glm-4.7-int8").plans.values()
+    assert plan.instances["it"].release["version"] == "0.5.10.post1"
+    assert "libnuma1" in plan.host_settings["packages"]
+    (plan,) = world.one("a800-580", model="glm-4.7-int8").plans.values()
+    assert "libnuma1" not in plan.host_settings["packages"]

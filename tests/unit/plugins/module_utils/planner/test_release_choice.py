@@ -103,3 +103,14 @@ def test_a_rule_that_only_one_release_breaks_lets_the_next_older_one_serve(world
     assert release["rejected"][0] == {"release": "0.5.23", "why": "it is broken"}
     pinned = world.plan(facts, {"it": {**wanted, "release": "0.5.23"}}, engines=engines)
     assert [item.code for item in pinned.refusals] == ["component-known-bad"]
+
+
+def test_a_known_fault_of_a_release_is_warned_of_and_told_to_verify(world: Any) -> None:
+    result = world.one("a800", model="glm-4.7-int8")
+    (plan,) = result.plans.values()
+    release = plan.instances["it"].release
+    assert release["version"] == "0.5.10.post1"
+    assert list(release["known_faults"]) == ["tools: parser cases, streamed"]
+    assert any("lose the closing brace" in item.what for item in result.advice)
+    (plan,) = world.one("a800-580", model="glm-4.7-int8").plans.values()
+    assert plan.instances["it"].release["known_faults"] == {}

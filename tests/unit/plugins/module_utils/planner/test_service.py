@@ -17,3 +17,13 @@ def test_log_verdicts_travel_in_the_plan(world: Any) -> None:
     told = [{key: item[key] for key in ("says", "cause", "cure")} for item in (*own, verdict)]
     assert len(own) > 5 and plan.instances["it"].service["logs"]["verdicts"] == told
     assert plan.instances["it"].service["logs"]["ready"]
+
+
+def test_the_drivers_that_serve_a_plan(world: Any) -> None:
+    """Of the branch that the host has, from the floor of what was chosen on."""
+    (plan,) = world.one("a800", model="glm-4.7-int8").plans.values()
+    checks = plan.instances["it"].service["checks"]
+    assert checks["driver"] == "550.54.15"
+    assert checks["drivers"] == {"from": "550", "below": "551"}
+    (plan,) = world.one("a800-580", model="glm-4.7-int8").plans.values()
+    assert plan.instances["it"].service["checks"]["drivers"]["below"] == "581"

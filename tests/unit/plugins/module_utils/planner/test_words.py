@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from ansible_collections.baremetal.sglang.plugins.module_utils.planner.compare import differences, same
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.compare import differences
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.explain import explain
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.render import memory_bar, render
 
@@ -17,16 +17,10 @@ def document(world: Any, kind: str = "a800", **wanted: Any) -> dict[str, Any]:
     return dict(next(iter(result.plans.values())).to_dict())
 
 
-def test_equal_plans_have_no_differences(world: Any) -> None:
-    assert differences(document(world), document(world)) == []
-    assert same(document(world), document(world))
-
-
 def test_reasons_alone_are_no_difference(world: Any) -> None:
     changed = copy.deepcopy(document(world))
     changed["instances"]["it"]["release"]["why"] = "other words"
-    changed["collection"] = "9.9.9"
-    assert same(document(world), changed)
+    assert differences(document(world), changed) == []
 
 
 def test_an_upgrade_reads_in_words(world: Any) -> None:
@@ -40,13 +34,6 @@ def test_an_upgrade_reads_in_words(world: Any) -> None:
 def test_a_changed_option_is_one_line(world: Any) -> None:
     lines = differences(document(world), document(world, context_length=65536))
     assert lines == ["it: flag --context-length 202752 -> 65536"]
-
-
-def test_new_and_removed_instances(world: Any) -> None:
-    plan = document(world)
-    assert differences(None, plan) == ["instance it new: glm-4.7-int8 on 0.5.10.post1 / cu128"]
-    assert differences(plan, None) == ["instance it removed"]
-    assert differences(None, None) == []
 
 
 def test_the_table_says_it_on_one_screen(world: Any) -> None:

@@ -29,7 +29,7 @@ def release(name: str, made: float = 0.0, **instances: str) -> Release:
         name,
         f"/releases/{name}",
         {key: Member(key, f"sglang-{key}.service", 30000, key, 0) for key in instances},
-        proofs=instances,
+        proofs={key: {f"{key}/launch.json": value} for key, value in instances.items()},
         made=made,
         texts={f"sglang-{key}.service": f"unit of {key}" for key in instances},
     )
@@ -160,6 +160,17 @@ CASES: list[tuple[str, Found, str, dict[str, Any]]] = [
         {"flip": True, "back": ""},
     ),
     (
+        "what serves now never gave a token: back to the newest that did",
+        found(
+            release("new", a="2", b="1"),
+            release("older", a="3", b="1"),
+            current="new",
+            record=Record(("older", "old")),
+        ),
+        "older",
+        {"flip": True, "back": "old"},
+    ),
+    (
         "current leads to nothing that is there",
         found(current="lost"),
         "old",
@@ -183,6 +194,16 @@ def test_what_a_switch_does(there: Found, to: str, does: dict[str, Any]) -> None
 def test_what_was_asked_to_restart_does() -> None:
     made = decide(found(), "old", ["sglang-b.service"])
     assert (made.stop, made.start) == (("sglang-b.service",), ("sglang-b.service",))
+
+
+def test_a_restart_says_which_files_differ() -> None:
+    there = found(release("new", a="2", b="1"))
+    assert decide(there, "new").why == {"sglang-a.service": "changed: a/launch.json"}
+    many = {f"launcher/{letter}.py": letter for letter in "abcdef"}
+    other = Release("many", "/releases/many", OLD.members, proofs={"a": many, "b": OLD.proofs["b"]})
+    assert decide(found(other), "many").why["sglang-a.service"] == (
+        "changed: a/launch.json, launcher/a.py, launcher/b.py, launcher/c.py and 3 more"
+    )
 
 
 def test_words_for_people() -> None:
@@ -215,7 +236,16 @@ def test_history() -> None:
     assert after_failure(Record(("a", "b", "c")), "b", "c", {"why": "x"}) == Record(
         ("a", "c"), None, {"why": "x"}
     )
-    assert after_failure(Record(("a", "b")), "b", "", {}).served == ("a",)
+
+
+def test_a_failed_restart_takes_no_proof_away() -> None:
+    """A busy GPU fails a restart; the next broken upgrade still has this release to go back to."""
+    there = found(release("new", a="2", b="1"), record=Record(("old",)))
+    restart = decide(there, "old", ["sglang-a.service"])
+    assert restart.back == ""
+    record = after_failure(there.record, "old", restart.back, {"why": "busy"})
+    assert record == Record(("old",), None, {"why": "busy"})
+    assert decide(found(release("new", a="2", b="1"), record=record), "new").back == "old"
 
 
 @pytest.mark.parametrize(

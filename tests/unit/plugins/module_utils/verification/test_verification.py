@@ -293,6 +293,27 @@ def test_a_wrong_name_and_a_wedged_scheduler(server: TruthServer) -> None:
     assert "no token is made" in found["tokens flow"]["said"]
 
 
+def test_a_fault_that_the_plan_warned_of_is_reported_as_known(server: TruthServer) -> None:
+    server.routes["/v1/models"] = (200, {"data": [{"id": "other"}]})
+    planned = plan(release={"known_faults": {"health: served name": "it has no name; take 0.5.17"}})
+    (instance,) = derive.checks(planned, DATA, tags=["health"])
+    context = CheckContext(
+        Server(server.url, silence=5, limit=10), "big", "sglang-big.service", instance["expected"],
+        lambda *_words, **_how: (0, "", ""), list, lambda: [os.getpid()],
+    )  # fmt: skip
+    checks = [check for check in instance["checks"] if check["name"] == "served name"]
+    (found,) = run(context, checks)
+    assert (found["status"], found["fix"]) == ("known", "it has no name; take 0.5.17")
+    made = report.report({"h1": [one(row("served name", "known", "other", found["fix"]))]})
+    assert made["failures"] == 0
+    assert made["lines"][-1] == "0 passed, 0 failed, 1 failed as the plan warned, 0 skipped"
+    assert any("known" in line and "take 0.5.17" in line for line in made["lines"])
+    assert ET.fromstring(made["junit"])[0].get("skipped") == "1"
+    server.routes["/v1/models"] = (200, {"data": [{"id": "big"}]})
+    (found,) = run(context, checks)
+    assert found["status"] == "passed"
+
+
 @pytest.mark.parametrize("number", range(len(CASES)))
 def test_a_parser_bug_is_found_in_each_case(number: int, server: TruthServer) -> None:
     case = CASES[number]
