@@ -377,39 +377,39 @@ def test_a_switch_in_steps_ends_as_one_in_one_piece(world: World) -> None:
     begin(world, "r2", a="2")
     assert world.says() == {"a": "2"}
     assert world.host.record().unfinished is not None
-    assert steps.proved(world.host)["report"] == ["sglang-a.service: serves"]
-    assert steps.settled(world.host, 3, False)["changed"]
+    assert steps.verify(world.host)["report"] == ["sglang-a.service: serves"]
+    assert steps.commit(world.host, 3, False)["changed"]
     assert world.at_rest("r2")
     assert world.host.record().served[-2:] == ("r1", "r2")
     # Nothing is under way: nothing happens.
-    assert not steps.settled(world.host, 3, False)["changed"]
-    assert steps.proved(world.host)["report"] == []
-    assert steps.returned(world.host, "x")["changed"] is False
+    assert not steps.commit(world.host, 3, False)["changed"]
+    assert steps.verify(world.host)["report"] == []
+    assert steps.roll_back(world.host, "x")["changed"] is False
 
 
 def test_a_host_that_serves_goes_back_because_another_does_not(world: World) -> None:
     world.serve("r1", a="1")
     begin(world, "r2", a="2")
-    steps.proved(world.host)
-    assert steps.returned(world.host, "b: no token")["report"] == ["back on release r1"]
+    steps.verify(world.host)
+    assert steps.roll_back(world.host, "b: no token")["report"] == ["back on release r1"]
     assert world.says() == {"a": "1"}
-    steps.proved(world.host)
-    steps.settled(world.host, 3, False)
+    steps.verify(world.host)
+    steps.commit(world.host, 3, False)
     assert world.at_rest("r1")
     record = world.host.record()
     assert record.served[-1] == "r1"
     assert (record.failed["release"], record.failed["why"]) == ("r2", "b: no token")
     # The next good switch forgets it.
     begin(world, "r3", a="3")
-    steps.proved(world.host)
-    steps.settled(world.host, 3, False)
+    steps.verify(world.host)
+    steps.commit(world.host, 3, False)
     assert world.host.record().failed == {}
 
 
 def test_a_first_release_that_fails_stays_and_says_why(tmp_path: Path) -> None:
     world = World(tmp_path)
     begin(world, "r1", a="1")
-    assert steps.returned(world.host, "b: no token")["report"] == [steps.NOTHING_BEFORE]
+    assert steps.roll_back(world.host, "b: no token")["report"] == [steps.NOTHING_BEFORE]
     assert world.host.record().failed["why"] == "b: no token"
     assert world.host.record().unfinished is None
 
@@ -421,8 +421,8 @@ def test_a_switch_in_steps_that_was_cut_off_is_taken_up_by_the_next_one(world: W
     begin(world, "r2", a="2")
     assert world.systemd.begun == ["sglang-a.service"]
     assert world.host.record().unfinished.back == "r1"
-    steps.returned(world.host, "b: no token")
-    steps.settled(world.host, 3, False)
+    steps.roll_back(world.host, "b: no token")
+    steps.commit(world.host, 3, False)
     assert world.at_rest("r1")
 
 
