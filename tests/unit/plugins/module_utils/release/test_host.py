@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import folder_host as folder
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import steps_host as steps
 from ansible_collections.baremetal.sglang.plugins.module_utils.release.host import Host, SwitchError
-from ansible_collections.baremetal.sglang.plugins.module_utils.release.members import Member, Release
+from ansible_collections.baremetal.sglang.plugins.module_utils.release.members import Member
 from ansible_collections.baremetal.sglang.plugins.module_utils.release.switching import decide
 
 PORT = 30000
@@ -432,27 +432,3 @@ def test_a_stop_stops_what_runs(world: World) -> None:
     assert steps.stopped(world.host, ["sglang-a.service"], False)["report"] == ["sglang-a.service stops"]
     assert world.says() == {"b": "2"}
     assert not steps.stopped(world.host, ["sglang-a.service"], False)["changed"]
-
-
-@pytest.mark.parametrize(
-    ("loaded", "problem"),
-    [
-        ("580.95.05", ""),
-        ("580.105.08", ""),
-        ("550.54.15", "planned for driver 580.95.05, 550.54.15 is loaded"),
-        ("", "planned for driver 580.95.05, none is loaded"),
-    ],
-)
-def test_a_rollback_looks_at_the_driver_before_it_stops_anything(
-    tmp_path: Path, loaded: str, problem: str
-) -> None:
-    world = World(tmp_path)
-    world.host.driver = str(tmp_path / "version")
-    line = f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {loaded}  Release Build\n"
-    if loaded:
-        (tmp_path / "version").write_text(line)
-    checks = {"driver": "580.95.05", "drivers": {"from": "580.65.06", "below": "581"}}
-    release = Release("r", "/r", {}, plan={"instances": {"glm": {"service": {"checks": checks}}}})
-    assert "".join(world.host.unfit_drivers(release)).endswith(problem)
-    assert bool(world.host.unfit_drivers(release)) is bool(problem)
-    assert world.host.unfit_drivers(Release("cpu", "/r", {}, plan={"instances": {"tiny": {}}})) == []
