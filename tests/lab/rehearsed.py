@@ -50,6 +50,10 @@ class Rehearsal:
     def bundle(self) -> Path:
         return self.folder / "bundle"
 
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights"
+
     def write_inventory(self) -> None:
         shutil.copytree(REPOSITORY / "inventories" / self.profile, self.inventory)
         path = self.inventory / "hosts.yml"
@@ -68,7 +72,6 @@ class Rehearsal:
         subprocess.run([sys.executable, tool, entry, model, made], check=True)
         said = {
             "catalogue_dirs": [str(HERE / "catalogue")],
-            "weights_dir": str(self.folder / "weights"),
             "weights_sources": {model: [{"type": "directory", "path": str(made)}]},
         }
         (self.inventory / "group_vars/all/weights_of_the_lab.yml").write_text(

@@ -36,11 +36,12 @@ def a800_580(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def test_planned_and_bundled_without_the_hosts(a800_580: Rehearsal) -> None:
-    a800_580.works("weights")
+    a800_580.works("weights", "-e", f"weights_dir={a800_580.weights}")
     said = a800_580.works("plan", "-e", f"plan_dir={a800_580.folder}/plans")
     assert "8x A800-SXM4-80GB  driver 580.95.05" in said
     assert "nothing was refused" in said
-    a800_580.works("bundle", "-e", f"bundle_dir={a800_580.bundle}")
+    carried = ("-e", f"@{a800_580.weights}/bundle_weights.json")
+    a800_580.works("bundle", "-e", f"bundle_dir={a800_580.bundle}", *carried)
     a800_580.works("bundle_verify", "-e", f"bundle_dir={a800_580.bundle}")
 
 
