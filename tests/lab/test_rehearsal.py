@@ -51,7 +51,7 @@ def test_the_host_is_what_was_declared(a800_580: Rehearsal) -> None:
     facts = json.loads((a800_580.folder / f"facts/{HOST}.json").read_text())
     assert facts["faults"] == []
     assert (facts["driver"]["version"], facts["driver"]["flavour"]) == ("580.95.05", "open")
-    assert [gpu["model"] for gpu in facts["gpus"]] == ["a800-sxm4-80gb"] * 8
+    assert [gpu["product"] for gpu in facts["gpus"]] == ["NVIDIA A800-SXM4-80GB"] * 8
     assert facts["fabric_manager"] == "running"
 
 
