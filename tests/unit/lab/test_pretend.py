@@ -13,6 +13,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts import nvidia_smi
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.host import HostIo
+from ansible_collections.baremetal.sglang.plugins.module_utils.facts.nvidia_host import (
+    NvidiaFacts,
+    nvidia_facts,
+)
 from lab import pretend
 
 HERE = Path(pretend.__file__).parent
@@ -23,12 +28,17 @@ def edge(request: pytest.FixtureRequest) -> pretend.Edge:
     return pretend.read(request.param)
 
 
-@pytest.fixture
-def smi(edge: pretend.Edge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lab_nvidia_smi", HERE / "host/nvidia_smi.py")
+def program(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"lab_{name}", HERE / f"host/{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def smi(edge: pretend.Edge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = program("nvidia_smi")
     (tmp_path / "facts.json").write_text(json.dumps(edge.facts()))
     (tmp_path / "gpus.xml").write_text(pretend.listing(edge))
     (tmp_path / "topology.txt").write_text((pretend.REPOSITORY / edge.topology).read_text())
@@ -111,3 +121,71 @@ def test_the_layer_has_libraries_units_and_programs(edge: pretend.Edge, tmp_path
     assert (layer / "usr/lib/systemd/system/sysinit.target.wants/lab-gpu.service").resolve().is_file()
     assert (layer / "usr/bin/nvidia-smi").stat().st_mode & 0o111
     assert pretend.build(name, tmp_path) == layer
+
+
+def facts_of(
+    edge: pretend.Edge,
+    smi: ModuleType,
+    layer: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    log: str = "",
+) -> NvidiaFacts:
+    """What the product finds on a host of this layer, with what the boot program of the layer makes."""
+    driver, facts = program("driver"), json.loads((layer / pretend.DATA / "facts.json").read_text())
+    monkeypatch.setattr(driver, "BUS", layer / "sys/bus/pci/devices")
+    monkeypatch.setattr(driver, "PROC", layer / "proc/driver/nvidia")
+    monkeypatch.setattr(driver, "mount", lambda _place: None)
+    monkeypatch.setattr(driver.shutil, "copytree", lambda *_words, **_how: None)
+    for place in (driver.BUS, driver.PROC):
+        place.mkdir(parents=True)
+    driver.proc(facts, edge.driver)
+    for gpu in facts["gpus"]:
+        driver.device(gpu["address"], facts["pci_device"], "0x030200", "nvidia")
+    for address in facts["switches"]:
+        driver.device(address, "0x1af1", "0x068000", "nvidia-nvswitch")
+
+    def run(words: list[str], **_options: Any) -> tuple[int, str, str]:
+        name = Path(words[0]).name
+        if name == "nvidia-smi":
+            status = smi.main(words[1:])
+            return status, capsys.readouterr().out, ""
+        said = {"dmesg": log, "systemctl": "LoadState=loaded\nActiveState=active\n"}
+        return 0, said[name], ""
+
+    pretend.write(layer, "usr/bin/systemctl", "", 0o755)
+    return nvidia_facts(HostIo(run, str(layer)), {edge.product: "a800-sxm4-80gb"})
+
+
+def test_the_product_finds_the_gpus_and_no_fault(
+    smi: ModuleType,
+    edge: pretend.Edge,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = next(name for name in pretend.names() if pretend.read(name) == edge)
+    found = facts_of(edge, smi, pretend.build(name, tmp_path), monkeypatch, capsys)
+    assert found.faults == []
+    assert [gpu.model for gpu in found.gpus] == ["a800-sxm4-80gb"] * len(edge.addresses)
+    assert found.driver is not None
+    assert (found.driver.version, found.driver.flavour) == (edge.driver, edge.flavour)
+    assert found.driver.library_version == edge.driver
+    assert (found.switches, found.fabric_manager) == (len(edge.switches), "running")
+    assert found.nvlink["full"] is True
+
+
+def test_the_product_names_a_gpu_that_fell_off_the_bus(
+    smi: ModuleType,
+    edge: pretend.Edge,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = next(name for name in pretend.names() if pretend.read(name) == edge)
+    put(smi, lost=[3])
+    log = "[ 77.1] NVRM: Xid (PCI:0000:44:00): 79, pid=1, GPU has fallen off the bus.\n"
+    found = facts_of(edge, smi, pretend.build(name, tmp_path), monkeypatch, capsys, log)
+    assert len(found.gpus) == len(edge.addresses) - 1
+    codes = {fault.code for fault in found.faults if "0000:44:00.0" in fault.subject}
+    assert {"gpu-missing", "gpu-needs-reboot"} <= codes
