@@ -36,6 +36,24 @@ def expected_instances(serve: Any, host: str) -> list[str]:
     return instances_on(serve, host)
 
 
+def report_names(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> dict[str, str]:
+    """What stands in a report in place of the names of hosts and of who logs in there."""
+    found: dict[str, str] = {}
+    for number, host in enumerate(map(str, hosts), 1):
+        variables = hostvars[host]
+        short = host.partition(".")[0]
+        names = (host, short if not short.isdigit() else "", str(variables.get("ansible_host", "")))
+        found |= {name: f"host-{number}" for name in names if name and not name.replace(".", "").isdigit()}
+        user = str(variables.get("ansible_user", ""))
+        if user and user != "root":
+            found.setdefault(user, "user")
+    return found
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"expected_instances": expected_instances, "values_by_host": values_by_host}
+        return {
+            "expected_instances": expected_instances,
+            "report_names": report_names,
+            "values_by_host": values_by_host,
+        }
