@@ -117,11 +117,11 @@ def test_a_changed_value_is_planned_and_shown_with_its_origin(world: Any) -> Non
 
 
 def test_thresholds_of_an_engine_reach_its_package(world: Any) -> None:
-    changed = effective(world.shelf.policy, {"engines": {"sglang": {"memory": {"chunked_prefill": 2048}}}})
+    changed = effective(world.data_files.policy, {"engines": {"sglang": {"memory": {"chunked_prefill": 2048}}}})
     assert list(changed.changed) == ["engines.sglang.memory.chunked_prefill"]
     facts = world.hosts("h200")
     serve = {"it": {"model": "glm-4.7-fp8", "hosts": list(facts)}}
-    for policy, size in ((world.shelf.policy, 8192), (changed.values, 2048)):
+    for policy, size in ((world.data_files.policy, 8192), (changed.values, 2048)):
         (plan,) = world.plan(facts, serve, policy=policy).plans.values()
         told = {item.flag: item.value for item in plan.instances["it"].arguments}
         assert told["chunked-prefill-size"] == size
