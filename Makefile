@@ -6,107 +6,107 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 TIER_WORDS = $(if $(LIST),--list) $(if $(ONLY),--only $(ONLY))
 
-help: ## This list
+help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-controller: ## The controller's Python environment in .venv, from the hash-pinned lock
+controller: ## Install the Python environment of the controller in .venv, from the hash-pinned lock
 	@tools/controller
 
-oldest: ## A second environment in .venv-oldest, with the oldest ansible-core that is supported
+oldest: ## Install a second environment in .venv-oldest, with the oldest ansible-core that is supported
 	@tools/controller requirements/oldest.txt .venv-oldest
 
-demo: ## Fresh clone to a served token: a host is booted here and site.yml runs on it
+demo: ## Boot a host here and run site.yml on it, up to a served token
 	@tools/demo
 
-demo-clean: ## Takes away what the demo made: hosts, mounts, namespaces, files (KEEP_CACHE=1 keeps downloads)
+demo-clean: ## Remove what the demo made: hosts, mounts, namespaces, files (KEEP_CACHE=1 keeps downloads)
 	@tools/demo clean
 
-check: controller ## Every edit: format, lint, types, fast unit tests (ONLY=STEP,STEP; LIST=1 shows the steps)
+check: controller ## Run after every edit: format, lint, types, fast unit tests (ONLY=STEP,STEP; LIST=1 shows the steps)
 	@python3 -B tools/tiers.py check $(TIER_WORDS)
 
-test: ## Each capability once, on real hosts too: under 30 minutes (needs root; ONLY=STEP,STEP; LIST=1)
+test: ## Test each capability once, on real hosts too: under 30 minutes (needs root; ONLY=STEP,STEP; LIST=1)
 	@python3 -B tools/tiers.py test $(TIER_WORDS)
 
-test-all: ## Everything, with faults, emulated guests and real-engine groups (needs root; ONLY=STEP,STEP; LIST=1)
+test-all: ## Test everything, with faults, emulated guests and real-engine groups (needs root; ONLY=STEP,STEP; LIST=1)
 	@python3 -B tools/tiers.py all $(TIER_WORDS)
 
-silicon: controller ## Runs the collection on this machine's NVIDIA GPU and compares plan and reality (needs root; SILICON="--site DIR")
+silicon: controller ## Run the collection on this machine's NVIDIA GPU and compare plan and reality (needs root; SILICON="--site DIR")
 	@python3 -B tests/silicon/run.py $(SILICON)
 
-format: controller ## Rewrites the Python files in the project's format
+format: controller ## Rewrite the Python files in the project's format
 	@ruff format . && ruff check --fix .
 
-galaxy: ## Checks the built archive as Galaxy does: importer, lint, documentation, sanity (minutes)
+galaxy: ## Check the built archive as Galaxy does: importer, lint, documentation, sanity (minutes)
 	@tools/galaxy
 
-docs: ## Builds the handbook as HTML into .work/handbook/html
+docs: ## Build the handbook as HTML into .work/handbook/html
 	@tools/docs
 
-release: controller ## Prepares a release: VERSION=0.9.0 RELEASE_KEY=FILE [REPOSITORY=https://...]; commits nothing
+release: controller ## Prepare a release: VERSION=0.9.0 RELEASE_KEY=FILE [REPOSITORY=https://...]; commits nothing
 	@tools/release "$(VERSION)"
 
-readmes: controller ## Writes roles/*/README.md from the roles' argument_specs and defaults
+readmes: controller ## Write roles/*/README.md from the roles' argument_specs and defaults
 	@python tools/role_readmes.py
 
-screens: controller ## Writes the pictures of docs/images: what plan.yml prints for the inventories of the README
+screens: controller ## Write the pictures of docs/images: what plan.yml prints for the inventories of the README
 	@python tools/screens.py
 
-lock: controller ## Resolves requirements/*.in again into hash-pinned locks without URLs
+lock: controller ## Resolve requirements/*.in again into hash-pinned locks without URLs
 	@tools/lock
 
-update-release: controller ## Refreshes flags, locks and data of one release: VERSION=0.5.23, and ARGS=--check
+update-release: controller ## Refresh flags, locks and data of one release: VERSION=0.5.23, and ARGS=--check
 	@test -n "$(VERSION)" || { echo "STOPPED  say which release: make update-release VERSION=0.5.23" >&2; exit 2; }
 	@python tools/update_release.py $(VERSION) $(ARGS)
 
-build: controller ## The collection as an archive for `ansible-galaxy collection install`
+build: controller ## Build the collection as an archive for `ansible-galaxy collection install`
 	@ansible-galaxy collection build --force
 
-bench-demo: ## Measures fresh clone to token (download caches warm) and a site.yml with nothing to do
+bench-demo: ## Measure fresh clone to token (download caches warm) and a site.yml with nothing to do
 	@tools/bench-demo
 
-bench-fanout: controller ## Measures a fan-out over shaped links against one copy and rsync (needs root and rsync)
+bench-fanout: controller ## Measure a fan-out over shaped links against one copy and rsync (needs root and rsync)
 	@python tests/benchmarks/bench_fanout.py
 
-bench-facts: controller ## Damages each capture of a GPU host ten thousand times: the truth or a named refusal
+bench-facts: controller ## Damage each capture of a GPU host ten thousand times: the truth or a named refusal
 	@python tests/benchmarks/bench_facts.py
 
-bench-planner: controller ## Measures the planner alone and plan.yml for 100 declared hosts
+bench-planner: controller ## Measure the planner alone and plan.yml for 100 declared hosts
 	@python tests/benchmarks/bench_planner.py
 
-bench-runtime: controller ## Measures the real engine's environment beside cp -a and pip (30 GB of disk for a while)
+bench-runtime: controller ## Measure the real engine's environment beside cp -a and pip (30 GB of disk for a while)
 	@python tests/benchmarks/bench_runtime.py $(FOLDER)
 
-bench-weights: controller ## Measures reading and looking at weights, beside sha256sum
+bench-weights: controller ## Measure reading and looking at weights, beside sha256sum
 	@python tests/benchmarks/bench_weights.py
 
-bench-engine: controller ## Measures the engine through its unit and by hand, the launcher, and a kill -9 (needs root)
+bench-engine: controller ## Measure the engine through its unit and by hand, the launcher, and a kill -9 (needs root)
 	@python tests/benchmarks/bench_engine.py
 
-bench-groups: controller ## Breaks a group of hosts with the real engine in every way and measures (needs root; an hour)
+bench-groups: controller ## Break a group of hosts with the real engine in every way and measure it (needs root; an hour)
 	@python tests/benchmarks/bench_groups.py
 
-bench-client: controller ## Measures the load client alone, against a server of known truth
+bench-client: controller ## Measure the load client alone, against a server of known truth
 	@python tests/benchmarks/bench_client.py
 
-bench-measure: controller ## Measures our load client beside a second one and the server's counters, verify, and sampling (needs root)
+bench-measure: controller ## Measure our load client beside a second one and the server's counters, verify, and sampling (needs root)
 	@python tests/benchmarks/bench_measure.py
 
-bench-gateway: controller ## Measures the gateway beside the same server asked directly: tokens, keys, reload, upgrade
+bench-gateway: controller ## Measure the gateway beside the same server asked directly: tokens, keys, reload, upgrade
 	@python tests/benchmarks/bench_gateway.py
 
-bench-flood: controller ## Measures a client at the gateway while 8,000 hostile connections from 8 addresses are held
+bench-flood: controller ## Measure a client at the gateway while 8,000 hostile connections from 8 addresses are held
 	@python tests/benchmarks/bench_gateway_flood.py
 
-bench-bundle: controller ## Measures building and verifying a real bundle beside cp and sha256sum, and a delta
+bench-bundle: controller ## Measure building and verifying a real bundle beside cp and sha256sum, and a delta
 	@python tests/benchmarks/bench_bundle.py
 
-bench-fabric: controller ## Measures the tournament of 8 and 2 hosts, slow links found, and a fabric stage with nothing to do (needs root)
+bench-fabric: controller ## Measure the tournament of 8 and 2 hosts, slow links found, and a fabric stage with nothing to do (needs root)
 	@python tests/benchmarks/bench_fabric.py
 
-lab-up: controller ## Boots the hosts of inventories/lab
+lab-up: controller ## Boot the hosts of inventories/lab
 	@tools/lab -i inventories/lab up
 
-lab-down: controller ## Ends the hosts of inventories/lab
+lab-down: controller ## Remove the hosts of inventories/lab
 	@tools/lab -i inventories/lab down
 
 .DEFAULT:

@@ -133,6 +133,8 @@ STEPS = (
     lab("packages", "Debian packages from a bundle", "packages", first="all"),
     lab("fan-out", "weights between hosts", "fan_out", first="all"),
     Step("swarm", "swarm agents in network namespaces", "test", pytest=("tests/swarm",)),
+    lab("rehearsal", "the inventory a800-580 applied whole on a host that looks like eight A800: bundle to removal",
+        "rehearsal", first="all", after=("environment",)),
     lab("standby", "an upgrade behind the gateway without a lost request", "standby", first="all"),
     lab("hosts", "the lab: hosts, isolation, snapshots, power", "hosts", "labs", "refusals"),
     lab("firewall", "the firewall, conda packages", "firewall", "pixi", first="all"),

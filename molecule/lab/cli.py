@@ -27,7 +27,7 @@ Boots the hosts of an Ansible inventory as real systemd machines on this one (sy
 guests), in a network that leads nowhere. A host is two variables:
 
   ansible_host: 10.77.0.11
-  lab: {kind: nspawn, image: debian-12}      # further: memory, cpus, mtu, nics, binds, layers
+  lab: {kind: nspawn, image: debian-12}      # further: memory, cpus, mtu, nics, binds, layers, pretend
 
 For all hosts: lab_name (default: demo), lab_subnet (default: the /24 of the first host), lab_route
 (none, or dead-end: a default route to a gateway that passes nothing on). Needs root, and Debian or Ubuntu.

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import egress, groups, guest, network, seed
+from . import egress, groups, guest, network, pretend, seed
 from .disk import FRESH, Disk
 from .images import Image
 from .machine import Hosting
@@ -103,7 +103,9 @@ class Host:
 
     def power_on(self, image: Image, hosting: Hosting) -> None:
         """Starts a prepared host; `wait` afterwards."""
-        self.disk.mount(image, self.spec.layers)
+        edge = self.spec.pretend
+        pretended = (str(pretend.build(edge, self.paths.lab.pretended)),) if edge else ()
+        self.disk.mount(image, (*pretended, *self.spec.layers))
         write_json(self.paths.spec, self.spec.to_dict())
         write_json(self.paths.boot, {
             "lab": self.lab.to_dict(), "host": self.spec.to_dict(), "hosting": asdict(hosting),

@@ -21,7 +21,7 @@ from .problems import LabError, did_you_mean, say
 from .processes import read_json, remove_tree, write_json
 from .spec import DEFAULT_NAME, LabSpec
 
-DISK_KEYS = ("image", "kind", "layers")
+DISK_KEYS = ("image", "kind", "layers", "pretend")
 MARKER = ".lab"
 
 

@@ -51,6 +51,11 @@ class LabPaths:
         return self.state / "egress.json"
 
     @property
+    def pretended(self) -> Path:
+        """Layers of hosts that look like GPU hosts."""
+        return self.state / "pretended"
+
+    @property
     def lock(self) -> Path:
         """Outside what `down` removes while it holds the lock."""
         return REGISTRY / f"{self.name}.lock"

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import pretend
 from .problems import LabError, did_you_mean
 
 KINDS = ("nspawn", "qemu")
@@ -46,6 +47,8 @@ class HostSpec:
     nics: int = 1
     binds: tuple[Bind, ...] = ()
     layers: tuple[str, ...] = ()
+    pretend: str = ""
+    """A file of molecule/lab/pretend: the GPU host that it looks like."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -142,6 +145,7 @@ class _Reader:
             nics=int(self.number(name, "nics", lab.get("nics"), 1, 8) or 1),
             binds=self.binds(name, kind, lab.get("binds") or []),
             layers=self.layers(name, kind, lab.get("layers") or []),
+            pretend=self.pretend(name, kind, lab.get("pretend")),
         )
 
     def choice(self, host: str, key: str, value: Any, known: tuple[str, ...]) -> str:
@@ -215,6 +219,13 @@ class _Reader:
         if layers and kind == "qemu":
             self.wrong.append(f"{host}: lab.layers need kind nspawn; a qemu guest has a disk of its own")
         return tuple(layers)
+
+    def pretend(self, host: str, kind: str, value: Any) -> str:
+        if value is None:
+            return ""
+        if kind == "qemu":
+            self.wrong.append(f"{host}: lab.pretend needs kind nspawn; a qemu guest has a disk of its own")
+        return self.choice(host, "pretend", value, pretend.names())
 
 
 def parse(inventory: Mapping[str, Any], source: str, name: str | None = None) -> LabSpec:

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: stages
 type: aggregate
-short_description: How long each stage took
+short_description: Print how long each stage took
 version_added: 0.1.0
 description:
   - Prints one line for each play that ran, with its time, after a run of at least ten seconds.

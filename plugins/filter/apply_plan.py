@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any
 
@@ -24,6 +24,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.monitoring import
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.monitoring import scrape_config, series
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner import policy
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import together
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import application as plan_application
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import group_secret
@@ -60,6 +61,22 @@ def _filter(function: Callable[..., Any]) -> Callable[..., Any]:
     return shim
 
 
+def _of_plan(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def typed(plan: Mapping[str, Any], *values: Any) -> Any:
+        return function(Plan.from_dict(plan), *values)
+
+    return _filter(typed)
+
+
+def _of_plans(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def typed(plans: Iterable[Mapping[str, Any]], *values: Any) -> Any:
+        return function([Plan.from_dict(plan) for plan in plans], *values)
+
+    return _filter(typed)
+
+
 def doctor_report(looked: Mapping[str, Any], planned: Mapping[str, Any]) -> dict[str, Any]:
     return doctor.report(
         {host: item.get("seen", {}) for host, item in looked.items()},
@@ -82,6 +99,10 @@ def effective_policy(defaults: Mapping[str, Any], given: Any = None) -> dict[str
     return found.values
 
 
+def policy_refusals(defaults: Mapping[str, Any], given: Any = None) -> list[str]:
+    return [line for refusal in policy.effective(defaults, given).refusals for line in refusal.lines()]
+
+
 def acceptance_report(
     measured: Mapping[str, Any],
     data: Mapping[str, Any],
@@ -92,10 +113,12 @@ def acceptance_report(
     return acceptance.report(measured, data, hardware, partial)
 
 
-def group_step_errors(begun: Mapping[str, Any], host: str, proved: Mapping[str, Any] | None = None) -> str:
-    """`begun` and `proved`: what each host registered of the steps that all of them take."""
-    steps = {name: [step, (proved or {}).get(name) or {}] for name, step in begun.items()}
-    return together.trouble(steps, host)
+def group_step_errors(
+    started: Mapping[str, Any], host: str, verified: Mapping[str, Any] | None = None
+) -> str:
+    """`started` and `verified`: what each host registered of the steps that all of them take."""
+    steps = {name: [step, (verified or {}).get(name) or {}] for name, step in started.items()}
+    return together.errors(steps, host)
 
 
 def verify_report(checked: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,16 +136,17 @@ class FilterModule:
         return {
             "acceptance_report": _filter(acceptance_report),
             "bundle_debs": _filter(bundle_debs.wanted),
-            "bundle_conda": _filter(plan_application.bundle_conda),
-            "bundle_environments": _filter(plan_application.bundle_environments),
-            "bundle_report": _filter(plan_application.bundle_report),
-            "bundle_weights": _filter(plan_application.bundle_weights),
+            "bundle_conda": _of_plans(plan_application.bundle_conda),
+            "bundle_environments": _of_plans(plan_application.bundle_environments),
+            "bundle_report": _of_plans(plan_application.bundle_report),
+            "bundle_weights": _of_plans(plan_application.bundle_weights),
             "bundle_files": _filter(bundle_manifest.bundled),
             "bundle_paths": _filter(bundle_manifest.listed_paths),
             "transfer_files": _filter(transfer_batches.asked),
             "transfer_batches": _filter(transfer_batches.rounds),
             "doctor_report": _filter(doctor_report),
             "effective_policy": _filter(effective_policy),
+            "policy_refusals": _filter(policy_refusals),
             "fabric_collective": _filter(fabric_gates.collective),
             "fabric_gate": _filter(fabric_gates.specification),
             "fabric_verdict": _filter(fabric_verdict),
@@ -131,24 +155,24 @@ class FilterModule:
             "prometheus_rules": _filter(series.rules),
             "prometheus_config": _filter(scrape_config.prometheus),
             "prometheus_fragment": _filter(scrape_config.fragment),
-            "firewall_table": _filter(plan_application.firewall_table),
-            "firewall_users": _filter(plan_application.firewall_users),
+            "firewall_table": _of_plan(plan_application.firewall_table),
+            "firewall_users": _of_plan(plan_application.firewall_users),
             "group_secrets": _filter(group_secret.given),
             "group_secrets_kept": _filter(group_secret.kept_by),
-            "group_preflight_errors": _filter(members.trouble),
+            "group_preflight_errors": _filter(members.errors),
             "health_settings": _filter(health.health_settings),
             "planned_checks": _filter(derive.checks),
-            "planned_checksums": _filter(plan_application.checksums),
-            "planned_content": _filter(plan_application.content),
-            "planned_kernel_trees": _filter(plan_application.kernel_trees),
+            "planned_checksums": _of_plan(plan_application.checksums),
+            "planned_content": _of_plan(plan_application.content),
+            "planned_kernel_trees": _of_plan(plan_application.kernel_trees),
             "planned_peers": _filter(members.peers),
-            "toolchain_tests": _filter(plan_application.proofs),
-            "standby_units": _filter(plan_application.standbys),
-            "planned_units": _filter(plan_application.units),
-            "release_layout": _filter(plan_application.release_layout),
+            "toolchain_tests": _of_plan(plan_application.proofs),
+            "standby_units": _of_plan(plan_application.standbys),
+            "planned_units": _of_plan(plan_application.units),
+            "release_layout": _of_plan(plan_application.release_layout),
             "group_step_errors": _filter(group_step_errors),
-            "temporary_instance_definition": _filter(scratch.definition),
+            "temporary_instance_definition": _of_plan(scratch.definition),
             "temporary_instance_serve": _filter(scratch.serve),
-            "temporary_instance_unit": _filter(scratch.unit_of),
+            "temporary_instance_unit": _of_plan(scratch.unit_of),
             "verify_report": _filter(verify_report),
         }

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import application as plan_application
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights.offers import (
     OffersError,
@@ -27,20 +28,22 @@ def missing_weights(planned: Any, looked: Any, offers: Any, host: Any) -> list[d
 
 
 def planned_weights(plan: Any) -> list[dict[str, Any]]:
-    return plan_application.weights(plain(plan))
+    return plan_application.weights(Plan.from_dict(plain(plan)))
 
 
 def weights_rounds(plans: Any, missing: Any) -> list[dict[str, Any]]:
     """Of a fan-out: the same for every host, so that they go through it together."""
     by_host = plain(missing)
-    planned = {host: plan_application.weights(plain(plans)[host]) for host in by_host}
+    planned = {host: plan_application.weights(Plan.from_dict(plain(plans)[host])) for host in by_host}
     return rounds(planned, by_host)
 
 
 def weights_held(plans: Any, looked: Any) -> dict[str, dict[str, Any]]:
     """What a late host can get from others, by host that was looked at."""
     by_host = plain(looked)
-    return held({host: plan_application.weights(plain(plans)[host]) for host in by_host}, by_host)
+    return held(
+        {host: plan_application.weights(Plan.from_dict(plain(plans)[host])) for host in by_host}, by_host
+    )
 
 
 class FilterModule:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: artifact_store
-short_description: Verified files on a host, kept by their hash
+short_description: Keep verified files on a host by their hash
 description:
   - Brings to the host those of the listed files that it does not have, compares size and SHA-256 of each there, and keeps it under
     its hash. What an earlier environment brought is not brought again.

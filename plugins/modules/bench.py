@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: bench
-short_description: Measures what a host serves, by named scenarios
+short_description: Measure the instances of a host by named scenarios
 version_added: 0.1.0
 description:
   - Derives the points of the scenarios from the plan, lets M(baremetal.sglang.load_test) measure each on the host, and writes each record

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: bundle
-short_description: A folder with all that the planned hosts need, made on the connected side
+short_description: Build a bundle with all that the planned hosts need
 description:
   - Fetches the wheels of each lock, adds uv, Python kits, weights, a controller kit and further trees of files, and writes
     a manifest with size and SHA-256 of every file, C(SHA256SUMS), a CycloneDX bill of materials and the licences.

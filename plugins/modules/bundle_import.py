@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: bundle_import
-short_description: A complete bundle from a delta and the bundle that it was built for
+short_description: Complete a delta with the bundle that it was built for
 description:
   - Adds to a delta what it left out, verifies all of it, and only then lets it count as a bundle.
   - Content that is on the same disk is shared (hard links, or reflinks where the file system has them). Removing one of

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: bundle_verify
-short_description: Whether a bundle is whole, unchanged and signed
+short_description: Verify that a bundle is complete, unchanged and signed
 description:
   - Checks the signature, the form of the manifest, that no file is missing, unknown or of another size or SHA-256, that
     every pin of every lock has a wheel that fits, and that the bill of materials names every file.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: certificate
-short_description: Certificates of a host, signed by the authority on the controller
+short_description: Manage certificates of a host, signed by the authority on the controller
 version_added: 0.1.0
 description:
   - Makes keys on the host, signs certificates for them on the controller, and installs them with the authority's certificate

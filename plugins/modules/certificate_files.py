@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: certificate_files
-short_description: The host's half of module certificate
+short_description: Manage the certificate files on a host for module certificate
 description:
   - Makes keys and requests on a host, and installs the certificates that the authority on the controller signed.
   - Knows no name and no role of a certificate but that of its files. Used by M(baremetal.sglang.certificate); no need to call it.

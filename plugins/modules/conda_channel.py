@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: conda_channel
-short_description: The conda channel and the pixi project that a bundle carries
+short_description: Fetch the conda channel and the pixi project of a bundle
 description:
   - Solves the conda half of every environment for its own machine and CUDA, fetches the packages by hash and indexes them
     as a channel. Writes a V(pixi.toml) and a V(pixi.lock) that pixi users can install from.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: doctor
-short_description: What a host should serve, what it does, and what to do about the difference
+short_description: Compare what a host should serve with what it does
 description:
   - Compares the host with the plan of its current release. Checks the units and what they serve, the files of the release, the
     environments, the weights, the driver and the disks.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: environment
-short_description: A virtual environment made offline from verified wheels
+short_description: Build a virtual environment offline from verified wheels
 description:
   - Looks whether all that the lock asks for is in the host's store, fits this machine and fits on its disk; unpacks uv from its own
     wheel, makes a virtual environment beside the final place, installs the lock into it without asking any index, imports what must

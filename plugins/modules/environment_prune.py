@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: environment_prune
-short_description: Old environments and what only they needed are taken away
+short_description: Remove old environments and the files that only they needed
 description:
   - Keeps the newest environments, those that are named, those that any release on the host leads to, and those that a running process
     has loaded code from. Takes away the others, what killed runs left, and the content of the store that nothing needs any more.

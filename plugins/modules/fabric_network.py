@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: fabric_network
-short_description: Configures the ports of the fabric, and goes back by itself
+short_description: Configure the ports of the fabric, with automatic revert
 description:
   - Writes the files that the plan made for the host's own network manager and lets the manager take them over.
   - A timer is armed before the change. It brings everything back unless the module is called again with

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: file_set
-short_description: Lays down several small files of root's at once
+short_description: Write several small files of root at once
 description:
   - Writes each file beside its place and renames it. One look at a host instead of two for every file.
 version_added: 0.1.0

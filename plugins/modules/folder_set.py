@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: folder_set
-short_description: Folders with their owners, on paths that only root can change
+short_description: Manage folders and their owners on paths that only root can change
 version_added: 0.2.0
 author:
   - The baremetal.sglang maintainers (@baremetal-sglang)

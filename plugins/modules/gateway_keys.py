@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gateway_keys
-short_description: Gives out, rotates and takes back keys of the gateway
+short_description: Issue, rotate and revoke keys of the gateway
 description:
   - Keeps names, limits and hashes of keys in a file of root's own. A key itself is returned once and kept nowhere.
   - Tells a running HAProxy over its admin socket, so that nothing is reloaded and no stream ends.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: gpu_acceptance
-short_description: Measures every GPU of a host and the links between them
+short_description: Measure every GPU of a host and the links between them
 description:
   - Runs the acceptance program as the user of the service, with the torch of an environment.
   - P(baremetal.sglang.acceptance_report#filter) judges what it measured; a GPU that fails is a result, not a failure of

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: group_preflight_info
-short_description: Do the members of a group reach each other, and agree on the time?
+short_description: Check that the members of a group reach each other and their clocks agree
 description:
   - Tries a TCP connection from this host to each of the others. A port that is closed answers too, and is good.
   - Compares the clock of the host with that of the controller, so that hosts can be compared with each other.

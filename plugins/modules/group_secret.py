@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: group_secret
-short_description: The secret by which the members of a group know each other
+short_description: Manage the secret by which the members of a group authenticate
 description:
   - V(kept) reads the secrets that the first host of each group keeps. Where there is none, or another one is wanted, the controller makes
     one; it is written by V(present), on all members.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: jit_cache
-short_description: What an engine compiled at its first start, carried from host to host
+short_description: Pack and unpack the JIT cache of an instance
 version_added: 0.2.0
 author:
   - the baremetal.sglang maintainers (@baremetal)
@@ -24,7 +24,7 @@ attributes:
     support: full
 options:
   folder:
-    description: The instance's folder of compiled code, C(service.compiled) of its plan.
+    description: The instance's JIT cache folder, C(service.compiled) of its plan.
     type: path
     required: true
   archive:
@@ -75,7 +75,7 @@ import pwd
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.folders_host import open_trusted
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.jit_cache_host import (
-    CompiledCodeError,
+    JitCacheError,
     look,
     pack,
     sha256_of,
@@ -125,7 +125,7 @@ def work(module: AnsibleModule) -> dict:
             descriptor = opened(archive, THERE)
             try:
                 if sha256_of(descriptor) != params["sha256"]:
-                    raise CompiledCodeError(
+                    raise JitCacheError(
                         f"{archive}: differs from what was recorded when it was packed (sha256)"
                     )
                 as_them(unpack, descriptor, folder)
@@ -153,7 +153,7 @@ def main() -> None:
         module.fail_json(
             msg=f"there is no user {module.params['user']} on this host: run site.yml --tags host"
         )
-    except (CompiledCodeError, UserError, OSError) as error:
+    except (JitCacheError, UserError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**found)
 

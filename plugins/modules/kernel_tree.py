@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kernel_tree
-short_description: Lays down the kernel tuning files of an instance
+short_description: Install the kernel tuning files of an instance
 description:
   - Makes the whole tree that a variable of the engine names, since the engine then looks nowhere else. The release's own files
     for this GPU lie beside the planned ones.

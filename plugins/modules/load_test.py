@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: load_test
-short_description: Puts load on a server and counts what came of it
+short_description: Send load to a server and count the results
 description:
   - Runs one point of a scenario on the host, beside the server, with the host's own Python. Tokens are what the server says
     (C(usage)), and are compared with the server's counters around the point.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nccl_transport_info
-short_description: Proves from the engine's own log that NCCL went over RDMA
+short_description: Check in the engine's log that NCCL uses RDMA
 description:
   - Reads the journal of the unit since its present start, and compares what NCCL says about its transport with the devices
     of the plan. Sockets where RDMA was planned are a failure, and so is a log that proves nothing.

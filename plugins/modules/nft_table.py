@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nft_table
-short_description: Keeps one nftables table of the collection's own
+short_description: Manage the nftables table of this collection
 description:
   - Writes the table as a script, lets C(nft) check it, and loads it in one transaction. No other table is touched.
   - A table that somebody changed or took away by hand is found, because the kernel's own listing is compared with the one

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: package_info
-short_description: Which packages a host lacks
+short_description: List the packages that a host lacks
 description:
   - Asks C(dpkg-query), or C(rpm) where there is none, which of the packages are not installed. Needs no C(python3-apt), no
     repository and no net.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: packages
-short_description: Debian packages from a bundle, on a host without a repository
+short_description: Install Debian packages from a bundle on a host without a repository
 description:
   - Installs those of the packages that are not there, with what they depend on. The host's own apt says which archives that takes,
     out of the bundle's index and of what is installed; only these are brought, compared with the manifest, and installed.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: plan_explain
-short_description: Tell why a release or a model would or would not do
+short_description: Explain why a release or a model fits or does not fit
 version_added: 0.1.0
 description:
   - Plans each instance again with another release or model, and tells what comes of it.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: probe
-short_description: Waits until an instance is healthy and asks it for tokens
+short_description: Wait until an instance is healthy and request a token
 description:
   - Watches the unit while its server loads; a unit that fails ends the wait at once, with the server's own last lines.
   - Then runs the probe with the environment's Python, which asks through the C(openai) client and counts the tokens that the

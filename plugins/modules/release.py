@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: release
-short_description: Lays down a served configuration and switches a host to it
+short_description: Prepare a release and switch a host to it
 description:
   - A release is a folder with the plan, the unit files and the links to environment and weights of all instances of a host.
   - Instances that are the same in the old and the new release are not restarted. Those that the new one no longer has are stopped and
@@ -24,14 +24,15 @@ options:
       - V(prepared) lays down O(layout) beside what serves.
       - V(switched) makes O(layout), or O(id), what the host serves.
       - V(restarted) restarts O(instances) of the current release.
-      - V(begun), V(proved) and then V(settled) or V(returned) are a switch in steps, for hosts that serve an instance
-        together. Each is taken on all of them before the next one. V(begun) does all but ask for tokens, and nothing on a
-        host that serves alone; V(proved) asks; V(settled) ends the switch; V(returned) starts the release before again,
-        which V(proved) and V(settled) then follow. A failure is returned as RV(problem), so that all hosts hear of it.
+      - V(started), V(verified) and then V(committed) or V(rolled_back) are a switch in steps, for hosts that serve an
+        instance together. Each is taken on all of them before the next one. V(started) does all but ask for tokens, and
+        nothing on a host that serves alone. V(verified) asks for a token. V(committed) ends the switch. V(rolled_back)
+        starts the previous release again; V(verified) and V(committed) then follow. A failure is returned as
+        RV(problem), so that all hosts hear of it.
       - V(stopped) stops O(instances) after the requests that run, until the next boot or restart.
       - V(absent) takes away units, releases, state and caches.
     type: str
-    choices: [prepared, switched, restarted, begun, proved, settled, returned, stopped, absent]
+    choices: [prepared, switched, restarted, started, verified, committed, rolled_back, stopped, absent]
     required: true
   layout:
     description: What the filter P(baremetal.sglang.release_layout#filter) gives for the plan of the host.
@@ -43,11 +44,11 @@ options:
     description: Name of a release that is on the host already; V(previous) is the one that served before the current one.
     type: str
   restart:
-    description: With O(state=begun), restarts O(instances) of the current release.
+    description: With O(state=started), restarts O(instances) of the current release.
     type: bool
     default: false
   why:
-    description: With O(state=returned), why the new release is given up; it is kept for the next look.
+    description: With O(state=rolled_back), why the new release is given up; recorded for later runs.
     type: str
     default: ""
   instances:
@@ -121,16 +122,16 @@ release:
   type: str
 alone:
   description: Whether the host serves nothing together with others.
-  returned: when O(state=begun)
+  returned: when O(state=started)
   type: bool
 peers:
   description: The hosts that will serve something together with this one, itself among them.
-  returned: when O(state=begun)
+  returned: when O(state=started)
   type: list
   elements: str
 former:
   description: The hosts that served something together with this one so far.
-  returned: when O(state=begun)
+  returned: when O(state=started)
   type: list
   elements: str
 problem:
@@ -292,7 +293,7 @@ def absent(module: AnsibleModule, host: Host) -> dict[str, Any]:
     return {"changed": bool(paths), "removed": paths, "report": paths, "diff": {"before": lines, "after": ""}}
 
 
-def begun(module: AnsibleModule, host: Host) -> dict[str, Any]:
+def start_together(module: AnsibleModule, host: Host) -> dict[str, Any]:
     found = host.found()
     live = found.releases.get(found.current)
     try:
@@ -305,21 +306,21 @@ def begun(module: AnsibleModule, host: Host) -> dict[str, Any]:
         raise
     if module.check_mode and module.params["layout"]:
         found = imagined(module, found, name)
-    return steps.begun(host, found, switching.decide(found, name, units), module.check_mode)
+    return steps.start(host, found, switching.decide(found, name, units), module.check_mode)
 
 
 STATES = {
     "prepared": prepared,
     "switched": switched,
     "restarted": switched,
-    "begun": begun,
-    "proved": lambda _module, host: steps.proved(host),
-    "settled": lambda module, host: steps.settled(host, module.params["keep"], module.check_mode),
-    "returned": lambda module, host: steps.returned(host, module.params["why"]),
+    "started": start_together,
+    "verified": lambda _module, host: steps.verify(host),
+    "committed": lambda module, host: steps.commit(host, module.params["keep"], module.check_mode),
+    "rolled_back": lambda module, host: steps.roll_back(host, module.params["why"]),
     "stopped": lambda module, host: steps.stopped(host, forced(module, host.found()), module.check_mode),
     "absent": absent,
 }
-TOGETHER = ("begun", "proved", "settled", "returned")
+TOGETHER = ("started", "verified", "committed", "rolled_back")
 
 
 def say_failure(module: AnsibleModule, problem: str) -> None:
@@ -350,7 +351,7 @@ def main() -> None:
         required_if=[
             ("state", "prepared", ("layout", "plan")),
             ("state", "switched", ("layout", "id"), True),
-            ("state", "begun", ("layout", "id", "restart"), True),
+            ("state", "started", ("layout", "id", "restart"), True),
         ],
         required_together=[("layout", "plan")],
         mutually_exclusive=[("layout", "id")],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: run_lock
-short_description: One run at a time on a host
+short_description: Allow one run at a time on a host
 description:
   - Takes a lock that lasts until the end of the run, whatever way it ends. A second run is refused and told who holds it.
   - The controller renews the lock while the run lives, and gives it back when the run is gone. A lock that nobody renews, because the

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: swarm_agent
-short_description: One host's agent of a swarm, from its start to its end
+short_description: Start, watch and stop the swarm agent of a host
 description:
   - Starts the agent as a transient unit of systemd, tells how far it is, and ends it.
   - The agent speaks to the planned addresses on one port only, and ends by itself when all hosts are complete or its time is over.

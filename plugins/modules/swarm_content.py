@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: swarm_content
-short_description: The files of a swarm on the host that gives them first
+short_description: Prepare the files of a swarm on its seed
 description:
   - Brings what the folder lacks, over the connection that Ansible has or from a folder that the host itself reads.
   - Then compares every file with its SHA-256 and writes the description that all members of the swarm share.

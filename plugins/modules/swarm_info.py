@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: swarm_info
-short_description: What a host has of the files of a swarm
+short_description: Check which files of a swarm a host has
 description:
   - Says which files are lacking, what space they need, with which address and Python the host can take part.
   - Reads names and sizes only, and changes nothing.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: temporary_instance
-short_description: A server beside what serves, for a while
+short_description: Run a temporary instance beside those that serve
 description:
   - Starts a server from what P(baremetal.sglang.temporary_instance_definition#filter) gives, waits for a token, and
     removes it again with all that it left. Units, files and logs of the instances that serve are not touched.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: toolchain
-short_description: Proves that what an engine compiles at start compiles on this host
+short_description: Compile a test of what an engine compiles at its start
 description:
   - Compiles, as the user of the service and with its variables, one small example of each kind that the plan names,
     for the compute capability of the plan.

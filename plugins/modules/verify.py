@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: verify
-short_description: Checks that an instance does what its plan says
+short_description: Check that an instance does what its plan says
 description:
   - Runs the checks that P(baremetal.sglang.planned_checks#filter) derived from the plan, on the host that serves, with the host's own
     Python. Engines that listen on loopback only are reached, and nothing is installed.

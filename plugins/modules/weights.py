@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: weights
-short_description: A model's folder that appears in one step
+short_description: Publish the folder of a model in one step
 description:
   - Verifies the folder beside O(dest) against its manifest, makes it read-only for everybody and renames it to O(dest).
   - Brings first what the host lacks, from O(source) over Ansible's own connection or from O(source_on_host); without both, whatever is

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: weights_checksums
-short_description: Writes the hashes of published weights in the engine's own form
+short_description: Write the checksums of published weights in the engine's format
 description:
   - Makes the file for the engine's C(--model-checksum) out of the manifest beside the weights.
 version_added: 0.1.0

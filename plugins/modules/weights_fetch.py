@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: weights_fetch
-short_description: Fetches on the controller the weights that plans need
+short_description: Fetch the weights of the plans to the controller
 description:
   - Takes each model of the plans from the first of its sources that can give it, whole, and compares every file with what the source
     publishes about it.

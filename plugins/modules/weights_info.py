@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: weights_info
-short_description: Whether published weights are whole
+short_description: Check that published weights are complete
 description:
   - Looks at sizes, times and headers of a published model, or reads every byte and compares it with the manifest.
   - Pages that it reads are given back at once, so that a serving process keeps its memory.

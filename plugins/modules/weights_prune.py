@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: weights_prune
-short_description: Takes away weights that nothing uses
+short_description: Remove unused weights
 description:
   - Removes published revisions that no release links to, no process has open and no plan names.
   - A model in use is never removed; naming one is refused.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: weights_source_info
-short_description: Which weights of the plans the controller has
+short_description: List the weights of the plans that the controller has
 description:
   - Looks for each planned model below O(weights_dir), then in the bundle, and checks sizes and headers there.
 version_added: 0.1.0

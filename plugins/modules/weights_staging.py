@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: weights_staging
-short_description: What a host still lacks of a model
+short_description: List the files of a model that a host lacks
 description:
   - Lays the manifest into the folder beside O(dest), links what intact revisions of the model have already, checks what an
     earlier run left there piece by piece, and says what has to be brought.

@@ -17,6 +17,7 @@ from typing import Any
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.entries import Catalogues, Model
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.loading import (
     load_hardware,
+    load_nics,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.models import (
     load_models,
@@ -82,15 +83,17 @@ def load_data_files(catalogue_dirs: Iterable[str], engine_wheels: Any = None) ->
                 "",
                 f"catalogue_dirs: {given}",
                 "there is no such directory on the controller",
-                "make it with the folders models, hardware or engines, or take it out of catalogue_dirs",
+                "make it with the folders models, hardware, nics or engines, or take it out of catalogue_dirs",
             )
         )
     hardware, problems = load_hardware(documents(directories, "hardware", refusals))
     refusals += problems
     models, problems = load_models(documents(directories, "models", refusals))
     refusals += problems
+    nics, problems = load_nics(documents(directories, "nics", refusals))
+    refusals += problems
     return DataFiles(
-        catalogues=Catalogues(models, hardware),
+        catalogues=Catalogues(models, hardware, nics),
         policy=_policy(refusals),
         risks=_ours("risks.yml", refusals),
         systems=_ours("operating_systems.yml", refusals),

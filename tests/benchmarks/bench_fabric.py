@@ -41,16 +41,30 @@ SHARE = 0.75
 
 def plans(room: Room, count: int, seconds: dict[str, float]) -> dict[str, Any]:
     names = [f"h{index}" for index in range(count)]
-    gates = {**POLICY, "seconds": seconds, "bandwidth_gbps": SHARE * room.mbit / 1000, "latency_us": None}
+    ports = {"meet": POLICY["port"], "rdma": POLICY["port"] + 1, "tcp": POLICY["port"] + 100}
+    gates = {
+        **POLICY,
+        "ports": ports,
+        "seconds": seconds,
+        "bandwidth_gbps": SHARE * room.mbit / 1000,
+        "latency_us": None,
+    }
     return {
         name: {
             "fabric": {
                 "devices": [
-                    {"name": "eth0", "port": 1, "address": "", "link_layer": "Ethernet", "rate_gbps": None}
+                    {
+                        "name": "eth0",
+                        "port": 1,
+                        "address": "",
+                        "link_layer": "Ethernet",
+                        "gid_types": [],
+                        "rate_gbps": None,
+                    }
                 ],
                 "members": names,
                 "rendezvous": {"netdev": "eth0", "address": room.address(index)},
-                "gates": {**gates, "collective_gbyte": None, "socket_gbyte": None, "defect_gbps": []},
+                "gates": {**gates, "collective_gbyte": None, "socket_gbyte": None, "defects": []},
                 "sockets": False,
             }
         }

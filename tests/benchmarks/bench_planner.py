@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT / "collections"))
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import (
     plan_inventory,
 )
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import application as plan_application
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import members_host as members
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import make_inputs
@@ -89,12 +90,13 @@ def planner(count: int, turns: int) -> float:
 def applied(plans: dict[str, Any], looked: dict[str, Any]) -> None:
     """All that the roles are told for each member."""
     for host, plan in plans.items():
-        unit = plan_application.units(plan)[0]
+        typed = Plan.from_dict(plan)
+        unit = plan_application.units(typed)[0]
         assert unit["launch"]["group"]["members"][-1]["host"] in plans
-        plan_application.release_layout(plan, {unit["unit_path"]: str(unit)})
-        assert plan_application.firewall_table(plan)
+        plan_application.release_layout(typed, {unit["unit_path"]: str(unit)})
+        assert plan_application.firewall_table(typed)
         assert len(members.peers(plan, host)) == len(plans) - 1
-        assert members.trouble(looked, plan, host, 30.0) == []
+        assert members.errors(looked, plan, host, 30.0) == []
 
 
 def group(count: int, turns: int) -> tuple[float, float]:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.baremetal.sglang.plugins.filter.apply_plan import FilterModule
 
 from .conftest import BIN, ROOT, command, listing, succeed
 
@@ -21,7 +20,7 @@ PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
 ROLES = sorted(path.parent.parent.name for path in ROOT.glob("roles/*/tasks/main.yml"))
 PLUGINS = {
     "module": sorted(path.stem for path in (ROOT / "plugins/modules").glob("[!_]*.py")),
-    "filter": sorted(FilterModule().filters()),
+    "filter": sorted(path.stem for path in (ROOT / "plugins/filter").glob("*.yml")),
     "callback": sorted(path.stem for path in (ROOT / "plugins/callback").glob("[!_]*.py")),
     "role": ROLES,
 }

@@ -21,6 +21,7 @@ import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.case import Inputs
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.inventory import plan_inventory
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import units
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights import files_host as weights_files
 from ansible_collections.baremetal.sglang.plugins.module_utils.weights import manifest as weights_manifest
@@ -202,7 +203,7 @@ class EngineHost:
 
     def install_stand_in(self) -> None:
         """Unit, launcher and launch.json as the role lays them down, in a place of its own: it speaks no OpenAI API."""
-        (unit,) = [unit for unit in units(self.plan) if unit["name"] == "toy"]
+        (unit,) = [unit for unit in units(Plan.from_dict(self.plan)) if unit["name"] == "toy"]
         unit = json.loads(json.dumps(unit).replace("/opt/sglang/current", STAND_IN))
         place = self.root() / STAND_IN.lstrip("/")
         (place / "toy").mkdir(parents=True)

@@ -181,7 +181,7 @@ def test_a_bare_host_serves_and_a_second_run_changes_nothing(room: Room) -> None
 def test_compiled_code_is_taken_from_a_host_and_given_to_one_that_has_none(room: Room) -> None:
     compiled = json.loads(room.ssh("cat /opt/sglang/current/tiny/launch.json"))["compiled"]
     room.ssh(f"install -d -o sglang -g sglang -m 700 {compiled}/triton; echo cubin >{compiled}/triton/kernel")
-    folder = ("-e", f"engine_compiled_dir={room.folder}/compiled")
+    folder = ("-e", f"engine_jit_cache_dir={room.folder}/compiled")
     room.works("jit_cache", *folder, "--tags", "take")
     archive, record = sorted((room.folder / "compiled").iterdir())
     assert archive.name.startswith("tiny-")

@@ -19,6 +19,7 @@ import pytest
 from ansible_collections.baremetal.sglang.tests.unit.fixtures import stand_in_wheels as stand_in
 
 from .conftest import REPOSITORY, lab_name, write_inventory
+from .engine_host import make_plan
 
 SUBNET = "10.92.0"
 KIT = "python/python-3.11.tar.gz"
@@ -38,6 +39,7 @@ class Room:
     files: Files
     name: str = "r1"
     more: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=lambda: make_plan("r1"))
 
     def environment(self, name: str, **changes: Any) -> dict[str, Any]:
         listed = {entry["path"]: entry["sha256"] for entry in self.files}
@@ -72,9 +74,12 @@ class Room:
             "bundle_dir": str(self.folder),
             "runtime_missing": [] if there else [item],
             "plan_of_host": {
-                "host_settings": {"paths": PATHS},
+                **self.plan,
+                "host_settings": {**self.plan["host_settings"], "paths": PATHS},
                 "keep": {"environments": keep},
-                "instances": {"tiny": {"environment": item, "compiles": {}}},
+                "instances": {
+                    "tiny": {**self.plan["instances"]["tiny"], "environment": item, "compiles": {}}
+                },
             },
             **self.more,
         }

@@ -25,6 +25,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.weights_sources.c
 from ansible_collections.baremetal.sglang.tools.make_tiny_model import make_files
 
 from .conftest import REPOSITORY, lab_name, write_inventory
+from .engine_host import make_plan
 
 PLAYBOOK = Path(sys.executable).parent / "ansible-playbook"
 PIECE = 1 << 16
@@ -32,29 +33,22 @@ DEST = "/opt/sglang/weights/glm-4.7-tiny/local"
 SHARD = "model-00001-of-00002.safetensors"
 
 
+PLAN = make_plan("h1")
+TINY_PLAN = PLAN["instances"]["tiny"]
+PLAN["instances"] = {
+    "tiny": {
+        **TINY_PLAN,
+        "weights": {**TINY_PLAN["weights"], "model": "glm-4.7-tiny", "revision": "local", "path": DEST},
+    }
+}
+
 # The roles as site.yml, verify.yml and weights_prune.yml call them, without reading and planning the host each time.
 PLAY = [
     {
         "hosts": "all",
         "gather_facts": False,
         "vars": {
-            "plan_of_host": {
-                "host_settings": {
-                    "paths": {"weights": "/opt/sglang/weights", "releases": "/opt/sglang/releases"}
-                },
-                "instances": {
-                    "tiny": {
-                        "weights": {"model": "glm-4.7-tiny", "revision": "local", "path": DEST},
-                        "environment": {
-                            "id": "e",
-                            "path": "/e",
-                            "interpreter_from": "host",
-                            "interpreter": "p",
-                        },
-                        "environment_variables": [],
-                    }
-                },
-            },
+            "plan_of_host": PLAN,
             "plan_result": {"plans": dict.fromkeys(("h1", "h2", "h3"), "{{ plan_of_host }}")},
         },
         "tasks": [

@@ -28,6 +28,7 @@ from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_signature 
     sign,
 )
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.bundle_verifier import read_manifest, verify
+from ansible_collections.baremetal.sglang.tests.lab.engine_host import make_plan
 from ansible_collections.baremetal.sglang.tests.security.signed_bundle import (
     MODEL,
     REVISION,
@@ -424,7 +425,8 @@ def weights_stage(
     (play,) = [play for play in plays if play["name"] == "Weights preflight"]
     (work / "stage.yml").write_text(yaml.safe_dump([{**play, "hosts": "all"}]))
     planned = {"model": MODEL, "revision": REVISION, "path": str(work / "host" / MODEL)}
-    plan = {"instances": {"tiny": {"weights": planned}}}
+    plan = make_plan("h1")
+    plan["instances"] = {"tiny": {**plan["instances"]["tiny"], "weights": planned}}
     host = {
         "ansible_connection": "local",
         "ansible_python_interpreter": sys.executable,

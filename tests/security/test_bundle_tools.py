@@ -15,9 +15,11 @@ import yaml
 from ansible_collections.baremetal.sglang.plugins.action import bundle as bundle_action
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle import manifest as bundle_manifest
 from ansible_collections.baremetal.sglang.plugins.module_utils.bundle.manifest import BundleError, bundled
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan
 from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.maker_host import Asked, Maker
 from ansible_collections.baremetal.sglang.plugins.module_utils.runtime.store_host import RefusedError
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import bundle_environments
+from ansible_collections.baremetal.sglang.tests.lab.engine_host import make_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = "0.5.23-cu130-x86_64-py3.12.txt"
@@ -166,16 +168,9 @@ def test_a_build_refuses_a_lock_that_hosts_would_refuse(tmp_path: Path) -> None:
     locks = tmp_path / "sglang/locks"
     locks.mkdir(parents=True)
     (locks / LOCK).write_text("torch==1\n")
-    environment = {
-        **{"id": "x", "lock": LOCK, "lock_sha256": digest("planned"), "python": "3.12", "arch": "x86_64"},
-        **{"glibc": "2.35", "cuda": "cu130", "index": "default", "versions": {"sglang": "0.5.23"}},
-        **{"interpreter_from": "host", "interpreter": "/usr/bin/python3"},
-    }
-    instance = {
-        **{"engine": "sglang", "release": {"version": "0.5.23"}, "device": "cpu"},
-        **{"environment": environment, "environment_variables": []},
-    }
-    plan = {"instances": {"a": instance}, "facts": {"gpus": []}}
+    plan = Plan.from_dict(make_plan("h1"))
+    for instance in plan.instances.values():
+        instance.environment.update({"lock": LOCK, "lock_sha256": digest("planned")})
     (wanted,) = bundle_environments([plan], str(tmp_path))
     assert wanted["lock_sha256"] == digest("planned")
     names = ("controllers", "swarm_lock", "pythons", "weights", "trees", "sign_key")

@@ -16,6 +16,7 @@ from typing import Any
 
 import jinja2
 import pytest
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.device_nodes import NVIDIA_SMI
 from ansible_collections.baremetal.sglang.plugins.module_utils.doctor import host as doctor_look
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,7 +120,7 @@ def test_units_of_monitoring_are_confined(tmp_path: Path, name: str, gpu: str) -
     section = {
         "folders": folders,
         "collector": {"user": "sglang-metrics"},
-        "collect": {"gpu": gpu},
+        "devices": NVIDIA_SMI if gpu == "nvidia-smi" else (),
         "exporter": {"port": 9100},
     }
     assert exposure(tmp_path, name, section) <= 2.0

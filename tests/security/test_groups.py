@@ -549,7 +549,7 @@ def gate_spec(port: int, me: str, token: str = SECRET.hex()) -> dict[str, Any]:
         "me": me, "token": token,
         "hosts": {host: {"address": address, "devices": []} for host, address in GATE_HOSTS.items()},
         "rounds": [[["a", "b"]]], "measures": ["tcp"],
-        "settings": {"port": port, "seconds": 1, "tcp_seconds": 0.1, "tcp_streams": 1, "patience": 3},
+        "settings": {"ports": {"meet": port, "tcp": port + 100}, "seconds": 1, "tcp_seconds": 0.1, "tcp_streams": 1, "patience": 3},
     }  # fmt: skip
 
 

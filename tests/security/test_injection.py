@@ -20,6 +20,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.core.refusals imp
 from ansible_collections.baremetal.sglang.plugins.module_utils.core.text_checks import secret_in
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.network import is_address
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import (
     environments,
     unit_line,
@@ -50,10 +51,10 @@ def unit_text(unit: dict[str, Any]) -> str:
     return template.from_string(source).render(engine_unit=unit, ansible_managed="x")
 
 
-def planned(world: World, **wanted: Any) -> dict[str, Any]:
+def planned(world: World, **wanted: Any) -> Plan:
     result = world.one("cpu", **{"model": "glm-4.7-tiny", **wanted})
     assert not result.refusals, [refusal.lines() for refusal in result.refusals]
-    return dict(next(iter(result.plans.values())).to_dict())
+    return next(iter(result.plans.values()))
 
 
 @pytest.mark.parametrize("name", [EVIL, "%h", "a\\", "a b", "a\u2028b", "name\n"])
@@ -66,7 +67,7 @@ def test_a_unit_has_no_line_that_a_plan_s_text_made(world: World, key: str) -> N
     """Whatever let such a text into a plan: the unit is the last place."""
     plan = planned(world)
     honest = len(unit_text(units(plan)[0]).splitlines())
-    plan["instances"]["it"][key] = EVIL + "%n\\"
+    plan.instances["it"] = replace(plan.instances["it"], **{key: EVIL + "%n\\"})
     text = unit_text(units(plan)[0])
     assert len(text.splitlines()) == honest
     assert not any(line.startswith("ExecStartPre=+/bin/touch") for line in text.splitlines())

@@ -14,6 +14,7 @@ from typing import Any
 
 import jinja2
 import pytest
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.device_nodes import NVIDIA_SMI
 
 from .gateway_world import planner
 
@@ -37,7 +38,7 @@ def rendered(name: str, gpu: str = "none") -> str:
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    told = {**section(), "collect": {**section()["collect"], "gpu": gpu}}
+    told = {**section(), "devices": NVIDIA_SMI if gpu == "nvidia-smi" else ()}
     return template.render(ansible_managed="test", monitoring_section=told)
 
 

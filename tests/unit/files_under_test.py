@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.entries import Hardware, Model
-from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.loading import load_hardware
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.entries import Hardware, Model, Nic
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.loading import (
+    load_hardware,
+    load_nics,
+)
 from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.models import load_models
 
 FILES = Path(__file__).parents[2] / "files"
@@ -34,3 +37,9 @@ def shipped_hardware() -> dict[str, Hardware]:
     hardware, refusals = load_hardware(documents("hardware"))
     assert refusals == []
     return hardware
+
+
+def shipped_nics() -> dict[str, Nic]:
+    nics, refusals = load_nics(documents("nics"))
+    assert refusals == []
+    return nics

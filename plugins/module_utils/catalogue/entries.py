@@ -147,12 +147,47 @@ class Hardware:
     """{floor: ..., known_bad: [...], environment: {...}}."""
     ptxas: str = ""
     """Lowest ptxas that knows the chip."""
-    fabric: dict[str, Any] = field(default_factory=dict)
-    """Gates of the network between hosts: {twins_gbit_per_second: 185, defect_gbit_per_second: [8, 25] ...}."""
     arguments: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Engine -> server flags that it needs here."""
     environment: dict[str, dict[str, str]] = field(default_factory=dict)
     """Engine -> variables that it needs here."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Nic:
+    """A family of RDMA cards."""
+
+    key: str
+    name: str
+    """In sentences: "ConnectX"."""
+    vendor: str = ""
+    """PCI vendor without 0x: "15b3"."""
+    devices: tuple[str, ...] = ()
+    """PCI devices without 0x; all of the vendor when empty."""
+    drivers: tuple[str, ...] = ()
+    """Kernel drivers."""
+    hardware: tuple[str, ...] = ()
+    """Only in hosts with these GPUs, by key of files/hardware."""
+    default: bool = False
+    """For cards that no other entry knows."""
+    like: str = ""
+    """Entry whose settings of lossless networks hold as well."""
+    twins: str = ""
+    """Pattern of device names: two that have the same groups share a cable; "" where the host says it itself."""
+    speeds_gbps: tuple[float, ...] = ()
+    """That a port can link at."""
+    gid_types: tuple[str, ...] = ("RoCE v2",)
+    """Types of GID, as in sysfs, that carry packets between subnets."""
+    nccl: dict[str, Any] = field(default_factory=dict)
+    """{net: IB, variables: [{name, value, when, why}]}."""
+    lossless: dict[str, Any] = field(default_factory=dict)
+    """{tools: [{name, show, set, wanted}], files: [{path, value, folder, optional, what}]}: how PFC, DSCP and ECN are
+    read and set."""
+    fabric: dict[str, Any] = field(default_factory=dict)
+    """Gates of the network between hosts: {twins_gbit_per_second: 185, latency_microseconds: 10 ...}."""
+    defects: tuple[dict[str, Any], ...] = ()
+    """{link_gbps, moves_gbps: [least, most], what}: what a measured figure means."""
     notes: tuple[str, ...] = ()
 
 
@@ -162,3 +197,4 @@ class Catalogues:
 
     models: dict[str, Model]
     hardware: dict[str, Hardware]
+    nics: dict[str, Nic] = field(default_factory=dict)

@@ -10,12 +10,13 @@ once, each with the file and key that it was found at.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 from ..core.refusals import Refusal, did_you_mean
-from .entries import Hardware, Release, Variant
+from .entries import Hardware, Nic, Release, Variant
 from .shapes import ModelShape, Quantization
 
 T = TypeVar("T")
@@ -148,6 +149,24 @@ def load_entries(cls: type[T], documents: Mapping[str, Any]) -> tuple[dict[str, 
 
 def load_hardware(documents: Mapping[str, Any]) -> tuple[dict[str, Hardware], list[Refusal]]:
     return load_entries(Hardware, documents)
+
+
+def load_nics(documents: Mapping[str, Any]) -> tuple[dict[str, Nic], list[Refusal]]:
+    nics, problems = load_entries(Nic, documents)
+    for key, nic in nics.items():
+        if nic.like and nic.like not in nics:
+            problems.append(
+                Refusal("unknown-nic", "", f"nics/{key}.yml: like = {nic.like}", "there is no such entry",
+                        did_you_mean(nic.like, nics))
+            )  # fmt: skip
+        try:
+            re.compile(nic.twins)
+        except re.error as error:
+            problems.append(
+                Refusal("wrong-pattern", "", f"nics/{key}.yml: twins", f"invalid regular expression: {error}",
+                        "write one whose groups are the same for twins")
+            )  # fmt: skip
+    return nics, problems
 
 
 def load_releases(

@@ -64,6 +64,8 @@ class _Decoder:
         optional = re.fullmatch(r"(.+) \| None", annotation)
         if optional:
             return None if value is None else self.value(optional.group(1), value, path)
+        if annotation == "Any":
+            return value
         if annotation in _SCALARS:
             good = isinstance(value, _SCALARS[annotation])
             if good and isinstance(value, bool) and annotation != "bool":

@@ -18,7 +18,6 @@ BYE = ""
 CORNER = "from -> to"
 # One of them going out does not make a pattern: a host is blamed when all its links are bad.
 LEAST_LINKS = 2
-FAST_LINK_GBPS = 100
 UNITS = {"bandwidth": "Gb/s", "latency": "us", "tcp": "Gb/s"}
 TITLES = {
     "bandwidth": "RDMA write, Gb/s, all ports of a host at once",
@@ -77,7 +76,7 @@ def specification(plans: Plans, host: str, patience: float, token: str) -> dict[
             name: {
                 "address": plans[name]["fabric"]["rendezvous"]["address"],
                 "devices": [
-                    {key: device[key] for key in ("name", "port", "address", "link_layer")}
+                    {key: device[key] for key in ("name", "port", "address", "link_layer", "gid_types")}
                     for device in plans[name]["fabric"]["devices"]
                 ],
             }
@@ -88,7 +87,7 @@ def specification(plans: Plans, host: str, patience: float, token: str) -> dict[
         "settings": {
             **{
                 key: gates[key]
-                for key in ("port", "message_bytes", "latency_iterations", "tcp_seconds", "tcp_streams")
+                for key in ("ports", "message_bytes", "latency_iterations", "tcp_seconds", "tcp_streams")
             },
             "seconds": seconds_a_match(gates["seconds"], len(matches)),
             "patience": patience,
@@ -194,7 +193,7 @@ def _judge_collective(
         )
 
 
-def collective(plan: Mapping[str, Any], host: str, free_port: int, backend: str = "nccl") -> dict[str, Any]:
+def collective(plan: Mapping[str, Any], host: str, backend: str = "nccl") -> dict[str, Any]:
     """What collective.py of one host is given; {} where no instance spans GPU hosts over RDMA."""
     for instance in plan.get("instances", {}).values():
         parallel = instance["parallel"]
@@ -206,7 +205,7 @@ def collective(plan: Mapping[str, Any], host: str, free_port: int, backend: str 
             "python": f"{instance['environment']['path']}/bin/python",
             "backend": backend,
             "head": parallel["addresses"][parallel["hosts"][0]],
-            "port": free_port,
+            "port": plan["fabric"]["gates"]["ports"]["collective"],
             "processes": gpus,
             "first_rank": parallel["node_rank"] * gpus,
             "world": parallel["nnodes"] * gpus,
@@ -313,17 +312,15 @@ def _against(gate: float | None, kind: str, cell: Cell) -> str:
 
 def _signature(kind: str, cell: Cell, host: str, gates: Mapping[str, Mapping[str, Any]], plans: Plans) -> str:
     """A link that says its full rate and moves a tenth of it has a defect that is known, with one cure."""
-    window = gates[host].get("defect_gbps") or ()
     rates = [device.get("rate_gbps") or 0 for device in plans[host]["fabric"]["devices"]]
-    if kind != "bandwidth" or cell.value is None or not rates or not window:
+    if kind != "bandwidth" or cell.value is None or not rates:
         return ""
-    least, most = min(window), max(window)
-    if not least <= cell.value <= most or min(rates) < FAST_LINK_GBPS:
-        return ""
-    return (
-        f". The link says {min(rates):g} Gb/s and moves {least:g} to {most:g}: this is the known defect of "
-        "this hardware, and only a full power cycle cures it (shut down, pull the mains plug for a minute)"
-    )
+    for defect in gates[host].get("defects", ()):
+        least, most = min(defect["moves_gbps"]), max(defect["moves_gbps"])
+        if least <= cell.value <= most and min(rates) >= defect["link_gbps"]:
+            said = f"The link says {min(rates):g} Gb/s and moves {least:g} to {most:g}"
+            return f". {said}: {defect['what']}"
+    return ""
 
 
 def text(verdict: Verdict) -> str:

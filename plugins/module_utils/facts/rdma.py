@@ -125,6 +125,9 @@ def rdma_devices(io: HostIo) -> tuple[RdmaDevice, ...]:
                     port_name=io.line(f"{net}/phys_port_name") if net else "",
                     numa_node=int(numa) if re.fullmatch(r"\d{1,4}", numa) else None,
                     firmware=io.line(f"{CLASS}/{device}/fw_ver"),
+                    vendor=io.line(f"{pci}/vendor"),
+                    device=io.line(f"{pci}/device"),
+                    driver=io.link(f"{pci}/driver").rpartition("/")[2],
                 )
             )
     return tuple(found)

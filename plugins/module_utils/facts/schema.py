@@ -99,6 +99,10 @@ class RdmaDevice:
     """phys_switch_id and phys_port_name pair the twins of a DGX Spark port."""
     numa_node: int | None = None
     firmware: str = ""
+    vendor: str = ""
+    """PCI vendor and device as sysfs writes them ("0x15b3"), and the kernel driver: which family of cards it is."""
+    device: str = ""
+    driver: str = ""
 
 
 @dataclass(frozen=True)

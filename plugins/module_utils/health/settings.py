@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..core.device_nodes import NVIDIA_SMI
 from ..core.refusals import Refusal
 from .decide import CLEARED, DRAIN, STOP
 
@@ -34,6 +35,7 @@ def health_settings(
         "folder": FOLDER,
         "cleared": f"{CONFIGURATION}/cleared.json",
         "nvidia_smi": "nvidia-smi",
+        "devices": list(NVIDIA_SMI),
         "gpus": sorted({index for indexes in instances.values() for index in indexes}),
         "instances": instances,
         "rules": {key: value for key, value in rules.items() if key != "mode"},

@@ -3,5 +3,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Load, timings, answers judged, and the report of a benchmark.
 
-Talks to a server through `client`; `sampling_host.py` reads the machine.
+Sends requests to a server through `client`; `sampling_host.py` reads the machine.
 """

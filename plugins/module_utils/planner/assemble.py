@@ -17,7 +17,7 @@ from .attempt import Attempt
 from .case import Case, Inputs
 from .environment import variables
 from .fabric.plan import host_fabric
-from .firewall import firewall, network
+from .firewall import firewall
 from .network import Link
 from .plan import InstancePlan, Plan, Port, plain
 from .release_choice import Choice, summary
@@ -63,7 +63,6 @@ def instance_plan(
         metrics=dict(case.data.metrics),
         compiles=tried.compiles,
         service=service(case, host, links, environment, kernel_files, weights, tried.compiles),
-        network=network([link.address for link in links.values()]),
         accept=instance.accept,
         warnings=tuple(item for item in tried.advice if item.host in ("", host.host)),
     )
@@ -235,7 +234,6 @@ def _host_settings(
         "paths": plain(directories),
         "limits": plain(policy["host"]["limits"]),
         "shared_memory": policy["host"]["shared_memory"],
-        "sysctl": {},
         "gpu_nodes": _gpu_nodes(facts, instances),
         "swap": "off" if _shares_memory(facts, instances) else "as it is",
     }

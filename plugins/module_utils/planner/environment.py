@@ -14,6 +14,7 @@ from ..facts.schema import HostFacts
 from ..runtime.pixi_project import environment_name
 from .case import Case, Inputs
 from .fabric.plan import nccl_variables
+from .fabric.ports import nic
 from .fabric.spec import FabricSpec
 from .network import Link
 from .plan import EnvironmentVariable
@@ -170,10 +171,10 @@ def fabric_variables(case: Case, link: Link) -> list[tuple[str, str, str]]:
                 "these RDMA devices by exact name; no GID index is pinned",
             )
         )
-        found.append(("NCCL_NET", "IB", "a fabric that falls back to sockets fails at start"))
         found.append(("NCCL_IB_DISABLE", "0", "RDMA is on, whatever files of the host say"))
         spec = case.inputs.fabric.get(case.head.host, FabricSpec())
-        found += nccl_variables(case.hardware, spec, link, case.inputs.policy["fabric"])
+        family = nic(case.inputs, case.head)
+        found += nccl_variables(case.hardware, family, spec, link, case.inputs.policy["fabric"])
     return found
 
 

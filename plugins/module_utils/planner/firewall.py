@@ -5,32 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ..core.addresses import why_unusable
 from ..core.refusals import Advice, Refusal
 from ..facts.schema import HostFacts
-from ..firewall.table import address_of
 from .case import Inputs
 from .network import is_address
 from .plan import InstancePlan
 
-LOOPBACK = ("127.0.0.0/8", "::1/128")
-FAMILIES = ("AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK")
 """Netlink tells the ranks the host's interfaces."""
-
-
-def network(addresses: Iterable[str]) -> dict[str, list[str]]:
-    """Whom the unit of an instance may connect to, and through which kinds of socket."""
-    others = sorted({_network_of(item) for item in addresses if not address_of(item).is_loopback})
-    return {"allow": [*LOOPBACK, *others], "families": list(FAMILIES)}
-
-
-def _network_of(address: str) -> str:
-    """Of one host alone."""
-    found = address_of(address)
-    return f"{found}/{found.max_prefixlen}"
 
 
 def firewall(inputs: Inputs, host: str, instances: Mapping[str, InstancePlan]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..core.device_nodes import NVIDIA_SMI
 from ..core.refusals import Refusal, did_you_mean
 from ..facts.schema import HostFacts
 from ..gateway.certificates import PROMETHEUS_FILES
@@ -383,6 +384,7 @@ def _monitoring(
             "certificates": [{"role": "monitoring", "owner": host, "names": []}] if collector else [],
             "limits": policy["limits"],
             "key_group": policy["key_group"],
+            "devices": list(NVIDIA_SMI) if gpu_source(monitoring, facts) == "nvidia-smi" else [],
             "collect": {
                 **{key: inputs.policy["directories"][key] for key in ("root", "state", "weights")},
                 "gateway": inputs.policy["gateway"]["configuration"],

@@ -5,13 +5,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+from ..core.decode import decode
 from ..core.refusals import Advice, Refusal
 from ..engines.base import Api, Behaviour
 
 SCHEMA = 1
+
+
+class PlanError(ValueError):
+    """What is given as a plan cannot be read as one."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,6 @@ class InstancePlan:
     """Values that the house reads -> the engine's name of each counter."""
     service: dict[str, Any] = field(default_factory=dict)
     """How the unit starts, is watched and ends, and what it may touch."""
-    network: dict[str, list[str]] = field(default_factory=dict)
-    """Addresses and kinds of socket that the unit may use: {allow, families}."""
     accept: tuple[str, ...] = ()
     warnings: tuple[Advice, ...] = ()
 
@@ -108,6 +112,21 @@ class Plan:
     """What the inventory replaces in files/policy.yml: dotted key -> {value, default}. Not part of what a release is."""
     schema: int = SCHEMA
     warnings: tuple[Advice, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+        """Out of what to_dict made; an empty mapping is the plan of a host for which nothing is planned."""
+        if not data:
+            return cls("", "", {}, {})
+        if data.get("schema") != SCHEMA:
+            raise PlanError(
+                f"the plan has schema {data.get('schema')!r}, and this version reads {SCHEMA}: plan again with this version"
+            )
+        plan, problems = decode(cls, data)
+        if problems or not isinstance(plan, cls):
+            said = "; ".join(f"{item.path}: {item.what}" for item in problems[:5])
+            raise PlanError(f"the plan cannot be read: {said}: plan again with this version")
+        return plan
 
     def to_dict(self) -> dict[str, Any]:
         return dict(plain(self))

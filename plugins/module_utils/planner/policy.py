@@ -24,6 +24,8 @@ OPEN = (
     "monitoring.journal",
     "engine.logs",
 )
+# Data of the engines, which is checked where all of it is read: by the planner.
+OF_ENGINES = ("engine.logs", "engines")
 # Zero says "none" there; everywhere else a number is above it.
 FROM_ZERO = re.compile(
     r"engine\.restart\.delays|memory\.\w*(?:adjust|floor|swap)\w*|weights\.reserve_bytes|engine\.checks\.\w+"
@@ -100,8 +102,7 @@ class _Work:
                 self.refusals.append(_refusal(here, value, "it cannot be changed in this version", fix))
             elif key in defaults:
                 found[key] = self.value(here, defaults[key], value)
-            elif place in OPEN and not defaults:
-                # Data of an engine, which is checked where all of it is read: by the planner.
+            elif place in OF_ENGINES and not defaults:
                 found[key] = value
             elif place in OPEN:
                 if place.endswith("_variables") and not VARIABLE.match(key):

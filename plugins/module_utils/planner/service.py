@@ -10,17 +10,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ..core.device_nodes import ALL_GPUS, OF_EVERY_GPU
 from ..facts.schema import HostFacts
 from .arguments import dist_port
 from .case import Case
 from .fabric.plan import expected
-from .fabric.spec import FabricSpec
 from .network import Link
 from .plan import plain
 from .versions import version_key
 
-# In the words of DeviceAllow=: a node, or char- and a name out of /proc/devices.
-OF_EVERY_GPU = ("/dev/nvidiactl", "char-nvidia-uvm", "char-nvidia-caps*")
+# In the words of DeviceAllow=, as those of core.device_nodes.
 OF_RDMA = ("char-infiniband_verbs", "/dev/infiniband/rdma_cm")
 
 
@@ -55,9 +54,7 @@ def service(
             "gpus": [_gpu(host, index) for index in case.parallel.gpus.get(host.host, ())]
             if case.device == "cuda"
             else [],
-            "fabric": expected(
-                host, links[host.host], case.inputs.fabric.get(host.host, FabricSpec()).sockets
-            ),
+            "fabric": expected(case.inputs, host, links[host.host]),
             "kernel_files": _kernel_files(kernel_files),
         },
         "logs": {
@@ -167,8 +164,7 @@ def _devices(case: Case, host: HostFacts, link: Link) -> list[str]:
     known = [minors.get(index) for index in mine]
     nodes = [f"/dev/nvidia{minor}" for minor in known if minor is not None]
     if len(nodes) != len(mine) or not nodes:
-        # Older drivers register the name nvidia-frontend.
-        nodes = ["char-nvidia", "char-nvidia-frontend"]
+        nodes = list(ALL_GPUS)
     return [*OF_EVERY_GPU, *nodes, *(OF_RDMA if link.devices else ())]
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..planner.plan import Plan
 from ..service import application as plan_application
 from .members import Member, Release
 
@@ -119,8 +120,8 @@ def _members(folder: str, plan: dict[str, Any]) -> list[Member]:
     except (ValueError, KeyError, TypeError):
         # Laid down before releases had a stamp.
         try:
-            return [Member(**entry) for entry in plan_application.members(plan)]
-        except (KeyError, TypeError):
+            return [Member(**entry) for entry in plan_application.members(Plan.from_dict(plan))]
+        except (KeyError, TypeError, ValueError):
             return []
 
 

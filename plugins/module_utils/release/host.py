@@ -16,8 +16,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..facts.host import RunCommand
-from ..facts.nvidia_driver import parse_proc_version
-from ..planner.versions import version_key
 from ..service.application import STANDBY
 from ..service.folders_host import remove_tree
 from ..service.serving_host import NotServingError, Question, Watch, healthy, unit_state
@@ -25,6 +23,7 @@ from ..weights.folder_host import look
 from . import folder_host as folder
 from . import standby_host as standbys
 from . import switching
+from .driver_host import unfit_drivers
 from .members import Member, Release
 from .switching import Found, Record, Switch, Unfinished, Unit
 
@@ -153,7 +152,7 @@ class Host:
 
     def lacking(self, release: Release, live: Release | None) -> list[str]:
         """What the release leads to and is gone: `path: what is wrong`."""
-        found = self.unfit_drivers(release)
+        found = unfit_drivers(release.plan, self.driver)
         for name, member in sorted(release.members.items()):
             environment = folder.target(release, name, "env")
             weights = folder.target(release, name, "weights")
@@ -167,28 +166,6 @@ class Host:
             if seen["state"] in ("absent", "damaged") or not os.path.isdir(weights):
                 damage = "; ".join(map(str, seen["damage"][:3])) or "not there"
                 found.append(f"{weights}: the weights of {name}: {damage}")
-        return found
-
-    def unfit_drivers(self, release: Release) -> list[str]:
-        """Instances that would find another driver than those that serve their plan, seen before anything stops."""
-        try:
-            with open(self.driver, encoding="utf-8", errors="replace") as stream:
-                loaded = parse_proc_version(stream.read())[0]
-        except OSError:
-            loaded = ""
-        found = []
-        for name, instance in sorted(release.plan.get("instances", {}).items()):
-            checks = instance.get("service", {}).get("checks", {})
-            planned, drivers = checks.get("driver", ""), checks.get("drivers")
-            if not planned or loaded == planned:
-                continue
-            if drivers and version_key(drivers["from"]) <= version_key(loaded) < version_key(
-                drivers["below"]
-            ):
-                continue
-            found.append(
-                f"{self.driver}: {name} was planned for driver {planned}, {loaded or 'none'} is loaded"
-            )
         return found
 
     def switch(self, found: Found, decided: Switch) -> Outcome:
@@ -219,7 +196,8 @@ class Host:
             self.stage(found, decided)
         except OSError as error:
             for name in decided.write:
-                _unlink(os.path.join(self.units, f".{name}"))
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self.units, f".{name}"))
             raise SwitchError(f"release {decided.to}: {error}. Nothing was stopped or changed.") from error
         began = self.clock()
         try:
@@ -294,13 +272,7 @@ class Host:
         story = f"release {decided.to} does not serve: {error}"
         if not decided.back:
             self.keep(switching.after_failure(found.record, decided.to, "", failed))
-            restarted = decided.to == found.current and decided.to in found.record.served
-            rest = (
-                "It served before and stays current; its units try again as their restart limits allow."
-                if restarted
-                else "No other release has served here, so there is none to go back to."
-            )
-            return SwitchError(f"{story}\n{rest}")
+            return SwitchError(f"{story}\n{switching.stays_words(found, decided.to)}")
         began = self.clock()
         now = self.found()
         back = switching.decide(now, decided.back)
@@ -424,8 +396,3 @@ class Host:
 
 def _with(journal: Unfinished, units: Collection[str]) -> Unfinished:
     return Unfinished(journal.to, journal.back, tuple(sorted(units)), journal.since)
-
-
-def _unlink(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)

@@ -20,7 +20,7 @@ NOTHING_BEFORE = "no other release has served here, so there is none to go back 
 ALONE: dict[str, Any] = {"changed": False, "alone": True, "peers": [], "former": [], "report": []}
 
 
-def begun(host: Host, found: Found, decided: Switch, dry: bool) -> dict[str, Any]:
+def start(host: Host, found: Found, decided: Switch, dry: bool) -> dict[str, Any]:
     """Everything but the proof; nothing where the host serves alone, before and after."""
     live, wanted = found.releases.get(found.current), found.releases[decided.to]
     former, peers = together(live.plan if live else None), together(wanted.plan)
@@ -48,18 +48,18 @@ def begun(host: Host, found: Found, decided: Switch, dry: bool) -> dict[str, Any
     }
 
 
-def proved(host: Host) -> dict[str, Any]:
+def verify(host: Host) -> dict[str, Any]:
     answers = host.prove(host.found())
     return {"changed": False, "report": [f"{unit}: serves" for unit in sorted(answers)]}
 
 
-def settled(host: Host, keep: int, dry: bool) -> dict[str, Any]:
+def commit(host: Host, keep: int, dry: bool) -> dict[str, Any]:
     changed = host.settle(host.found())
     pruned = host.prune(keep, dry)
     return {"changed": changed or bool(pruned), "pruned": pruned, "report": []}
 
 
-def returned(host: Host, why: str) -> dict[str, Any]:
+def roll_back(host: Host, why: str) -> dict[str, Any]:
     back = host.give_back(host.found(), why)
     report = [f"back on release {back}" if back else NOTHING_BEFORE]
     return {"changed": bool(back), "release": back, "report": report}

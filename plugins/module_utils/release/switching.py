@@ -160,6 +160,13 @@ def _back(found: Found, to: str) -> str:
     return proven[0] if proven else ""
 
 
+def stays_words(found: Found, to: str) -> str:
+    """Why a release that gives no tokens stays."""
+    if to == found.current and to in found.record.served:
+        return "It served before and stays current; its units try again as their restart limits allow."
+    return "No other release has served here, so there is none to go back to."
+
+
 def relieved(found: Found, switch: Switch) -> list[Member]:
     """Instances that serve, have to restart, and have another server that can take their requests meanwhile."""
     return [

@@ -33,7 +33,7 @@ def _peers(steps: Steps, host: str, *kinds: str) -> set[str]:
     }
 
 
-def trouble(steps: Steps, host: str) -> str:
+def errors(steps: Steps, host: str) -> str:
     """What stands against going on, host by host; empty where all of this host's group are ready to."""
     found = []
     for name in bound(steps, host):

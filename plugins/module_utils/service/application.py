@@ -8,62 +8,63 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..core.text_checks import one_line
 from ..firewall.table import table_text
+from ..planner.plan import InstancePlan, Plan, plain
 from .launch import PROGRAM, api_port, confinement, launch
 
-Planned = Mapping[str, Any]
 ID_LENGTH = 16
 STANDBY = "standby"
 """Below the folder of a release: what takes the requests of its instances while those are exchanged."""
 
 
-def release_id(plan: Planned, files: Mapping[str, str] | None = None) -> str:
+def release_id(plan: Plan, files: Mapping[str, str] | None = None) -> str:
     """One name for one served configuration: it changes exactly when something that is applied does."""
-    applied = {key: plan[key] for key in ("host_settings", "instances")}
+    applied = {"host_settings": plan.host_settings, "instances": plain(plan.instances)}
     text = json.dumps([applied, dict(files or {})], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
 
 
-def environments(plan: Planned) -> list[dict[str, Any]]:
+def environments(plan: Plan) -> list[dict[str, Any]]:
     """Each environment once, with what a role needs to make it."""
     found: dict[str, dict[str, Any]] = {}
-    for instance in plan["instances"].values():
-        entry = dict(instance["environment"])
+    for instance in plan.instances.values():
+        entry = dict(instance.environment)
         bundled = entry["interpreter_from"] == "bundle"
         entry["python_home"] = entry["interpreter"].rsplit("/bin/", 1)[0] if bundled else ""
         entry["import_environment"] = {
-            item["name"]: item["value"]
-            for item in instance["environment_variables"]
+            item.name: item.value
+            for item in instance.environment_variables
             # These lead to folders of the service user, and to the environment's final place.
-            if not item["value"].startswith("/")
-            and item["name"] != "PATH"
+            if not item.value.startswith("/")
+            and item.name != "PATH"
             # The packages are imported once as root: nothing may change what is loaded.
-            and not item["name"].startswith(("LD_", "PYTHON"))
+            and not item.name.startswith(("LD_", "PYTHON"))
         }
         # torch must see all that the host has; which of them an instance takes is another matter.
-        entry["gpus"] = len(plan["facts"]["gpus"]) if instance["device"] == "cuda" else 0
+        entry["gpus"] = len(plan.facts["gpus"]) if instance.device == "cuda" else 0
         before = found.setdefault(entry["id"], entry)
         before["gpus"] = max(before["gpus"], entry["gpus"])
     return list(found.values())
 
 
-def proofs(plan: Planned) -> list[dict[str, Any]]:
+def proofs(plan: Plan) -> list[dict[str, Any]]:
     """What each instance compiles at start, with all that compiling it on the host takes."""
     found = []
-    for name, instance in sorted(plan.get("instances", {}).items()):
-        compiles = instance["compiles"]
+    for name, instance in sorted(plan.instances.items()):
+        compiles = instance.compiles
         if compiles.get("proofs"):
-            settings = plan["host_settings"]
+            settings = plan.host_settings
             found.append(
                 {
-                    "environment": instance["environment"]["path"],
+                    "environment": instance.environment["path"],
                     "capability": compiles["capability"],
                     "proofs": list(compiles["proofs"]),
                     "cuda_home": compiles["cuda_home"],
-                    "variables": {item["name"]: item["value"] for item in instance["environment_variables"]},
+                    "variables": {item.name: item.value for item in instance.environment_variables},
                     "cache": f"{settings['paths']['cache']}/{name}",
                     "user": settings["user"],
                 }
@@ -71,17 +72,13 @@ def proofs(plan: Planned) -> list[dict[str, Any]]:
     return found
 
 
-def weights(plan: Planned) -> list[dict[str, Any]]:
-    found = {
-        instance["weights"]["path"]: dict(instance["weights"]) for instance in plan["instances"].values()
-    }
+def weights(plan: Plan) -> list[dict[str, Any]]:
+    found = {instance.weights["path"]: dict(instance.weights) for instance in plan.instances.values()}
     return list(found.values())
 
 
-def content(plan: Planned) -> list[dict[str, Any]]:
+def content(plan: Plan) -> list[dict[str, Any]]:
     """All that must lie on the host before the engine starts, each with the file that proves it is whole."""
-    if not plan:
-        return []
     return [
         {"kind": kind, "name": f"{kind} {item['path']}", "stamp": f"{item['path']}/{stamp}", "item": item}
         for kind, stamp, items in (
@@ -92,17 +89,17 @@ def content(plan: Planned) -> list[dict[str, Any]]:
     ]
 
 
-def release_layout(plan: Planned, files: Mapping[str, str] | None = None) -> dict[str, Any]:
+def release_layout(plan: Plan, files: Mapping[str, str] | None = None) -> dict[str, Any]:
     """All that lies in the folder of the release; `files` are texts by their path below it."""
-    paths = plan["host_settings"]["paths"]
+    paths = plan.host_settings["paths"]
     links = {}
-    for name, instance in plan["instances"].items():
-        links[f"{name}/env"] = instance["environment"]["path"]
-        links[f"{name}/weights"] = instance["weights"]["path"]
-    for instance in plan.get("standbys", {}).values():
+    for name, instance in plan.instances.items():
+        links[f"{name}/env"] = instance.environment["path"]
+        links[f"{name}/weights"] = instance.weights["path"]
+    for instance in plan.standbys.values():
         links[f"{STANDBY}/launcher"] = "../launcher"
-        links[f"{STANDBY}/{instance['name']}/env"] = instance["environment"]["path"]
-        links[f"{STANDBY}/{instance['name']}/weights"] = instance["weights"]["path"]
+        links[f"{STANDBY}/{instance.name}/env"] = instance.environment["path"]
+        links[f"{STANDBY}/{instance.name}/weights"] = instance.weights["path"]
     name = release_id(plan, files)
     return {
         "id": name,
@@ -115,70 +112,69 @@ def release_layout(plan: Planned, files: Mapping[str, str] | None = None) -> dic
     }
 
 
-def members(plan: Planned) -> list[dict[str, Any]]:
+def members(plan: Plan) -> list[dict[str, Any]]:
     """What has to be known of an instance to start it and to ask it for a token."""
-    standbys = plan.get("standbys", {})
+    standbys = plan.standbys
     return [
         {
             "name": name,
-            "unit": instance["unit"],
-            "serves": instance["served_model_name"],
-            "rank": instance["parallel"]["node_rank"],
-            "port": int(api_port(instance)["port"]),
-            "alive": instance["api"]["alive"],
-            "token": instance["api"]["token"],
-            "standby": standbys[name]["name"] if name in standbys else "",
-            "standby_port": int(api_port(standbys[name])["port"]) if name in standbys else 0,
+            "unit": instance.unit,
+            "serves": instance.served_model_name,
+            "rank": instance.parallel["node_rank"],
+            "port": int(api_port(instance).port),
+            "alive": instance.api.alive,
+            "token": instance.api.token,
+            "standby": standbys[name].name if name in standbys else "",
+            "standby_port": int(api_port(standbys[name]).port) if name in standbys else 0,
         }
-        for name, instance in sorted(plan["instances"].items())
+        for name, instance in sorted(plan.instances.items())
     ]
 
 
-def _parts(plan: Planned) -> list[tuple[str, Planned]]:
+def _parts(plan: Plan) -> list[tuple[str, InstancePlan]]:
     """Each server of a release with its folder below it."""
-    found = sorted(plan["instances"].items())
+    found = sorted(plan.instances.items())
     return found + [
-        (f"{STANDBY}/{instance['name']}", instance)
-        for _name, instance in sorted(plan.get("standbys", {}).items())
+        (f"{STANDBY}/{instance.name}", instance) for _name, instance in sorted(plan.standbys.items())
     ]
 
 
-def kernel_trees(plan: Planned, files: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+def kernel_trees(plan: Plan, files: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """The kernel tuning files of each instance that brings some, as the module kernel_tree takes them."""
     folder = release_layout(plan, files)["folder"]
     return [
         {
-            **instance["kernels"]["tree"],
+            **instance.kernels["tree"],
             "path": f"{folder}/{name}/moe",
-            "environment": instance["environment"]["path"],
+            "environment": instance.environment["path"],
         }
         for name, instance in _parts(plan)
-        if instance["kernels"].get("tree")
+        if instance.kernels.get("tree")
     ]
 
 
-def checksums(plan: Planned, files: Mapping[str, str] | None = None) -> list[dict[str, str]]:
+def checksums(plan: Plan, files: Mapping[str, str] | None = None) -> list[dict[str, str]]:
     """Files of hashes that an engine compares its weights with, made of the manifests beside the weights."""
     folder = release_layout(plan, files)["folder"]
     return [
         {
-            "manifest": f"{instance['weights']['path']}/.weights.json",
-            "path": f"{folder}/{name}/{instance['weights']['checksums']}",
+            "manifest": f"{instance.weights['path']}/.weights.json",
+            "path": f"{folder}/{name}/{instance.weights['checksums']}",
         }
         for name, instance in _parts(plan)
-        if instance["weights"].get("checksums")
+        if instance.weights.get("checksums")
     ]
 
 
-def firewall_table(plan: Planned, uids: Mapping[str, int] | None = None) -> str:
+def firewall_table(plan: Plan, uids: Mapping[str, int] | None = None) -> str:
     """The nftables script of the host; empty where nothing of it must be closed."""
-    wanted = plan.get("firewall", {})
+    wanted = plan.firewall
     return table_text(wanted.get("rules", ()), wanted.get("owners", ()), uids)
 
 
-def firewall_users(plan: Planned) -> list[str]:
+def firewall_users(plan: Plan) -> list[str]:
     """Users that the script knows by number."""
-    return sorted({str(owner["user"]) for owner in plan.get("firewall", {}).get("owners", ())})
+    return sorted({str(owner["user"]) for owner in plan.firewall.get("owners", ())})
 
 
 def unit_word(text: Any) -> str:
@@ -193,32 +189,32 @@ def unit_line(text: Any) -> str:
     return str(one_line(str(text))).replace("\\", "/").replace("%", "%%").strip()
 
 
-def units(plan: Planned) -> list[dict[str, Any]]:
+def units(plan: Plan) -> list[dict[str, Any]]:
     """What the template of a unit prints, one entry an instance."""
-    settings = plan["host_settings"]
+    settings = plan.host_settings
     paths = settings["paths"]
     current = f"{paths['root']}/current"
     found = []
-    for name, instance in sorted(plan["instances"].items()):
+    for name, instance in sorted(plan.instances.items()):
         python = f"{current}/{name}/env/bin/python"
         # Isolated: neither the user's site folder nor a variable changes what the launcher is.
         launcher = ["-S", "-B", f"{current}/launcher"]
-        if instance["parallel"]["nnodes"] > 1:
+        if instance.parallel["nnodes"] > 1:
             # torchrun's agent; it starts the launcher on all hosts together.
             launcher = ["-B", f"{current}/launcher/agent.py"]
         words = [python, "-I", *launcher, f"{current}/{name}/launch.json"]
         found.append(
             {
                 "name": name,
-                "unit": instance["unit"],
-                "unit_path": f"units/{instance['unit']}",
+                "unit": instance.unit,
+                "unit_path": f"units/{instance.unit}",
                 "launch_path": f"{name}/launch.json",
-                "programs": {f"{name}/{PROGRAM}": instance["program"]} if instance.get("program") else {},
-                "model": unit_line(instance["model"]),
-                "engine": unit_line(instance.get("engine_title") or instance["engine"]),
-                "version": unit_line(instance["release"]["version"]),
-                "serves": unit_line(instance["served_model_name"]),
-                "environment_files": [unit_line(path) for path in instance["service"]["environment_files"]],
+                "programs": {f"{name}/{PROGRAM}": instance.program} if instance.program else {},
+                "model": unit_line(instance.model),
+                "engine": unit_line(instance.engine_title or instance.engine),
+                "version": unit_line(instance.release["version"]),
+                "serves": unit_line(instance.served_model_name),
+                "environment_files": [unit_line(path) for path in instance.service["environment_files"]],
                 "documentation": f"{current}/plan.json",
                 "user": settings["user"],
                 "group": settings["group"],
@@ -226,33 +222,33 @@ def units(plan: Planned) -> list[dict[str, Any]]:
                 "writable": [f"{paths['state']}/{name}", f"{paths['cache']}/{name}"],
                 "limits": {f"Limit{key.upper()}": value for key, value in settings["limits"].items()},
                 "shared_memory": settings["shared_memory"],
-                "drop_page_cache": instance["weights"].get("drop_page_cache", False),
+                "drop_page_cache": instance.weights.get("drop_page_cache", False),
                 "command": " ".join(unit_word(word) for word in words),
-                "port": api_port(instance)["port"],
+                "port": api_port(instance).port,
                 "python": python,
                 "confinement": confinement(instance),
                 "launch": launch(plan, name, python),
                 # Two instances may have the same folder name; each has its own code.
-                "compiled_archive": f"{name}-{instance['service']['compiled'].rsplit('/', 1)[1]}.tar.gz",
-                "kernels": instance["kernels"].get("log", {}),
+                "jit_cache_archive": f"{name}-{instance.service['compiled'].rsplit('/', 1)[1]}.tar.gz",
+                "kernels": instance.kernels.get("log", {}),
             }
         )
     return found
 
 
-def moved(plan: Planned, unit: dict[str, Any], place: str) -> dict[str, Any]:
+def moved(plan: Plan, unit: dict[str, Any], place: str) -> dict[str, Any]:
     """The same unit where it runs from another folder than the one that `current` leads to."""
-    current = f"{plan['host_settings']['paths']['root']}/current"
+    current = f"{plan.host_settings['paths']['root']}/current"
     found: dict[str, Any] = json.loads(json.dumps(unit).replace(current, place))
     return found
 
 
-def standbys(plan: Planned) -> list[dict[str, Any]]:
+def standbys(plan: Plan) -> list[dict[str, Any]]:
     """The same of the servers that take requests meanwhile; they run from the release that is about to serve."""
-    root = plan["host_settings"]["paths"]["root"]
-    servers = {instance["name"]: instance for instance in plan.get("standbys", {}).values()}
+    root = plan.host_settings["paths"]["root"]
+    servers = {instance.name: instance for instance in plan.standbys.values()}
     found = []
-    for unit in units({**plan, "instances": servers}):
+    for unit in units(replace(plan, instances=servers)):
         found.append(
             {
                 **moved(plan, unit, f"{root}/{STANDBY}"),
@@ -265,16 +261,16 @@ def standbys(plan: Planned) -> list[dict[str, Any]]:
     return found
 
 
-def _locked(plan: Planned, engines: str) -> list[tuple[Planned, dict[str, Any], str]]:
+def _locked(plan: Plan, engines: str) -> list[tuple[InstancePlan, dict[str, Any], str]]:
     """Each environment once: an instance that has it, what a role needs of it, and where its lock lies."""
-    users = {item["environment"]["id"]: item for item in plan["instances"].values()}
+    users = {item.environment["id"]: item for item in plan.instances.values()}
     return [
-        (users[entry["id"]], entry, f"{engines}/{users[entry['id']]['engine']}/locks/{entry['lock']}")
+        (users[entry["id"]], entry, f"{engines}/{users[entry['id']].engine}/locks/{entry['lock']}")
         for entry in environments(plan)
     ]
 
 
-def bundle_environments(plans: Iterable[Planned], engines: str) -> list[dict[str, Any]]:
+def bundle_environments(plans: Iterable[Plan], engines: str) -> list[dict[str, Any]]:
     """What a bundle carries so that every one of these plans can be applied; `engines` is as files/engines."""
     wanted = {}
     for plan in plans:
@@ -287,13 +283,13 @@ def bundle_environments(plans: Iterable[Planned], engines: str) -> list[dict[str
                 "glibc": entry["glibc"],
                 "cuda": entry["cuda"],
                 "index": entry["index"],
-                "release": instance["release"]["version"],
-                "wheel": instance["environment"].get("wheel", {}),
+                "release": instance.release["version"],
+                "wheel": instance.environment.get("wheel", {}),
             }
     return [wanted[key] for key in sorted(wanted)]
 
 
-def bundle_conda(plans: Iterable[Planned], engines: str) -> list[dict[str, Any]]:
+def bundle_conda(plans: Iterable[Plan], engines: str) -> list[dict[str, Any]]:
     """The conda half of what a bundle carries; empty where no plan asks for pixi."""
     wanted = {}
     for plan in plans:
@@ -311,7 +307,7 @@ def bundle_conda(plans: Iterable[Planned], engines: str) -> list[dict[str, Any]]
 
 
 def bundle_report(
-    plans: Iterable[Planned], sources: Mapping[str, str], folder: str, result: Mapping[str, Any]
+    plans: Iterable[Plan], sources: Mapping[str, str], folder: str, result: Mapping[str, Any]
 ) -> list[str]:
     """What a bundle holds, and the weights that the room will lack if nobody carries them beside it."""
     sizes = [
@@ -325,8 +321,8 @@ def bundle_report(
     planned = {
         library
         for plan in plans
-        for instance in plan["instances"].values()
-        for library in instance.get("release", {}).get("host_libraries", ())
+        for instance in plan.instances.values()
+        for library in instance.release.get("host_libraries", ())
     }
     lines += [
         f"warning: wheels need {library}, which the data of the release does not name: no package of the hosts is "
@@ -350,7 +346,7 @@ def bundle_report(
     return lines
 
 
-def bundle_weights(plans: Iterable[Planned], sources: Mapping[str, str]) -> list[dict[str, str]]:
+def bundle_weights(plans: Iterable[Plan], sources: Mapping[str, str]) -> list[dict[str, str]]:
     wanted = {}
     for plan in plans:
         for entry in weights(plan):

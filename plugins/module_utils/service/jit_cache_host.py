@@ -25,7 +25,7 @@ MOST_PADDING = 1 << 20
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class CompiledCodeError(Exception):
+class JitCacheError(Exception):
     """Names the archive or folder and what is wrong with it."""
 
 
@@ -56,7 +56,7 @@ def _files(folder: str, read: bool) -> Any:
             state = os.fstat(descriptor) if read else os.lstat(path)
             count, size = count + 1, size + state.st_size
             if count > MOST_FILES or size > MOST_BYTES:
-                raise CompiledCodeError(f"{folder}: more than {MOST_FILES} files or {MOST_BYTES >> 30} GiB")
+                raise JitCacheError(f"{folder}: more than {MOST_FILES} files or {MOST_BYTES >> 30} GiB")
             if stat.S_ISREG(state.st_mode):
                 yield name, state, descriptor
         finally:
@@ -67,7 +67,7 @@ def _files(folder: str, read: bool) -> Any:
 def pack(folder: str, target: int) -> int:
     """Writes the archive into an open file; the number of files. Times are kept: build tools compare them."""
     if not os.path.isdir(folder):
-        raise CompiledCodeError(f"there is no {folder}: the engine has compiled nothing here yet")
+        raise JitCacheError(f"there is no {folder}: the engine has compiled nothing here yet")
     count = 0
     with (
         os.fdopen(os.dup(target), "wb") as stream,
@@ -102,19 +102,19 @@ def unpack(source: int, folder: str) -> int:
             for member in tar:
                 count, size = count + 1, size + member.size
                 if count > MOST_FILES or size > MOST_BYTES:
-                    raise CompiledCodeError(
+                    raise JitCacheError(
                         f"the archive holds more than {MOST_FILES} files or {MOST_BYTES >> 30} GiB"
                     )
                 _take(tar, member, part)
             # To the end, where the checksum is.
             if len(packed.read(MOST_PADDING + 1)) > MOST_PADDING:
-                raise CompiledCodeError("the archive is damaged: it goes on after its end")
+                raise JitCacheError("the archive is damaged: it goes on after its end")
         if os.path.isdir(folder):
             # Only folders: the engine makes some of them before it compiles.
             shutil.rmtree(folder)
         os.rename(part, folder)
     except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
-        raise CompiledCodeError(f"the archive is damaged: {error}") from error
+        raise JitCacheError(f"the archive is damaged: {error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return count
@@ -123,7 +123,7 @@ def unpack(source: int, folder: str) -> int:
 def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: str) -> None:
     parts = member.name.split("/")
     if not member.isfile() or member.name.startswith("/") or {"", ".", ".."} & set(parts):
-        raise CompiledCodeError(f"{member.name!r} in the archive is not a file below the folder")
+        raise JitCacheError(f"{member.name!r} in the archive is not a file below the folder")
     path = os.path.join(folder, *parts)
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     source: Any = tar.extractfile(member)

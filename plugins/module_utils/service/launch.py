@@ -8,33 +8,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-Planned = Mapping[str, Any]
+from ..planner.plan import InstancePlan, Plan, Port
+
 HEALTH_VERDICT = "/var/lib/sglang-health/verdict.json"
 """Written by the health watch of the host; the launcher looks there for an order to drain or to stop."""
 
 
-def launch(plan: Planned, name: str, python: str) -> dict[str, Any]:
-    instance = plan["instances"][name]
-    paths = plan["host_settings"]["paths"]
-    service = instance["service"]
+def launch(plan: Plan, name: str, python: str) -> dict[str, Any]:
+    instance = plan.instances[name]
+    paths = plan.host_settings["paths"]
+    service = instance.service
     port = api_port(instance)
     return {
         "instance": name,
-        "serves": instance["served_model_name"],
-        "argv": [python, *_start(paths["root"], name, instance), *instance["argv"]],
-        "environment": {item["name"]: item["value"] for item in instance["environment_variables"]},
+        "serves": instance.served_model_name,
+        "argv": [python, *_start(paths["root"], name, instance), *instance.argv],
+        "environment": {item.name: item.value for item in instance.environment_variables},
         # What systemd read from files of root is passed on; the files themselves are not for this user.
         "environment_from_files": bool(service["environment_files"]),
-        "address": port["address"],
-        "port": port["port"],
-        "head": instance["parallel"]["node_rank"] == 0,
+        "address": port.address,
+        "port": port.port,
+        "head": instance.parallel["node_rank"] == 0,
         "api": {
-            "alive": instance["api"]["alive"],
-            "token": instance["api"]["token"],
-            **({"cuts_streams": True} if instance["api"].get("cuts_streams") else {}),
-            "first": _named(instance["api"]["first"], instance["served_model_name"]),
+            "alive": instance.api.alive,
+            "token": instance.api.token,
+            **({"cuts_streams": True} if instance.api.cuts_streams else {}),
+            "first": _named(instance.api.first, instance.served_model_name),
         },
-        "weights": instance["weights"]["path"],
+        "weights": instance.weights["path"],
         "state": f"{paths['state']}/{name}",
         "health": HEALTH_VERDICT,
         "writable": [f"{paths['state']}/{name}", service["compiled"]],
@@ -52,8 +53,8 @@ PROGRAM = "start.py"
 """Beside launch.json: what starts an engine that needs more than `python -m`."""
 
 
-def _start(root: str, name: str, instance: Planned) -> list[str]:
-    return [f"{root}/current/{name}/{PROGRAM}"] if instance.get("program") else ["-m", instance["module"]]
+def _start(root: str, name: str, instance: InstancePlan) -> list[str]:
+    return [f"{root}/current/{name}/{PROGRAM}"] if instance.program else ["-m", instance.module]
 
 
 def _named(value: Any, model: str) -> Any:
@@ -63,13 +64,13 @@ def _named(value: Any, model: str) -> Any:
     return model if value == "{model}" else value
 
 
-def api_port(instance: Planned) -> Planned:
-    return next(port for port in instance["ports"] if port["purpose"] in ("api", "health"))
+def api_port(instance: InstancePlan) -> Port:
+    return next(port for port in instance.ports if port.purpose in ("api", "health"))
 
 
-def confinement(instance: Planned) -> dict[str, Any]:
+def confinement(instance: InstancePlan) -> dict[str, Any]:
     """What the unit's directives print."""
-    service = instance["service"]
+    service = instance.service
     start, group = service["start"], service.get("group") or {}
     return {
         "devices": service["devices"],

@@ -40,7 +40,7 @@ def why_not(address: str, port: int, seconds: float) -> str:
     return ""
 
 
-def trouble(looked: Mapping[str, Mapping[str, Any]], plan: Planned, host: str, most: float) -> list[str]:
+def errors(looked: Mapping[str, Mapping[str, Any]], plan: Planned, host: str, most: float) -> list[str]:
     """Refusals for the groups of one host. `looked`: host -> {unreachable: [...], offset: seconds}."""
     found = []
     for item in looked.get(host, {}).get("unreachable", ()):

@@ -9,10 +9,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..planner.plan import Plan
 from .application import moved, units
 from .launch import api_port
 
-Planned = Mapping[str, Any]
 PLACE = "/run/sglang-scratch"
 NO_KERNEL_FILES = "no-moe"
 
@@ -56,14 +56,14 @@ def serve(
     return {name: {**entry, **names, "hosts": [host], "port": port}}
 
 
-def unit_of(plan: Planned, name: str) -> dict[str, Any]:
+def unit_of(plan: Plan, name: str) -> dict[str, Any]:
     """What the template of a unit prints, with the paths of the scratch server."""
     (unit,) = [item for item in units(plan) if item["name"] == name]
     return moved(plan, unit, f"{PLACE}/{name}")
 
 
 def definition(
-    plan: Planned,
+    plan: Plan,
     name: str,
     live: str,
     unit_text: str,
@@ -71,11 +71,11 @@ def definition(
     kernel_files: bool = True,
 ) -> dict[str, Any]:
     """All that the module scratch lays down. `live` is the instance whose kernel files may be used, or ""."""
-    instance, unit = plan["instances"][name], unit_of(plan, name)
-    paths, launch = plan["host_settings"]["paths"], unit["launch"]
-    links = {"env": instance["environment"]["path"], "weights": instance["weights"]["path"]}
+    instance, unit = plan.instances[name], unit_of(plan, name)
+    paths, launch = plan.host_settings["paths"], unit["launch"]
+    links = {"env": instance.environment["path"], "weights": instance.weights["path"]}
     folders = []
-    variable = instance["kernels"].get("variable", "")
+    variable = instance.kernels.get("variable", "")
     if variable and launch["environment"].get(variable):
         if kernel_files and live:
             links["moe"] = f"{paths['root']}/current/{live}/moe"
@@ -91,17 +91,17 @@ def definition(
         "name": name,
         "unit": unit["unit"],
         "unit_text": unit_text,
-        "port": int(api_port(instance)["port"]),
-        "serves": instance["served_model_name"],
-        "alive": instance["api"]["alive"],
-        "token": instance["api"]["token"],
+        "port": int(api_port(instance).port),
+        "serves": instance.served_model_name,
+        "alive": instance.api.alive,
+        "token": instance.api.token,
         "python": f"{PLACE}/{name}/{name}/env/bin/python",
         "files": files,
         "links": {f"{name}/{key}": target for key, target in links.items()},
         "folders": folders,
         "writable": [f"{paths['state']}/{name}", f"{paths['cache']}/{name}"],
-        "user": plan["host_settings"]["user"],
-        "group": plan["host_settings"]["group"],
+        "user": plan.host_settings["user"],
+        "group": plan.host_settings["group"],
         "probe": f"{paths['root']}/probe.py",
     }
 

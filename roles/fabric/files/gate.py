@@ -121,9 +121,11 @@ def gid_index(device: dict[str, Any]) -> str:
         raise MatchError(f"there is no RDMA device {device['name']}") from None
     for name in names:
         gid, kind = text(f"{port}/gids/{name}"), text(f"{port}/gid_attrs/types/{name}")
-        if kind == "RoCE v2" and mapped(gid) == device["address"]:
+        if kind in device["gid_types"] and mapped(gid) == device["address"]:
             return name
-    raise MatchError(f"{device['name']} has no RoCE v2 GID for {device['address']}: was the address lost?")
+    raise MatchError(
+        f"{device['name']} has no {' or '.join(device['gid_types'])} GID for {device['address']}: was the address lost?"
+    )
 
 
 def mapped(gid: str) -> str:
@@ -193,7 +195,7 @@ class Perftest:
                 f"{self.me} has no {self.program}: install the package perftest (a bundle carries it in debs/)"
             )
         words = [self.program, "-d", device["name"], "-i", str(device["port"]), "-F"]
-        words += ["-p", str(self.settings["port"] + 1 + place)]
+        words += ["-p", str(self.settings["ports"]["rdma"] + place)]
         try:
             index = gid_index(device)
         except MatchError as error:
@@ -209,7 +211,7 @@ class Perftest:
         end = time.monotonic() + 10
         waiting = list(range(len(self.devices)))
         while waiting and time.monotonic() < end:
-            waiting = [place for place in waiting if not listens(self.settings["port"] + 1 + place)]
+            waiting = [place for place in waiting if not listens(self.settings["ports"]["rdma"] + place)]
             ended = [process for process in self.running if process.poll() is not None]
             if ended:
                 raise MatchError(reason(ended[0].communicate()[0]))
@@ -252,7 +254,7 @@ class Tcp:
         self.address = spec["hosts"][spec["me"]]["address"]
         self.token = spec["token"]
         self.known = {host["address"] for host in spec["hosts"].values()}
-        self.port = self.settings["port"] + 100
+        self.port = self.settings["ports"]["tcp"]
         self.counted = 0
         self.begun = self.ended = 0.0
 
@@ -361,7 +363,7 @@ class Tournament:
         self.rows: list[dict[str, Any]] = []
 
     def run(self) -> list[dict[str, Any]]:
-        address = (self.mine["address"], self.spec["settings"]["port"])
+        address = (self.mine["address"], self.spec["settings"]["ports"]["meet"])
         with socket.create_server(address, backlog=64) as self.listener:
             threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
             for number, matches in enumerate(self.spec["rounds"]):
@@ -448,7 +450,7 @@ class Tournament:
         return Tcp(self.spec) if kind == "tcp" else Perftest(self.spec, kind == "latency", stretch)
 
     def call(self, other: str, number: int) -> Line:
-        place = (self.spec["hosts"][other]["address"], self.spec["settings"]["port"])
+        place = (self.spec["hosts"][other]["address"], self.spec["settings"]["ports"]["meet"])
         end = time.monotonic() + (CONNECT_SECONDS if other in self.gone else self.patience)
         why = "no answer"
         while True:
@@ -472,7 +474,9 @@ class Tournament:
             while (other, number) not in self.early:
                 left = end - time.monotonic()
                 if left <= 0:
-                    raise MatchError(f"{other} did not call on TCP port {self.spec['settings']['port']}")
+                    raise MatchError(
+                        f"{other} did not call on TCP port {self.spec['settings']['ports']['meet']}"
+                    )
                 self.arrived.wait(left)
             return self.early.pop((other, number))
 
@@ -517,7 +521,7 @@ if __name__ == "__main__":
     try:
         rows = Tournament(specification).run()
     except OSError as error:
-        place = f"{specification['hosts'][specification['me']]['address']}, TCP port {specification['settings']['port']}"
+        place = f"{specification['hosts'][specification['me']]['address']}, TCP port {specification['settings']['ports']['meet']}"
         sys.exit(
             f"cannot listen on {place} ({error.strerror}): does the host have this address, is the port free?"
         )

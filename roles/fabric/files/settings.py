@@ -19,8 +19,6 @@ import sys
 from typing import Any
 
 ROOT = os.environ.get("FABRIC_ROOT", "/")
-PRIORITIES = 8
-ECN_SIDES = ("roce_np", "roce_rp")
 
 
 class SettingError(Exception):
@@ -48,93 +46,39 @@ def read(path: str) -> str:
         return ""
 
 
-def pfc_of(priority: int) -> list[str]:
-    return ["1" if number == priority else "0" for number in range(PRIORITIES)]
-
-
-def parse_mlnx_qos(text: str) -> tuple[str, list[str]]:
-    """(trust, enabled per priority) out of what `mlnx_qos -i NETDEV` prints."""
-    trust = re.search(r"trust state:\s*(\w+)", text)
-    enabled = re.search(r"^\s*enabled\s+([01](?:\s+[01]){7})", text, re.MULTILINE)
-    return trust.group(1) if trust else "", enabled.group(1).split() if enabled else []
-
-
-class MlnxQos:
-    """The tool of the vendor's driver."""
-
-    name = "mlnx_qos"
-
-    def wrong(self, netdev: str, wanted: dict[str, Any]) -> list[str]:
-        trust, enabled = parse_mlnx_qos(run("mlnx_qos", "-i", netdev))
-        found = [] if trust == "dscp" else [f"{netdev} trusts {trust or 'nothing known'}, not dscp"]
-        if enabled != pfc_of(wanted["priority"]):
-            found.append(
-                f"{netdev} has PFC {','.join(enabled) or 'unknown'}, not on priority {wanted['priority']} alone"
-            )
-        return found
-
-    def set(self, netdev: str, wanted: dict[str, Any]) -> None:
-        run("mlnx_qos", "-i", netdev, "--trust", "dscp", "--pfc", ",".join(pfc_of(wanted["priority"])))
-
-
-class Dcb:
-    """iproute2's tool, for drivers of the kernel; a DSCP entry makes them trust DSCP."""
-
-    name = "dcb"
-
-    def wrong(self, netdev: str, wanted: dict[str, Any]) -> list[str]:
-        pfc = run("dcb", "pfc", "show", "dev", netdev, "prio-pfc")
-        app = run("dcb", "app", "show", "dev", netdev, "dscp-prio")
-        enabled = re.findall(r"(\d):(on|off)", pfc)
-        found = []
-        if [number for number, state in enabled if state == "on"] != [str(wanted["priority"])]:
-            found.append(f"{netdev} has PFC not on priority {wanted['priority']} alone")
-        # dcb names the code points that have a name: 26 is AF31.
-        if not re.search(rf"\b(?:{wanted['dscp']}|AF31):{wanted['priority']}\b", app):
-            found.append(f"{netdev} does not put DSCP {wanted['dscp']} on priority {wanted['priority']}")
-        return found
-
-    def set(self, netdev: str, wanted: dict[str, Any]) -> None:
-        run("dcb", "pfc", "set", "dev", netdev, "prio-pfc", "all:off", f"{wanted['priority']}:on")
-        run("dcb", "app", "replace", "dev", netdev, "dscp-prio", f"{wanted['dscp']}:{wanted['priority']}")
-
-
-def tool() -> Any:
-    for kind in (MlnxQos, Dcb):
-        if shutil.which(kind.name):
-            return kind()
-    raise SettingError("there is neither mlnx_qos nor dcb: install the card's tools, or iproute2")
-
-
-def ecn_files(netdev: str, priority: int) -> list[str]:
-    """The switches of the vendor's driver; without them the driver has ECN on for every priority."""
-    found = (f"/sys/class/net/{netdev}/ecn/{side}/enable/{priority}" for side in ECN_SIDES)
-    return [path for path in found if os.path.exists(at(path))]
-
-
-def tos_file(port: dict[str, Any]) -> str:
-    return f"/sys/kernel/config/rdma_cm/{port['name']}/ports/{port['port']}/default_roce_tos"
+def tool(port: dict[str, Any]) -> dict[str, Any]:
+    """The first that is installed, of those that the plan names for the card."""
+    for found in port["tools"]:
+        if shutil.which(found["name"]):
+            return dict(found)
+    names = " nor ".join(found["name"] for found in port["tools"])
+    raise SettingError(f"there is neither {names}: install the card's tools, or iproute2")
 
 
 def wrong(wanted: dict[str, Any]) -> list[str]:
     found = []
     for port in wanted["ports"]:
-        found += tool().wrong(port["netdev"], wanted)
-        for path in ecn_files(port["netdev"], wanted["priority"]):
-            if read(path) != "1":
-                found.append(f"{path} is {read(path) or 'unreadable'}, not 1")
-        make_folder(port)
-        if read(tos_file(port)) != str(wanted["tos"]):
-            found.append(
-                f"{port['name']} has type of service {read(tos_file(port)) or 'unknown'}, not {wanted['tos']}"
-            )
+        mine = tool(port)
+        said = "\n".join(run(*words) for words in mine["show"])
+        found += [item["else"] for item in mine["wanted"] if not re.search(item["says"], said, re.MULTILINE)]
+        for file in files(port):
+            make_folder(file)
+            value = read(file["path"])
+            if value != file["value"]:
+                what = file.get("what") or file["path"]
+                found.append(f"{what}: it is {value or 'unreadable'}, not {file['value']}")
     return found
 
 
-def make_folder(port: dict[str, Any]) -> None:
+def files(port: dict[str, Any]) -> list[dict[str, Any]]:
+    """Without those that some drivers do not have."""
+    return [file for file in port["files"] if not file.get("optional") or os.path.exists(at(file["path"]))]
+
+
+def make_folder(file: dict[str, Any]) -> None:
     """configfs shows a device's values once its folder was asked for; this changes none of them."""
-    folder = at(f"/sys/kernel/config/rdma_cm/{port['name']}")
-    if os.path.isdir(os.path.dirname(folder)) and not os.path.isdir(folder):
+    folder = at(file.get("folder", ""))
+    if "folder" in file and os.path.isdir(os.path.dirname(folder)) and not os.path.isdir(folder):
         os.mkdir(folder)
 
 
@@ -148,14 +92,16 @@ def write(path: str, value: str) -> None:
         ) from None
 
 
+def put(file: dict[str, Any]) -> None:
+    make_folder(file)
+    write(file["path"], file["value"])
+
+
 def apply(wanted: dict[str, Any]) -> None:
     problems = []
     for port in wanted["ports"]:
-        steps = [lambda port=port: tool().set(port["netdev"], wanted)]
-        steps += [
-            lambda path=path: write(path, "1") for path in ecn_files(port["netdev"], wanted["priority"])
-        ]
-        steps.append(lambda port=port: (make_folder(port), write(tos_file(port), str(wanted["tos"]))))
+        steps = [lambda words=words: run(*words) for words in tool(port)["set"]]
+        steps += [lambda file=file: put(file) for file in files(port)]
         for step in steps:
             try:
                 step()

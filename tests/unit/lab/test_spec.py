@@ -58,6 +58,11 @@ def test_the_gateway_is_no_hosts_address() -> None:
         ({"a1": host("1.2.3.4")}, "a1: ansible_host = 1.2.3.4 is a public address"),
         ({"a1": host("{{ x }}")}, "is no IPv4 address"),
         ({"a1": host(imgae="debian-12")}, "a1: lab.imgae is unknown; did you mean image?"),
+        (
+            {"a1": host(pretend="a800x8-581")},
+            "a1: lab.pretend = a800x8-581 is unknown; did you mean a800x8-580?",
+        ),
+        ({"a1": host(kind="qemu", pretend="a800x8-580")}, "a1: lab.pretend needs kind nspawn"),
         ({"a1": host(image="debian-1")}, "a1: lab.image = debian-1 is unknown; did you mean debian-13?"),
         ({"a1": host(kind="docker")}, "a1: lab.kind = docker is unknown; known: nspawn, qemu"),
         ({"a1": host(memory="lots")}, "a1: lab.memory = lots is no size"),

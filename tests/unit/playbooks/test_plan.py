@@ -291,3 +291,17 @@ def test_a_facts_directory_without_the_host_is_refused(
     assert f"REFUSED  facts_dir = {facts}" in done.stdout
     assert said in done.stdout
     assert "the inventory has gpu-01" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["stop", "rollback", "keys"])
+def test_an_invalid_policy_is_refused_once_by_plays_that_plan_nothing(name: str, tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts.yml"
+    local = {"ansible_connection": "local"}
+    inventory.write_text(
+        yaml.safe_dump({"all": {"hosts": {"a": local, "b": local}, "vars": {"policy": {"engin": {}}}}})
+    )
+    done = play(name, inventory)
+    said = done.stdout + done.stderr
+    assert done.returncode and "did you mean engine?" in said, said
+    assert "filter plugin" not in said and "Finalization" not in said, said
+    assert said.count("fatal:") == 1, said

@@ -37,7 +37,7 @@ def unit_of(
         }
     result = world.plan(facts, {"it": {"hosts": list(facts), "model": model, **wanted}})
     assert not result.refusals, [refusal.lines() for refusal in result.refusals]
-    (unit,) = units(list(result.plans.values())[-1].to_dict())
+    (unit,) = units(list(result.plans.values())[-1])
     return unit
 
 

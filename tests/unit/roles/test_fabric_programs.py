@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.baremetal.sglang.plugins.module_utils.catalogue.nics import lossless
+from ansible_collections.baremetal.sglang.tests.unit.files_under_test import shipped_nics
 
 pytestmark = pytest.mark.slow
 
@@ -63,6 +65,10 @@ def gate() -> Any:
 # --- settings of the cards ---
 
 
+NICS = shipped_nics()
+PORT = {"priority": 3, "dscp": 26, "tos": 106, "netdev": "eth1", "device": "mlx5_0", "port": 1}
+
+
 @pytest.fixture
 def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
     """A port whose tool keeps what it is told in a file."""
@@ -93,7 +99,9 @@ def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple
                 "priority": 3,
                 "dscp": 26,
                 "tos": 106,
-                "ports": [{"name": "mlx5_0", "port": 1, "netdev": "eth1"}],
+                "ports": [
+                    {"name": "mlx5_0", "port": 1, "netdev": "eth1", **lossless(NICS, NICS["connectx"], PORT)}
+                ],
             }
         )
     )
@@ -113,10 +121,10 @@ def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple
 def test_a_card_out_of_the_box_is_set_and_then_left_alone(card: Any, tmp_path: Path) -> None:
     status, said = card("--check")
     assert status == 3
-    assert "eth1 trusts pcp, not dscp" in said
-    assert "PFC 0,0,0,0,0,0,0,0, not on priority 3 alone" in said
-    assert "roce_np/enable/3 is 0, not 1" in said
-    assert "mlx5_0 has type of service 0, not 106" in said
+    assert "eth1 does not trust DSCP" in said
+    assert "eth1 has PFC not on priority 3 alone" in said
+    assert "roce_np/enable/3: it is 0, not 1" in said
+    assert "mlx5_0 has another type of service than 106: it is 0, not 106" in said
     assert card() == (0, "")
     assert (tmp_path / "asked").read_text() == "-i eth1 --trust dscp --pfc 0,0,0,1,0,0,0,0\n"
     assert card("--check") == (0, "")
@@ -210,10 +218,14 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+def ports() -> dict[str, int]:
+    return {"meet": free_port(), "tcp": free_port()}
+
+
 def tournament(
     gate: Any, hosts: dict[str, str], rounds: list[Any], absent: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    settings = {"port": free_port(), "seconds": 1, "tcp_seconds": 0.2, "tcp_streams": 2, "patience": 4}
+    settings = {"ports": ports(), "seconds": 1, "tcp_seconds": 0.2, "tcp_streams": 2, "patience": 4}
     found: dict[str, Any] = {}
 
     def play(name: str) -> None:
@@ -265,7 +277,13 @@ def test_a_stranger_does_not_end_the_tournament(gate: Any) -> None:
         "hosts": {host: {"address": address, "devices": []} for host, address in hosts.items()},
         "rounds": [[["a", "b"]]],
         "measures": ["tcp"],
-        "settings": {"port": port, "seconds": 1, "tcp_seconds": 0.1, "tcp_streams": 1, "patience": 5},
+        "settings": {
+            "ports": {"meet": port, "tcp": free_port()},
+            "seconds": 1,
+            "tcp_seconds": 0.1,
+            "tcp_streams": 1,
+            "patience": 5,
+        },
     }
     found: dict[str, Any] = {}
     follower = threading.Thread(target=lambda: found.update(b=gate.Tournament({**spec, "me": "b"}).run()))

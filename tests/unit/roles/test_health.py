@@ -18,6 +18,7 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
+from ansible_collections.baremetal.sglang.plugins.module_utils.core.device_nodes import NVIDIA_SMI
 from ansible_collections.baremetal.sglang.plugins.module_utils.health.settings import (
     CONFIGURATION,
     FOLDER,
@@ -183,7 +184,7 @@ def rendered(name: str) -> str:
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    return template.render(ansible_managed="test", health_rules=RULES, **{
+    return template.render(ansible_managed="test", health_rules=RULES, health_settings={"devices": NVIDIA_SMI}, **{
         key: DEFAULTS[key] for key in ("health_user", "health_configuration", "health_folder")
     })  # fmt: skip
 

@@ -639,6 +639,7 @@ DEVICE = {
     "port": 1,
     "netdev": "enp1s0f1np1",
     "address": "10.0.1.1",
+    "gid_types": ["RoCE v2"],
     "mtu": 9000,
     "rate_gbps": 200.0,
     "pcie_width": 4,

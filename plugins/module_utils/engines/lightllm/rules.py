@@ -302,5 +302,5 @@ RULES = (
         REMOTE_CODE_RISK, "A checkpoint is data; code in it runs only when the user accepts it.", remote_code
     ),
     Rule(PICKLE_RISK, "Unpickling a file may run code.", pickled_weights),
-    Rule("engine-lacks", "A wish that nothing fulfils is refused.", unfulfilled),
+    Rule("engine-lacks", "A request that nothing fulfils is refused.", unfulfilled),
 )

@@ -11,7 +11,7 @@ from ...core.refusals import Advice, Refusal
 from ...facts.schema import HostFacts, RdmaDevice
 from ..case import Inputs
 from ..network import Link
-from .ports import networks, of_hardware, twins_of, used_devices
+from .ports import networks, nic, twins_of, used_devices
 from .spec import FabricSpec
 
 
@@ -63,9 +63,9 @@ def _of_host(inputs: Inputs, host: HostFacts, link: Link) -> list[Refusal]:
 def _too_slow(inputs: Inputs, host: HostFacts, link: Link) -> list[Refusal]:
     spec = inputs.fabric.get(host.host, FabricSpec())
     declared = {device.name: device.rate_gbps for device in _declared(inputs, host)}
-    width = of_hardware(inputs, host).get("pcie_width")
-    found = []
+    found = _unknown_rate(inputs, host, link, spec)
     for device in used_devices(host, link):
+        width = nic(inputs, host, device).fabric.get("pcie_width")
         rate, wanted = device.rate_gbps, spec.rate_gbps or declared.get(device.name)
         if rate is not None and wanted and rate < wanted:
             found.append(
@@ -90,6 +90,23 @@ def _too_slow(inputs: Inputs, host: HostFacts, link: Link) -> list[Refusal]:
                 )
             )
     return found
+
+
+def _unknown_rate(inputs: Inputs, host: HostFacts, link: Link, spec: FabricSpec) -> list[Refusal]:
+    for device in used_devices(host, link) if spec.rate_gbps else ():
+        family = nic(inputs, host, device)
+        if family.speeds_gbps and spec.rate_gbps not in family.speeds_gbps:
+            shown = ", ".join(f"{speed:g}" for speed in family.speeds_gbps)
+            return [
+                Refusal(
+                    "fabric-rate-unknown",
+                    host.host,
+                    f"fabric_rate_gbps = {spec.rate_gbps:g}",
+                    f"{device.name} is {family.name}, whose ports link at {shown} Gb/s",
+                    "write one of them: the rate of one port, not of all together",
+                )
+            ]
+    return []
 
 
 def _declared(inputs: Inputs, host: HostFacts) -> tuple[RdmaDevice, ...]:
@@ -151,8 +168,8 @@ def _hosts_differ(members: tuple[HostFacts, ...], links: Mapping[str, Link]) -> 
 
 def _words(inputs: Inputs, host: HostFacts, link: Link) -> list[Advice]:
     found = []
-    best = of_hardware(inputs, host).get("mtu")
     for device in used_devices(host, link):
+        best = nic(inputs, host, device).fabric.get("mtu")
         if best and device.mtu and device.mtu < best:
             found.append(
                 Advice(

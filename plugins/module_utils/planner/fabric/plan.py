@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ...catalogue.entries import Hardware
+from ...catalogue.entries import Hardware, Nic
+from ...catalogue.nics import lossless
 from ...core.refusals import Refusal
 from ...facts.schema import HostFacts
 from ..case import Inputs
@@ -18,9 +19,8 @@ from ..plan import InstancePlan, plain
 from .files import network_files
 from .ports import (
     as_configured,
-    near_gpus,
     networks,
-    of_hardware,
+    nic,
     order,
     twins_of,
     used_devices,
@@ -30,7 +30,6 @@ from .spec import FabricSpec
 
 GATES = (
     "seconds",
-    "port",
     "message_bytes",
     "latency_iterations",
     "tcp_seconds",
@@ -53,7 +52,7 @@ def prepare(inputs: Inputs) -> Prepared:
     owners: dict[str, str] = {}
     for name, host in inputs.facts.items():
         spec = inputs.fabric.get(name, FabricSpec())
-        mtu = of_hardware(inputs, host).get("mtu")
+        mtu = nic(inputs, host).fabric.get("mtu")
         found, problems = wanted_ports(host, spec, inputs.addresses.get(name, ""), mtu)
         refusals += [*problems, *_unknown_devices(host, spec)]
         if found and not host.fabric.get("manager") and host.fabric:
@@ -101,7 +100,7 @@ def _unknown_devices(host: HostFacts, spec: FabricSpec) -> list[Refusal]:
     ]
 
 
-def expected(host: HostFacts, link: Link, sockets: bool) -> dict[str, Any]:
+def expected(inputs: Inputs, host: HostFacts, link: Link) -> dict[str, Any]:
     """What the launcher looks at before each start; empty where no RDMA is planned."""
     addressed = networks(host)
     rows = [
@@ -110,12 +109,14 @@ def expected(host: HostFacts, link: Link, sockets: bool) -> dict[str, Any]:
             "port": device.port,
             "netdev": device.netdev,
             "address": str(addressed[device.netdev].ip) if device.netdev in addressed else "",
+            "gid_types": list(nic(inputs, host, device).gid_types),
             "mtu": device.mtu,
             "rate_gbps": device.rate_gbps,
             "pcie_width": device.pcie_width,
         }
         for device in sorted(used_devices(host, link), key=order)
     ]
+    sockets = inputs.fabric.get(host.host, FabricSpec()).sockets
     return {"devices": rows, "sockets": sockets} if rows else {}
 
 
@@ -143,11 +144,10 @@ def host_fabric(
             "address": str(addressed[device.netdev].ip) if device.netdev in addressed else "",
             "network": str(addressed[device.netdev].network) if device.netdev in addressed else "",
             "link_layer": device.link_layer,
+            "gid_types": list(nic(inputs, facts, device).gid_types),
             "mtu": device.mtu,
             "rate_gbps": device.rate_gbps,
             "twins": next((list(twin) for twin in group if device.name in twin), []),
-            "numa_node": device.numa_node,
-            "near_gpus": near_gpus(facts, device.name),
         }
         for device in sorted(facts.rdma, key=order)
         if device.name in used
@@ -166,24 +166,34 @@ def host_fabric(
             "netdev": first.parallel["interfaces"][facts.host] if first else "",
             "address": first.parallel["addresses"][facts.host] if first else "",
         },
-        "roce": _roce(policy, spec, devices),
+        "roce": _roce(inputs, facts, devices),
         "modules": list(policy["modules"]) if used else [],
         "memlock": str(inputs.policy["host"]["limits"]["memlock"]),
         "guard_seconds": spec.guard_seconds or policy["guard_seconds"],
         "gates": _gates(inputs, facts, spec, devices, bool(group)) if used else {},
         "sockets": spec.sockets,
-        "nccl_conf": dict(facts.fabric.get("nccl_conf", {})),
     }
 
 
-def _roce(policy: Mapping[str, Any], spec: FabricSpec, devices: list[dict[str, Any]]) -> dict[str, Any]:
+def _roce(inputs: Inputs, host: HostFacts, devices: list[dict[str, Any]]) -> dict[str, Any]:
     """Settings that the card forgets at every boot; only where the switch has its part of them."""
     ethernet = [item for item in devices if item["link_layer"] != "InfiniBand"]
-    if not spec.lossless or not ethernet:
+    if not inputs.fabric.get(host.host, FabricSpec()).lossless or not ethernet:
         return {}
+    wanted, known = inputs.policy["fabric"]["lossless"], {device.name: device for device in host.rdma}
     return {
-        **plain(policy["lossless"]),
-        "ports": [{key: item[key] for key in ("name", "port", "netdev")} for item in ethernet],
+        **plain(wanted),
+        "ports": [
+            {
+                **{key: item[key] for key in ("name", "port", "netdev")},
+                **lossless(
+                    inputs.catalogues.nics,
+                    nic(inputs, host, known[item["name"]]),
+                    {**wanted, "device": item["name"], "port": item["port"], "netdev": item["netdev"]},
+                ),
+            }
+            for item in ethernet
+        ],
         "why": "fabric_lossless: the switch has PFC on this priority, ECN, and trusts DSCP",
     }
 
@@ -192,14 +202,18 @@ def _gates(
     inputs: Inputs, host: HostFacts, spec: FabricSpec, devices: list[dict[str, Any]], twins: bool
 ) -> dict[str, Any]:
     """Thresholds of the measurements between the hosts; None is not judged."""
-    policy, known = inputs.policy["fabric"]["gates"], of_hardware(inputs, host)
+    policy, family = inputs.policy["fabric"]["gates"], nic(inputs, host)
+    known = family.fabric
     rates = [item["rate_gbps"] for item in devices]
     bandwidth, why = None, "no rate is known"
     if spec.gate_gbps:
         bandwidth, why = spec.gate_gbps, "fabric_gate_gbps"
     elif "twins_gbit_per_second" in known:
         pairs = len(devices) / 2 if twins else len(devices) * 0.5
-        bandwidth, why = known["twins_gbit_per_second"] * pairs, "files/hardware: twins_gbit_per_second"
+        bandwidth, why = (
+            known["twins_gbit_per_second"] * pairs,
+            f"files/nics: twins_gbit_per_second of {family.key}",
+        )
     elif all(rates):
         bandwidth, why = sum(rates) * policy["share"], f"{policy['share']:g} of the ports' rate"
     collective = "ring_gbyte_per_second" if spec.ring else "all_gather_gbyte_per_second"
@@ -212,14 +226,18 @@ def _gates(
         "latency_us": spec.gate_latency_us or known.get("latency_microseconds"),
         "collective_gbyte": known.get(collective),
         "socket_gbyte": known.get("socket_gbyte_per_second"),
-        "defect_gbps": list(known.get("defect_gbit_per_second", ())),
+        "defects": plain(list(family.defects)),
         **{key: plain(policy[key]) for key in GATES},
+        "ports": {
+            "meet": policy["port"],
+            **{key: policy["port"] + policy[f"{key}_offset"] for key in ("rdma", "tcp", "collective")},
+        },
         "seconds": bounds,
     }
 
 
 def nccl_variables(
-    hardware: Hardware, spec: FabricSpec, link: Link, policy: Mapping[str, Any]
+    hardware: Hardware, family: Nic, spec: FabricSpec, link: Link, policy: Mapping[str, Any]
 ) -> list[tuple[str, str, str]]:
     """Beside the list of devices: what this hardware, the wiring and the switch ask for."""
     state = {
@@ -227,9 +245,11 @@ def nccl_variables(
         "several": len(link.devices) > 1 and not spec.ring,
         "ring": spec.ring,
     }
-    found = [
+    net = str(family.nccl.get("net", "IB"))
+    found = [("NCCL_NET", net, "a fabric that falls back to sockets fails at start")]
+    found += [
         (str(item["name"]), str(item["value"]), str(item["why"]))
-        for item in hardware.nccl.get("variables", ())
+        for item in (*hardware.nccl.get("variables", ()), *family.nccl.get("variables", ()))
         if state[item.get("when", "always")]
     ]
     if spec.lossless:

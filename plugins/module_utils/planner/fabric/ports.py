@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ...catalogue.entries import Nic
+from ...catalogue.nics import nic_of, twins_key
 from ...core.refusals import Refusal, did_you_mean
 from ...core.text_checks import NETDEV
 from ...facts.schema import HostFacts, RdmaDevice
@@ -18,10 +20,8 @@ from ..case import Inputs
 from ..network import Link
 from .spec import FabricSpec
 
-# Of a netdev or RDMA device on another PCI domain: enP2p1s0f1np1 and enp1s0f1np1 are one port of a Spark.
+# Names of the kernel and systemd: behind P stands the PCI domain, where it is not the first one.
 DOMAIN = re.compile(r"^(en|roce|ib)(?:P(\d+))?(p\d+s\d+.*)\Z")
-# nvidia-smi topo, near to far.
-DISTANCES = ("X", "PIX", "PXB", "PHB", "NODE", "SYS")
 
 
 def active(device: RdmaDevice) -> bool:
@@ -37,31 +37,32 @@ def order(device: RdmaDevice) -> tuple[int, str]:
     return domain, device.name
 
 
-def cable(device: RdmaDevice, named_alike: bool) -> str:
+def nic(inputs: Inputs, host: HostFacts, device: RdmaDevice | None = None) -> Nic:
+    """The family of a device; of the host's first one that is connected, where none is named."""
+    if device is None:
+        device = min(host.rdma, key=lambda item: (not active(item), order(item)), default=RdmaDevice(""))
+    models = {gpu.model for gpu in host.gpus}
+    return nic_of(inputs.catalogues.nics, models, device.vendor, device.device, device.driver)
+
+
+def cable(device: RdmaDevice, family: Nic) -> str:
     """The same for the twins of one port; "" where nothing says it."""
     if device.switch_id and device.port_name:
         return f"{device.switch_id}/{device.port_name}"
-    found = DOMAIN.match(device.name) if named_alike else None
-    return found.group(1) + found.group(3) if found else ""
+    return twins_key(family, device.name)
 
 
-def twins(host: HostFacts, spec: FabricSpec, named_alike: bool) -> list[tuple[str, ...]]:
+def twins_of(inputs: Inputs, host: HostFacts) -> list[tuple[str, ...]]:
     """Groups of devices behind one cable, each of two or more."""
+    spec = inputs.fabric.get(host.host, FabricSpec())
     if spec.twins:
         return [tuple(group) for group in spec.twins]
     found: dict[str, list[RdmaDevice]] = {}
     for device in host.rdma:
-        if key := cable(device, named_alike):
+        if key := cable(device, nic(inputs, host, device)):
             found.setdefault(key, []).append(device)
     groups = (sorted(group, key=order) for group in found.values())
     return [tuple(device.name for device in group) for group in groups if len(group) > 1]
-
-
-def twins_of(inputs: Inputs, host: HostFacts) -> list[tuple[str, ...]]:
-    models = {gpu.model for gpu in host.gpus}
-    entries = (inputs.catalogues.hardware[key] for key in models if key in inputs.catalogues.hardware)
-    alike = any("twins_gbit_per_second" in entry.fabric for entry in entries)
-    return twins(host, inputs.fabric.get(host.host, FabricSpec()), alike)
 
 
 def networks(host: HostFacts) -> dict[str, ipaddress.IPv4Interface]:
@@ -76,22 +77,6 @@ def networks(host: HostFacts) -> dict[str, ipaddress.IPv4Interface]:
             if isinstance(parsed, ipaddress.IPv4Interface) and not parsed.is_link_local:
                 found.setdefault(str(interface.get("name", "")), parsed)
     return found
-
-
-def near_gpus(host: HostFacts, device: str) -> list[int]:
-    """GPUs that reach the device by the shortest way, as far as `nvidia-smi topo` told it."""
-    nics: Mapping[str, str] = host.nvlink.get("nics", {})
-    rows, names = host.nvlink.get("topology", ()), list(host.nvlink.get("devices", ()))
-    column = next((names.index(nic) for nic, name in nics.items() if name == device and nic in names), None)
-    if column is None:
-        return []
-    ways = {
-        int(name[3:]): str(rows[place][column])
-        for place, name in enumerate(names)
-        if re.fullmatch(r"GPU\d+", name) and place < len(rows) and column < len(rows[place])
-    }
-    known = {gpu: DISTANCES.index(way) for gpu, way in ways.items() if way in DISTANCES}
-    return sorted(gpu for gpu, far in known.items() if far == min(known.values()))
 
 
 def wanted_ports(
@@ -219,11 +204,6 @@ def _interface(found: Mapping[str, Any], port: Mapping[str, Any] | None) -> dict
         "mtu": port["mtu"] or found.get("mtu"),
         "addresses": [port["address"], *others],
     }
-
-
-def of_hardware(inputs: Inputs, host: HostFacts) -> Mapping[str, Any]:
-    entries = inputs.catalogues.hardware
-    return next((entries[gpu.model].fabric for gpu in host.gpus if gpu.model in entries), {})
 
 
 def used_devices(host: HostFacts, link: Link) -> list[RdmaDevice]:

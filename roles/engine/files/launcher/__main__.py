@@ -398,7 +398,7 @@ class Launcher:
         return found if decisions.EXCEPTION.match(found) else ""
 
     def _prune(self) -> None:
-        """Compiled code for environments that are long gone."""
+        """Remove JIT caches of environments that are gone."""
         above, own = os.path.split(self.launch["compiled"])
         with contextlib.suppress(OSError):
             folders = [(entry.name, entry.stat().st_mtime) for entry in os.scandir(above) if entry.is_dir()]

@@ -412,7 +412,7 @@ def all_at_once(problems: list[Problem]) -> str:
     return one_line(f"not started: {words}")
 
 
-# --- compiled code ---
+# --- JIT cache ---
 
 
 def superfluous(folders: list[tuple[str, float]], own: str, keep: int) -> list[str]:

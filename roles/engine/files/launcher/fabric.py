@@ -41,15 +41,15 @@ def _of_device(device: dict[str, Any], sys: str) -> list[str]:
     width = _line(f"{sys}/class/infiniband/{name}/device/current_link_width")
     if device["pcie_width"] and width.isdigit() and int(width) < device["pcie_width"]:
         found.append(f"{name} has PCIe x{width}, planned: x{device['pcie_width']}: power the host off and on")
-    if device["address"] and device["address"] not in _addresses(port):
+    if device["address"] and device["address"] not in _addresses(port, device["gid_types"]):
         found.append(
-            f"{name} has no RoCE v2 GID for {device['address']}: the address of {netdev} is gone: {FIX}"
+            f"{name} has no {' or '.join(device['gid_types'])} GID for {device['address']}: the address of {netdev} is gone: {FIX}"
         )
     return found
 
 
-def _addresses(port: str) -> set[str]:
-    """Of all GIDs that RoCE v2 can use, whatever their index is today."""
+def _addresses(port: str, types: list[str]) -> set[str]:
+    """Of all GIDs that can be used, whatever their index is today."""
     found = set()
     try:
         names = os.listdir(f"{port}/gids")
@@ -57,7 +57,7 @@ def _addresses(port: str) -> set[str]:
         names = []
     for name in names:
         kind = _line(f"{port}/gid_attrs/types/{name}")
-        if kind != "RoCE v2":
+        if kind not in types:
             continue
         try:
             mapped = ipaddress.IPv6Address(_line(f"{port}/gids/{name}")).ipv4_mapped

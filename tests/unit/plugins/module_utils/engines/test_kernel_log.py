@@ -53,7 +53,7 @@ def log(outcome: str = "file", **changes: Any) -> dict[str, Any]:
         (log(tolerated=[OTHER]), [("file", UP), ("default", OTHER)], ""),
         (log(), [("file", UP), ("file", OTHER)], ""),
         (log(), [], "no line of the log"),
-        (log(quiet=True), [], "log-level"),
+        (log(quiet=True), [], "the log level"),
         (log(), [("never", "")], "deterministic"),
         (log("default"), [("default", UP)], ""),
         (log("default"), [("file", UP)], "planned default tiles"),

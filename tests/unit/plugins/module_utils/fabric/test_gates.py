@@ -27,9 +27,9 @@ GATES = {
     "latency_us": 10.0,
     "collective_gbyte": 21.875,
     "socket_gbyte": 2,
-    "defect_gbps": [8, 25],
+    "defects": [{"link_gbps": 100, "moves_gbps": [8, 25], "what": "only a full power cycle cures it"}],
     "seconds": {"budget": 20, "least": 2, "most": 10},
-    "port": 18515,
+    "ports": {"meet": 18515, "rdma": 18516, "tcp": 18615, "collective": 18715},
     "message_bytes": 65536,
     "latency_iterations": 1000,
     "tcp_seconds": 1,
@@ -45,6 +45,7 @@ def plan(number: int, members: Sequence[str], **gates: Any) -> dict[str, Any]:
             "port": 1,
             "address": f"10.0.{n}.{number}",
             "link_layer": "Ethernet",
+            "gid_types": ["RoCE v2"],
             "rate_gbps": 200.0,
         }
         for n, name in enumerate(("rocep1s0f1", "roceP2p1s0f1"), 1)
@@ -166,7 +167,7 @@ def of(host: str, *values: float) -> dict[tuple[str, str], tuple[float, float]]:
         ),
         ({("s2", "s4"): (46.0, 97.0)}, ["s2 -> s4: 143 Gb/s", "in this direction only"]),
         (of("s3", 46.0, 97.0), ["s3: every link of it is bad", "look at its cable, its switch port"]),
-        (of("s3", 6.6, 6.5), ["s3: every link of it is bad", "full power cycle", "pull the mains plug"]),
+        (of("s3", 6.6, 6.5), ["s3: every link of it is bad", "moves 8 to 25: only a full power cycle"]),
         ({**of("s1", 1, 1), **of("s2", 1, 1), **of("s3", 1, 1)}, ["every link is bad", "the switch"]),
     ],
 )

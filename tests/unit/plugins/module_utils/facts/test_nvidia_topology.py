@@ -11,8 +11,6 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.facts.nvidia_topo
     parse_nvlink,
     parse_topology,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts, OperatingSystem
-from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.ports import near_gpus
 from ansible_collections.baremetal.sglang.tests.unit.fixtures.fake_host import capture
 
 A800 = capture("a800/nvidia-smi-topo-8xA800-580.95.05.txt")
@@ -71,8 +69,6 @@ def test_forms_without_tabs(text: str) -> None:
 def test_gpu_and_nic_in_the_old_form() -> None:
     found = facts(OLD, 2)
     assert found["nics"] == {name: name for name in ("mlx5_0", "mlx5_1", "mlx5_bond_2")}
-    host = HostFacts("h", "x86_64", OperatingSystem("ubuntu"), nvlink=dict(found))
-    assert [near_gpus(host, name) for name in ("mlx5_0", "mlx5_1", "mlx5_bond_2")] == [[0], [1], [0, 1]]
 
 
 def test_a_matrix_that_is_not_its_own_mirror_is_damaged() -> None:

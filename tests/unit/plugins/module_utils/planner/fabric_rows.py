@@ -156,6 +156,7 @@ REFUSALS: dict[str, list[Callable[[Any, Path], list[Refusal]]]] = {
         row(fabric_addresses=["192.168.101.12/24", "192.168.101.112/24"]),
     ],
     "fabric-slow-port": [row(device("rocep1s0f1", rate_gbps=100.0), fabric_rate_gbps=200), declared_200],
+    "fabric-rate-unknown": [row(fabric_rate_gbps=400)],
     "fabric-pcie-narrow": [row(device("roceP2p1s0f1", pcie_width=2))],
     "fabric-mtu-differs": [row(interface(FIRST, mtu=1500))],
     "fabric-hosts-differ": [row(without_port)],

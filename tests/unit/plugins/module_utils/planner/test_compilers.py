@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import (
     bundle_conda,
     bundle_environments,
@@ -71,14 +72,14 @@ def test_headers_are_those_of_the_host_s_python(world: World) -> None:
 def test_proofs_of_a_plan_are_what_the_module_takes(world: World) -> None:
     facts = world.hosts("h200")
     result = world.plan(facts, {"it": {"hosts": list(facts), "model": "glm-4.7-fp8"}})
-    plan = next(iter(result.plans.values())).to_dict()
+    plan = next(iter(result.plans.values()))
     (proof,) = proofs(plan)
-    assert proof["environment"] == plan["instances"]["it"]["environment"]["path"]
+    assert proof["environment"] == plan.instances["it"].environment["path"]
     assert proof["cuda_home"] == f"{proof['environment']}/cuda"
     assert proof["cache"] == "/var/cache/sglang/it"
     assert proof["variables"]["HOME"].startswith(f"{proof['cache']}/compiled/")
     assert proof["user"] == "sglang"
-    assert proofs({}) == []
+    assert proofs(Plan.from_dict({})) == []
 
 
 def test_a_mixed_inventory_plans_every_variant(world: World) -> None:
@@ -92,7 +93,7 @@ def test_a_mixed_inventory_plans_every_variant(world: World) -> None:
     }
     result = world.plan(facts, serve)
     assert not result.refusals, [refusal.lines() for refusal in result.refusals]
-    plans = [plan.to_dict() for plan in result.plans.values()]
+    plans = list(result.plans.values())
     wanted = bundle_environments(plans, "locks")
     assert {(item["cuda"], item["arch"]) for item in wanted} == {
         ("cu128", "x86_64"), ("cu130", "x86_64"), ("cu130", "aarch64")
@@ -109,12 +110,12 @@ def test_pixi_is_another_environment_with_a_conda_half(world: World) -> None:
     }
     result = world.plan(facts, serve, runtime_backend="pixi")
     assert not result.refusals, [refusal.lines() for refusal in result.refusals]
-    plans = {name: plan.to_dict() for name, plan in result.plans.items()}
+    plans = result.plans
     made = {item["level"]: item for item in bundle_conda(plans.values(), "locks")}
     assert (made["12.8"]["compiler"], made["13.0"]["compiler"]) == (True, False)
     plain = world.plan(world.hosts("h200"), {"new": serve["new"]})
     one = plain.plans["h200-1"].instances["new"].environment
-    other = plans["h200-1"]["instances"]["new"]["environment"]
+    other = plans["h200-1"].instances["new"].environment
     assert one["id"] != other["id"]
     assert (one["conda"], one["lock"]) == ({}, other["lock"])
 

@@ -13,9 +13,8 @@ import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.facts.schema import HostFacts, RdmaDevice
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.files import network_files
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.ports import (
-    near_gpus,
     order,
-    twins,
+    twins_of,
 )
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.fabric.spec import FabricSpec
 from ansible_collections.baremetal.sglang.tests.unit.plugins.module_utils.planner.fabric_rows import (
@@ -98,6 +97,7 @@ def test_hosts_out_of_the_box_get_addresses_and_the_plan_is_made_on_them(world: 
         "port": 1,
         "netdev": FIRST,
         "address": "192.168.101.12",
+        "gid_types": ["RoCE v2"],
         "mtu": 9000,
         "rate_gbps": 200.0,
         "pcie_width": 4,
@@ -133,10 +133,11 @@ def test_a_ring_has_other_settings_and_another_gate(world: Any) -> None:
     assert plan.fabric["gates"]["collective_gbyte"] == 10
 
 
-def test_gates_of_a_spark_come_from_its_hardware_entry(world: Any) -> None:
+def test_gates_of_a_spark_come_from_the_entry_of_its_card(world: Any) -> None:
     gates = configured(world)["spark-1"].fabric["gates"]
     assert (gates["bandwidth_gbps"], gates["collective_gbyte"]) == (185, 21.875)
-    assert gates["defect_gbps"] == [8, 25]
+    assert [item["moves_gbps"] for item in gates["defects"]] == [[8, 25]]
+    assert gates["ports"] == {"meet": 18515, "rdma": 18516, "tcp": 18615, "collective": 18715}
     assert configured(world, fabric_gate_gbps=0.1)["spark-1"].fabric["gates"]["bandwidth_gbps"] == 0.1
 
 
@@ -154,7 +155,7 @@ def test_other_hardware_is_judged_by_the_rate_of_its_ports(world: Any) -> None:
     result = world.one("h200", 2, {"rdma": rdma}, model="glm-4.7-fp8")
     assert not result.refusals
     gates = result.plans["h200-1"].fabric["gates"]
-    assert (gates["bandwidth_gbps"], gates["defect_gbps"], gates["latency_us"]) == (90.0, [], None)
+    assert (gates["bandwidth_gbps"], gates["defects"], gates["latency_us"]) == (90.0, [], None)
 
 
 def test_infiniband_needs_no_address(world: Any) -> None:
@@ -177,7 +178,10 @@ def test_lossless_settings_only_where_the_inventory_says_that_the_switch_has_the
     roce = configured(world, fabric_lossless=True)["spark-1"].fabric["roce"]
     assert (roce["priority"], roce["dscp"], roce["tos"]) == (3, 26, 106)
     assert roce["tos"] == roce["dscp"] * 4 + 2
-    assert roce["ports"][0] == {"name": "rocep1s0f1", "port": 1, "netdev": FIRST}
+    port = roce["ports"][0]
+    assert (port["name"], port["port"], port["netdev"]) == ("rocep1s0f1", 1, FIRST)
+    assert [tool["name"] for tool in port["tools"]] == ["mlnx_qos", "dcb"]
+    assert port["files"][-1]["path"] == "/sys/kernel/config/rdma_cm/rocep1s0f1/ports/1/default_roce_tos"
 
 
 def test_one_host_alone_has_no_fabric(world: Any) -> None:
@@ -233,35 +237,24 @@ def test_both_of_two_problems_are_named(world: Any) -> None:
 # --- which share a cable ---
 
 
-def test_twins_by_what_sysfs_says_by_name_and_by_word() -> None:
+def test_twins_by_what_sysfs_says_by_name_and_by_word(world: Any) -> None:
     plain = (RdmaDevice("rocep1s0f1"), RdmaDevice("roceP2p1s0f1"), RdmaDevice("rocep1s0f0"))
-    host = HostFacts("a", "aarch64", None, rdma=plain)  # type: ignore[arg-type]
-    assert twins(host, FabricSpec(), named_alike=True) == [("rocep1s0f1", "roceP2p1s0f1")]
-    assert twins(host, FabricSpec(), named_alike=False) == []
-    assert twins(host, FabricSpec(twins=(("a", "b"),)), named_alike=False) == [("a", "b")]
+    host = replace(world.host("spark", "a"), rdma=plain)
+
+    def twins(host: HostFacts, **said: Any) -> list[tuple[str, ...]]:
+        return twins_of(world.inputs({"a": host}, fabric={"a": FabricSpec(**said)}), host)
+
+    assert twins(host) == [("rocep1s0f1", "roceP2p1s0f1")]
+    assert twins(replace(world.host("h200", "a"), rdma=plain)) == []
+    assert twins(host, twins=(("a", "b"),)) == [("a", "b")]
     dual = tuple(
         RdmaDevice(
             f"mlx5_{number}", switch_id="99", port_name=f"p{number}", pci_address=f"0000:18:00.{number}"
         )
         for number in (0, 1)
     )
-    assert twins(replace(host, rdma=dual), FabricSpec(), named_alike=True) == []
+    assert twins(replace(host, rdma=dual)) == []
     assert [item.name for item in sorted(plain, key=order)] == ["rocep1s0f0", "rocep1s0f1", "roceP2p1s0f1"]
-
-
-def test_gpus_near_a_device() -> None:
-    nvlink = {
-        "devices": ["GPU0", "GPU1", "NIC0", "NIC1"],
-        "nics": {"NIC0": "mlx5_0", "NIC1": "mlx5_1"},
-        "topology": [
-            ["X", "NV8", "PIX", "SYS"],
-            ["NV8", "X", "NODE", "PXB"],
-            ["PIX", "NODE", "X", "SYS"],
-            ["SYS", "PXB", "SYS", "X"],
-        ],
-    }
-    host = HostFacts("a", "x86_64", None, nvlink=nvlink)  # type: ignore[arg-type]
-    assert [near_gpus(host, name) for name in ("mlx5_0", "mlx5_1", "mlx5_9")] == [[0], [1], []]
 
 
 # --- as each manager wants it ---

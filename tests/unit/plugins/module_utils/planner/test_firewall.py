@@ -23,7 +23,7 @@ def test_one_host_alone_asks_for_nothing(world: Any) -> None:
     assert not result.refusals
     (plan,) = result.plans.values()
     assert plan.firewall == {}
-    assert plan.instances["it"].network["allow"] == ["127.0.0.0/8", "::1/128"]
+    assert plan.instances["it"].service["addresses"] == []
 
 
 def test_a_group_is_closed_to_strangers(world: Any) -> None:
@@ -32,9 +32,9 @@ def test_a_group_is_closed_to_strangers(world: Any) -> None:
     # The others listen for nobody but their dummy health server.
     assert rules(plans["spark-3"]) == {30000: GROUP}
     for plan in plans.values():
-        network = plan.instances["it"].network
-        assert network["allow"] == ["127.0.0.0/8", "::1/128", *(f"{item}/32" for item in GROUP)]
-        assert "AF_NETLINK" in network["families"] and "AF_PACKET" not in network["families"]
+        service = plan.instances["it"].service
+        assert service["addresses"] == sorted(GROUP)
+        assert service["address_families"] == ["AF_UNIX", "AF_INET", "AF_NETLINK"]
 
 
 def test_the_ports_of_a_group_belong_to_the_engine_on_every_member(world: Any) -> None:
@@ -108,6 +108,6 @@ def test_the_firewall_is_no_part_of_what_a_release_is(world: Any) -> None:
     facts = world.hosts("h200", 1)
     serve = {"it": {"model": "glm-4.7-fp8", "hosts": list(facts)}}
     swarm = {"h200-1": "10.9.0.1", "h200-2": "10.9.0.2"}
-    plain, more = (world.plan(facts, serve, swarm=found).plans["h200-1"].to_dict() for found in ({}, swarm))
-    assert plain["firewall"] != more["firewall"]
+    plain, more = (world.plan(facts, serve, swarm=found).plans["h200-1"] for found in ({}, swarm))
+    assert plain.firewall != more.firewall
     assert release_id(plain) == release_id(more)

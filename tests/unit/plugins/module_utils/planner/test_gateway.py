@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.gateway.config import config_text
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.render import render
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import content
 
@@ -78,7 +79,7 @@ def test_a_gateway_may_stand_where_nothing_is_served(world: Any) -> None:
     assert gateway == {"role": "gateway", "owner": "cpu-3", "names": []}
     assert sorted(result.gateways) == ["cpu-1", "cpu-3"]
     # Its plan is empty, and nothing of a bundle's content is asked for it.
-    assert content({}) == []
+    assert content(Plan.from_dict({})) == []
 
 
 def test_only_the_first_rank_of_a_group_answers(world: Any) -> None:

@@ -54,7 +54,7 @@ def test_what_changes_for_one_member_is_another_release_for_all(world: Any) -> N
 
 def test_the_unit_of_a_member_runs_torchrun_s_agent(world: Any) -> None:
     plans = world.one("spark", 4, **SPARKS).plans
-    (unit,) = units(plans["spark-2"].to_dict())
+    (unit,) = units(plans["spark-2"])
     assert unit["command"] == (
         "/opt/sglang/current/it/env/bin/python -I -B /opt/sglang/current/launcher/agent.py "
         "/opt/sglang/current/it/launch.json"
@@ -62,7 +62,7 @@ def test_the_unit_of_a_member_runs_torchrun_s_agent(world: Any) -> None:
     assert unit["launch"]["group"]["rank"] == 1
     # A member that waits for others fails and starts again, for days if need be.
     assert unit["confinement"]["start_interval"] < unit["launch"]["group"]["wait_seconds"]
-    (alone,) = units(next(iter(world.one("h200", model="glm-4.7-fp8").plans.values())).to_dict())
+    (alone,) = units(next(iter(world.one("h200", model="glm-4.7-fp8").plans.values())))
     assert "group" not in alone["launch"]
     assert "agent.py" not in alone["command"]
 
@@ -142,7 +142,7 @@ def test_planning_grows_no_faster_than_the_members(world: Any) -> None:
         begun = time.process_time()
         result = world.plan(facts, wanted)
         assert not result.refusals, [item.lines() for item in result.refusals][:2]
-        assert all(units(plan.to_dict()) for plan in result.plans.values())
+        assert all(units(plan) for plan in result.plans.values())
         return time.process_time() - begun
 
     seconds(1)
@@ -166,13 +166,13 @@ def test_a_host_that_shares_its_memory_with_the_gpu_neither_swaps_nor_freezes(wo
     result = world.one("spark", 4, **SPARKS)
     plan = result.plans["spark-1"]
     assert plan.host_settings["swap"] == "off"
-    (unit,) = units(plan.to_dict())
+    (unit,) = units(plan)
     assert unit["launch"]["watch"]["memory_floor_percent"] == 2
     assert unit["confinement"]["oom_score_adjust"] == 500
     assert unit["drop_page_cache"] and unit["limits"]["LimitMEMLOCK"] == "infinity"
     other = next(iter(world.one("h200", model="glm-4.7-fp8").plans.values()))
     assert other.host_settings["swap"] == "as it is"
-    (unit,) = units(other.to_dict())
+    (unit,) = units(other)
     assert (unit["launch"]["watch"]["memory_floor_percent"], unit["confinement"]["oom_score_adjust"]) == (
         0,
         0,

@@ -14,7 +14,6 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.mo
     USERS,
     tuned_from,
 )
-from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import plain
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import units
 
 INT8 = {"model": "glm-4.7-int8"}
@@ -77,11 +76,11 @@ def test_the_launcher_checks_each_planned_kernel_file(world: Any, twin: bool) ->
     result = world.plan(
         facts, {"it": {"hosts": list(facts), **INT8}}, engines=world.with_kernels(brought=found)
     )
-    plan = plain(next(iter(result.plans.values())))
+    plan = next(iter(result.plans.values()))
     (unit,) = units(plan)
     checked = unit["launch"]["checks"]["kernel_files"]
     assert len(checked) == len(names)
-    assert checked == [item["path"] for item in plan["instances"]["it"]["kernels"]["log"]["expected"]]
+    assert checked == [item["path"] for item in plan.instances["it"].kernels["log"]["expected"]]
 
 
 def test_no_kernel_file_is_checked_where_none_is_planned(world: Any) -> None:
@@ -182,7 +181,7 @@ def test_another_content_is_another_release(world: Any) -> None:
     def identity(**changes: Any) -> str:
         facts = world.hosts("a800")
         return release_id(
-            world.plan(facts, {"it": {"hosts": list(facts), **INT8}}, **changes).plans["a800-1"].to_dict()
+            world.plan(facts, {"it": {"hosts": list(facts), **INT8}}, **changes).plans["a800-1"]
         )
 
     own = world.kernel_files.brought[A800_INT8][0]

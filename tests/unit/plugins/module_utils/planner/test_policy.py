@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.policy import (
     FIXED,
     effective,
@@ -17,6 +19,7 @@ from ansible_collections.baremetal.sglang.plugins.module_utils.planner.policy im
 from ansible_collections.baremetal.sglang.plugins.module_utils.planner.render import render
 from ansible_collections.baremetal.sglang.plugins.plugin_utils.plan_inputs import load_data_files, make_inputs
 
+FILES = Path(__file__).parents[5] / "files"
 DEFAULTS = load_data_files([]).policy
 LONGER = {"engine": {"watch": {"silence_seconds": 120}}}
 
@@ -117,7 +120,9 @@ def test_a_changed_value_is_planned_and_shown_with_its_origin(world: Any) -> Non
 
 
 def test_thresholds_of_an_engine_reach_its_package(world: Any) -> None:
-    changed = effective(world.data_files.policy, {"engines": {"sglang": {"memory": {"chunked_prefill": 2048}}}})
+    changed = effective(
+        world.data_files.policy, {"engines": {"sglang": {"memory": {"chunked_prefill": 2048}}}}
+    )
     assert list(changed.changed) == ["engines.sglang.memory.chunked_prefill"]
     facts = world.hosts("h200")
     serve = {"it": {"model": "glm-4.7-fp8", "hosts": list(facts)}}
@@ -125,6 +130,18 @@ def test_thresholds_of_an_engine_reach_its_package(world: Any) -> None:
         (plan,) = world.plan(facts, serve, policy=policy).plans.values()
         told = {item.flag: item.value for item in plan.instances["it"].arguments}
         assert told["chunked-prefill-size"] == size
+
+
+def test_what_is_of_an_engine_is_left_to_the_planner() -> None:
+    """Roles read files/policy.yml alone."""
+    defaults = yaml.safe_load((FILES / "policy.yml").read_text(encoding="utf-8"))
+    for given in (
+        {"engines": {"sglang": {"memory": {"chunked_prefill": 1}}}},
+        {"engine": {"logs": {"sglang": {}}}},
+    ):
+        found = effective(defaults, given)
+        assert not found.refusals
+    assert effective(defaults, {"engine": {"log": {}}}).refusals
 
 
 def test_the_inventory_s_policy_reaches_the_planner() -> None:

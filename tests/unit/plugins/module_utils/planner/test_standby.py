@@ -55,7 +55,7 @@ def test_where_there_is_room(
 
 def test_it_is_the_same_server_in_another_place(world: Any) -> None:
     result = planned(world, "h200", {"a": {"model": "glm-4.7-flash", "tensor_parallel": 2}})
-    plan = result.plans["h200-1"].to_dict()
+    plan = result.plans["h200-1"]
     (first,), (second,) = plan_application.units(plan), plan_application.standbys(plan)
     assert second["unit"] == "sglang-a-standby.service" and second["serves"] == first["serves"] == "a"
     assert second["launch"]["port"] == first["launch"]["port"] + 4000
@@ -65,7 +65,7 @@ def test_it_is_the_same_server_in_another_place(world: Any) -> None:
     # It runs from the release that is about to serve, and writes to no folder of the other.
     assert "/opt/sglang/current/a" not in told and "/var/cache/sglang/a/" not in told
     assert second["writable"] == ["/var/lib/sglang/a-standby", "/var/cache/sglang/a-standby"]
-    made = {entry["path"] for entry in plan["host_settings"]["directories"]}
+    made = {entry["path"] for entry in plan.host_settings["directories"]}
     assert set(second["writable"]) <= made
     layout = plan_application.release_layout(plan)
     assert layout["links"]["standby/launcher"] == "../launcher"

@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import folder_host as folder
 from ansible_collections.baremetal.sglang.plugins.module_utils.release import steps_host as steps
 from ansible_collections.baremetal.sglang.plugins.module_utils.release.host import Host, SwitchError
-from ansible_collections.baremetal.sglang.plugins.module_utils.release.members import Member, Release
+from ansible_collections.baremetal.sglang.plugins.module_utils.release.members import Member
 from ansible_collections.baremetal.sglang.plugins.module_utils.release.switching import decide
 
 PORT = 30000
@@ -377,39 +377,39 @@ def test_a_switch_in_steps_ends_as_one_in_one_piece(world: World) -> None:
     begin(world, "r2", a="2")
     assert world.says() == {"a": "2"}
     assert world.host.record().unfinished is not None
-    assert steps.proved(world.host)["report"] == ["sglang-a.service: serves"]
-    assert steps.settled(world.host, 3, False)["changed"]
+    assert steps.verify(world.host)["report"] == ["sglang-a.service: serves"]
+    assert steps.commit(world.host, 3, False)["changed"]
     assert world.at_rest("r2")
     assert world.host.record().served[-2:] == ("r1", "r2")
     # Nothing is under way: nothing happens.
-    assert not steps.settled(world.host, 3, False)["changed"]
-    assert steps.proved(world.host)["report"] == []
-    assert steps.returned(world.host, "x")["changed"] is False
+    assert not steps.commit(world.host, 3, False)["changed"]
+    assert steps.verify(world.host)["report"] == []
+    assert steps.roll_back(world.host, "x")["changed"] is False
 
 
 def test_a_host_that_serves_goes_back_because_another_does_not(world: World) -> None:
     world.serve("r1", a="1")
     begin(world, "r2", a="2")
-    steps.proved(world.host)
-    assert steps.returned(world.host, "b: no token")["report"] == ["back on release r1"]
+    steps.verify(world.host)
+    assert steps.roll_back(world.host, "b: no token")["report"] == ["back on release r1"]
     assert world.says() == {"a": "1"}
-    steps.proved(world.host)
-    steps.settled(world.host, 3, False)
+    steps.verify(world.host)
+    steps.commit(world.host, 3, False)
     assert world.at_rest("r1")
     record = world.host.record()
     assert record.served[-1] == "r1"
     assert (record.failed["release"], record.failed["why"]) == ("r2", "b: no token")
     # The next good switch forgets it.
     begin(world, "r3", a="3")
-    steps.proved(world.host)
-    steps.settled(world.host, 3, False)
+    steps.verify(world.host)
+    steps.commit(world.host, 3, False)
     assert world.host.record().failed == {}
 
 
 def test_a_first_release_that_fails_stays_and_says_why(tmp_path: Path) -> None:
     world = World(tmp_path)
     begin(world, "r1", a="1")
-    assert steps.returned(world.host, "b: no token")["report"] == [steps.NOTHING_BEFORE]
+    assert steps.roll_back(world.host, "b: no token")["report"] == [steps.NOTHING_BEFORE]
     assert world.host.record().failed["why"] == "b: no token"
     assert world.host.record().unfinished is None
 
@@ -421,8 +421,8 @@ def test_a_switch_in_steps_that_was_cut_off_is_taken_up_by_the_next_one(world: W
     begin(world, "r2", a="2")
     assert world.systemd.begun == ["sglang-a.service"]
     assert world.host.record().unfinished.back == "r1"
-    steps.returned(world.host, "b: no token")
-    steps.settled(world.host, 3, False)
+    steps.roll_back(world.host, "b: no token")
+    steps.commit(world.host, 3, False)
     assert world.at_rest("r1")
 
 
@@ -432,27 +432,3 @@ def test_a_stop_stops_what_runs(world: World) -> None:
     assert steps.stopped(world.host, ["sglang-a.service"], False)["report"] == ["sglang-a.service stops"]
     assert world.says() == {"b": "2"}
     assert not steps.stopped(world.host, ["sglang-a.service"], False)["changed"]
-
-
-@pytest.mark.parametrize(
-    ("loaded", "problem"),
-    [
-        ("580.95.05", ""),
-        ("580.105.08", ""),
-        ("550.54.15", "planned for driver 580.95.05, 550.54.15 is loaded"),
-        ("", "planned for driver 580.95.05, none is loaded"),
-    ],
-)
-def test_a_rollback_looks_at_the_driver_before_it_stops_anything(
-    tmp_path: Path, loaded: str, problem: str
-) -> None:
-    world = World(tmp_path)
-    world.host.driver = str(tmp_path / "version")
-    line = f"NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  {loaded}  Release Build\n"
-    if loaded:
-        (tmp_path / "version").write_text(line)
-    checks = {"driver": "580.95.05", "drivers": {"from": "580.65.06", "below": "581"}}
-    release = Release("r", "/r", {}, plan={"instances": {"glm": {"service": {"checks": checks}}}})
-    assert "".join(world.host.unfit_drivers(release)).endswith(problem)
-    assert bool(world.host.unfit_drivers(release)) is bool(problem)
-    assert world.host.unfit_drivers(Release("cpu", "/r", {}, plan={"instances": {"tiny": {}}})) == []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.release.switching import together
-from ansible_collections.baremetal.sglang.plugins.module_utils.release.together import bound, trouble
+from ansible_collections.baremetal.sglang.plugins.module_utils.release.together import bound, errors
 
 GOOD: dict[str, Any] = {"peers": ["a", "b"], "problem": ""}
 
@@ -31,7 +31,7 @@ GOOD: dict[str, Any] = {"peers": ["a", "b"], "problem": ""}
     ],
 )
 def test_trouble_of_one_is_trouble_of_its_group(steps: Any, host: str, says: str) -> None:
-    assert trouble(steps, host) == says
+    assert errors(steps, host) == says
 
 
 def test_groups_that_share_a_host_are_bound_together() -> None:

@@ -5,20 +5,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.application import bundle_report
+from ansible_collections.baremetal.sglang.tests.lab.engine_host import make_plan
+
+BASE = Plan.from_dict(make_plan("h1"))
 
 
-def plan(*models: str) -> dict[str, Any]:
-    return {
-        "instances": {
-            model: {
-                "weights": {"path": f"/w/{model}", "model": model, "revision": "r1", "bytes": 356_000_000_000}
-            }
-            for model in models
-        }
+def plan(*models: str, libraries: tuple[str, ...] = ()) -> Plan:
+    instances = {
+        model: replace(
+            BASE.instances["tiny"],
+            weights={"path": f"/w/{model}", "model": model, "revision": "r1", "bytes": 356_000_000_000},
+            release={"host_libraries": libraries},
+        )
+        for model in models
     }
+    return replace(BASE, instances=instances)
 
 
 MADE = {"files": 180, "bytes": 4_440_000_000, "carried_files": 180, "carried_bytes": 4_440_000_000}
@@ -37,8 +42,7 @@ def test_a_bundle_with_all_weights_has_no_warning() -> None:
 
 
 def test_a_library_of_the_host_that_nobody_planned_is_named() -> None:
-    known = plan("a")
-    known["instances"]["a"]["release"] = {"host_libraries": ["libnuma.so.1"]}
+    known = plan("a", libraries=("libnuma.so.1",))
     made = {**MADE, "host_libraries": ["libnuma.so.1"]}
     assert len(bundle_report([known], {"a": "/media/a"}, "/b", made)) == 1
     (warning,) = bundle_report([plan("a")], {"a": "/media/a"}, "/b", made)[1:]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import jit_cache_host as jit_cache
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.jit_cache_host import (
-    CompiledCodeError,
+    JitCacheError,
     look,
     pack,
     sha256_of,
@@ -79,10 +79,10 @@ def test_a_damaged_archive_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     archive = tmp_path / "x.tar.gz"
     packed(folder, archive)
     archive.write_bytes(archive.read_bytes()[:-30])
-    with pytest.raises(CompiledCodeError, match="is damaged"):
+    with pytest.raises(JitCacheError, match="is damaged"):
         unpacked(archive, tmp_path / "there")
     assert not (tmp_path / "there").exists()
-    with pytest.raises(CompiledCodeError, match="has compiled nothing here yet"):
+    with pytest.raises(JitCacheError, match="has compiled nothing here yet"):
         packed(tmp_path / "nowhere", archive)
 
 
@@ -92,9 +92,9 @@ def test_an_archive_larger_than_the_limit_is_refused(
     archive = tmp_path / "x.tar.gz"
     packed(folder, archive)
     monkeypatch.setattr(jit_cache, "MOST_BYTES", 3000)
-    with pytest.raises(CompiledCodeError, match="more than"):
+    with pytest.raises(JitCacheError, match="more than"):
         packed(folder, tmp_path / "y.tar.gz")
-    with pytest.raises(CompiledCodeError, match="more than"):
+    with pytest.raises(JitCacheError, match="more than"):
         unpacked(archive, tmp_path / "there")
     assert not (tmp_path / "there").exists()
 
@@ -117,6 +117,6 @@ def test_nothing_leaves_the_folder(tmp_path: Path, name: str, kind: bytes) -> No
         member.type, member.linkname = kind, "/etc/passwd"
         member.size = 1 if kind == tarfile.REGTYPE else 0
         tar.addfile(member, io.BytesIO(b"x"))
-    with pytest.raises(CompiledCodeError, match="is not a file below the folder"):
+    with pytest.raises(JitCacheError, match="is not a file below the folder"):
         unpacked(archive, tmp_path / "there")
     assert sorted(os.listdir(tmp_path)) == ["x.tar.gz"]

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.service.members_host import (
+    errors,
     peers,
-    trouble,
     why_not,
 )
 
@@ -61,19 +61,19 @@ def test_a_closed_port_is_an_answer_and_silence_is_not(monkeypatch: pytest.Monke
 )
 def test_clocks_that_are_apart_are_refused_once(offsets: dict[str, float], host: str, says: str) -> None:
     looked = {name: {"offset": offset, "unreachable": []} for name, offset in offsets.items()}
-    found = trouble(looked, PLAN, host, 30)
+    found = errors(looked, PLAN, host, 30)
     assert bool(found) is bool(says)
     assert says in " ".join(found)
 
 
 def test_a_run_that_splits_a_group_is_refused() -> None:
-    (found,) = trouble({"a": {"offset": 0.0}, "b": {"offset": 0.0}}, PLAN, "b", 30)
+    (found,) = errors({"a": {"offset": 0.0}, "b": {"offset": 0.0}}, PLAN, "b", 30)
     assert found == "REFUSED  --limit: c must take every step together with b: leave --limit out"
 
 
 def test_who_does_not_reach_whom_is_said_with_address_and_key() -> None:
     seen = {"host": "a", "address": "10.0.0.1", "port": 32000, "instance": "it", "why": "No route to host"}
-    (found,) = trouble({"a": {}, "b": {"unreachable": [seen]}, "c": {}}, PLAN, "b", 30)
+    (found,) = errors({"a": {}, "b": {"unreachable": [seen]}, "c": {}}, PLAN, "b", 30)
     assert found.startswith(
         "REFUSED  serve.it.hosts: b does not reach a at 10.0.0.1 port 32000: No route to host."
     )

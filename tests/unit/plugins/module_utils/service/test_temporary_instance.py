@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.baremetal.sglang.plugins.module_utils.engines.sglang.kernels import VARIABLE
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import temporary_instance as scratch
 from ansible_collections.baremetal.sglang.tests.lab.engine_host import make_plan
 
@@ -57,8 +58,10 @@ def test_it_takes_free_gpus_only() -> None:
 
 def test_nothing_of_it_lies_where_others_live() -> None:
     plan = planned()
-    unit = scratch.unit_of(plan, "bench-tiny")
-    made = scratch.definition(plan, "bench-tiny", "tiny", "[Service]\n", {"__main__.py": "pass\n"})
+    unit = scratch.unit_of(Plan.from_dict(plan), "bench-tiny")
+    made = scratch.definition(
+        Plan.from_dict(plan), "bench-tiny", "tiny", "[Service]\n", {"__main__.py": "pass\n"}
+    )
     text = json.dumps([unit, made])
     assert "/opt/sglang/current" not in text
     assert made["writable"] == ["/var/lib/sglang/bench-tiny", "/var/cache/sglang/bench-tiny"]
@@ -75,7 +78,7 @@ def test_kernel_files_are_those_of_the_instance_or_none(kernel_files: bool) -> N
     plan["instances"]["bench-tiny"]["environment_variables"].append(
         {"name": VARIABLE, "value": path, "why": ""}
     )
-    made = scratch.definition(plan, "bench-tiny", "tiny", "", {}, kernel_files)
+    made = scratch.definition(Plan.from_dict(plan), "bench-tiny", "tiny", "", {}, kernel_files)
     launch = json.loads(made["files"]["bench-tiny/launch.json"])
     if kernel_files:
         assert made["links"]["bench-tiny/moe"] == "/opt/sglang/current/tiny/moe"

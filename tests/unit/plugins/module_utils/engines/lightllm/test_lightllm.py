@@ -321,7 +321,7 @@ def test_a_lock_is_completed_with_the_wheel_and_names_another_environment(world:
     text = "a==1 \\\n    --hash=sha256:00\n"
     done = own_wheel.completed_lock(text, lightllm_wheel.PLANNED)
     assert done.startswith(text) and done.endswith(f"lightllm==1.2.0 \\\n    --hash=sha256:{'5' * 64}\n")
-    plan = planned(world).plans["h200-1"].to_dict()
+    plan = planned(world).plans["h200-1"]
     (entry,) = application.bundle_environments([plan], "E")
     assert entry["wheel"]["sha256"] == "5" * 64 and entry["lock"].startswith("E/lightllm/locks/1.2.0-")
 
@@ -349,7 +349,7 @@ def test_a_wheel_is_read_without_running_it() -> None:
 
 def test_its_engine_says_how_it_is_started(world: World) -> None:
     engine = registry.engine("lightllm")
-    plan = planned(world).plans["h200-1"].to_dict()
+    plan = planned(world).plans["h200-1"]
     (unit,) = application.units(plan)
     assert unit["programs"] == {"flash/start.py": engine.program}
     assert unit["launch"]["argv"][1] == "/opt/sglang/current/flash/start.py"

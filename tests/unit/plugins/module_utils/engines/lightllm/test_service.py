@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.baremetal.sglang.plugins.module_utils.planner.plan import Plan
 from ansible_collections.baremetal.sglang.plugins.module_utils.service import application
 from ansible_collections.baremetal.sglang.plugins.module_utils.verification import host as place
 from ansible_collections.baremetal.sglang.tests.unit.fixtures import lightllm_stand_in
@@ -40,7 +41,7 @@ class Unit:
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
         planned = lightllm_stand_in.plan("h200-1", self.port)
-        (unit,) = application.units(planned)
+        (unit,) = application.units(Plan.from_dict(planned))
         environment, weights, state = (folder / name for name in ("env", "weights", "state"))
         lightllm_stand_in.lay_out(environment, sys.executable, "packages")
         for made in (weights, state):
