@@ -57,8 +57,6 @@ class InstancePlan:
     model: str
     served_model_name: str
     engine: str
-    engine_title: str
-    """As its makers write it."""
     release: dict[str, Any]
     environment: dict[str, Any]
     weights: dict[str, Any]
@@ -66,8 +64,6 @@ class InstancePlan:
     gpus: tuple[int, ...]
     parallel: dict[str, Any]
     module: str
-    program: str
-    """Text of a Python file that starts the module; empty where Python itself does."""
     arguments: tuple[Argument, ...]
     argv: tuple[str, ...]
     environment_variables: tuple[EnvironmentVariable, ...]
@@ -80,6 +76,10 @@ class InstancePlan:
     api: Api
     metrics: dict[str, str]
     """Values that the house reads -> the engine's name of each counter."""
+    engine_title: str = ""
+    """As its makers write it."""
+    program: str = ""
+    """Text of a Python file that starts the module; empty where Python itself does."""
     service: dict[str, Any] = field(default_factory=dict)
     """How the unit starts, is watched and ends, and what it may touch."""
     accept: tuple[str, ...] = ()
