@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import yaml
-
 from ..paths import REPOSITORY
 from ..problems import LabError
 from ..processes import remove_tree
@@ -94,6 +92,8 @@ def names() -> tuple[str, ...]:
 
 
 def read(name: str) -> Edge:
+    import yaml  # only here: `tools/lab` also runs with a bare Python
+
     said = yaml.safe_load((HERE / f"{name}.yml").read_text())
     return Edge(**{key: tuple(value) if isinstance(value, list) else value for key, value in said.items()})
 
