@@ -116,7 +116,7 @@ def _instance_lines(plan: InstancePlan) -> list[str]:
         lines.append(_line("memory", memory_bar(plan.memory)))
     lines.append(_line("context", _context_words(plan)))
     lines.append(_line("draft", str(plan.context.get("speculative", ""))))
-    lines.append(_line("behaves", _behaviour_words(plan)))
+    lines.append(_line("parsers", _behaviour_words(plan)))
     if plan.kernels:
         lines.append(_line("kernels", str(plan.kernels.get("words", ""))))
     lines.append(_line("compiles", _compile_words(plan)))
@@ -197,7 +197,7 @@ def _behaviour_words(plan: InstancePlan) -> str:
         f"{word} {value}"
         for word, value in (
             ("tools", behaviour.tool_parser),
-            ("thoughts", behaviour.reasoning_parser),
+            ("reasoning", behaviour.reasoning_parser),
             ("quantization", behaviour.quantization),
         )
         if value
@@ -205,7 +205,7 @@ def _behaviour_words(plan: InstancePlan) -> str:
     words += [
         word
         for word, on in (
-            ("thoughts of earlier turns kept", behaviour.preserved_thinking),
+            ("reasoning of earlier turns kept", behaviour.preserved_thinking),
             ("thinking budget and other logit processors", behaviour.logit_processors),
             ("weights hashed at each start", behaviour.checksums),
         )

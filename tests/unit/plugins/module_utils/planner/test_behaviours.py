@@ -67,7 +67,7 @@ def test_the_words_reach_the_command_line_as_one(world: Any) -> None:
 def test_the_plan_shows_what_is_on(world: Any) -> None:
     asked = {"preserved_thinking": True, "thinking_budget": True, "checksum_at_start": True}
     text = " ".join(render(world.one("h200", model="glm-4.7-fp8", **asked)).split())
-    assert "behaves tools glm47, thoughts glm45, thoughts of earlier turns kept" in text
+    assert "parsers tools glm47, reasoning glm45, reasoning of earlier turns kept" in text
     assert "thinking budget and other logit processors, weights hashed at each start" in text
     assert "draft off: a thinking budget is asked for" in text
     assert "nothing parsed" in render(world.one("a800", model="qwen2-vl-7b", tensor_parallel=4))
