@@ -56,10 +56,10 @@ class CallbackModule(Default):
         self._ended = threading.Event()
         threading.Thread(target=self._name_long_tasks, daemon=True).start()
 
-    def get_option(self, option: str, hostvars: Any = None) -> Any:
-        if option in HIDDEN and self._plain:
+    def get_option(self, k: str, hostvars: Any = None) -> Any:
+        if k in HIDDEN and self._plain:
             return False
-        return super().get_option(option, hostvars)
+        return super().get_option(k, hostvars)
 
     @property
     def _plain(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import setproctitle
 
-from lightllm.utils.log import bar, line
+from lightllm.utils.log import line
 
 
 def name(role: str) -> str:
@@ -40,10 +40,10 @@ def rank(pipe: Any) -> None:
     # As tuned kernels: the engine makes its folder inside its own package.
     import lightllm.common.triton_utils.autotuner as tuner
 
-    bar(f"pid {os.getpid()} Loading model weights with {os.environ['LOADWORKER']} workers", 50)
+    progress(f"pid {os.getpid()} Loading model weights with {os.environ['LOADWORKER']} workers", 50)
     line("1.0 GB space is available after load the model weight", place="mem_manager.py:75")
     os.makedirs(tuner.Autotuner("rotary").cache_dir, exist_ok=True)
-    bar("warming up", 100)
+    progress("warming up", 100)
     line("Begin capture cudagraph, use the --disable_cudagraph to disable it.", place="cuda_graph.py:209")
     line("Capture cudagraph success", place="cuda_graph.py:260")
     pipe.send("init ok")

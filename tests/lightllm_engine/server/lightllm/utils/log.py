@@ -13,5 +13,5 @@ def line(words: str, level: str = "INFO", place: str = "start_utils.py:42") -> N
     os.write(1, f"{level} {time.strftime('%m-%d %H:%M:%S')} [{place}] {words}\r\n".encode())
 
 
-def bar(what: str, percent: int) -> None:
+def progress(what: str, percent: int) -> None:
     os.write(2, f"\r{what}: {percent:3d}%|".encode())

@@ -45,3 +45,12 @@ def test_the_rules_stay_rules() -> None:
         "sum by (host, serves, model) (rate(sglang:generation_tokens_total[2m]))"
     )
     assert "sglang:time_to_first_token_seconds_bucket[5m]" in found["sglang:instance:ttft_seconds:p95"]
+
+
+def test_the_rules_stay_yaml_for_two_engines_and_for_none() -> None:
+    for names in ([["sglang:a", "lightllm_a"]], [[]]):
+        said = rules(RULES, {"metrics": dict.fromkeys(METRICS, names[0])})
+        groups = yaml.safe_load(said)["groups"]
+        expressions = [rule["expr"] for group in groups for rule in group["rules"]]
+        assert all(isinstance(expression, str) for expression in expressions)
+        assert any(expression.startswith("{__name__=~") for expression in expressions)
