@@ -14,7 +14,7 @@ from typing import Any
 
 import setproctitle
 
-from lightllm.utils.log import line
+from lightllm.utils.log import line, progress
 
 
 def name(role: str) -> str:
