@@ -29,7 +29,7 @@ V6 = re.compile(
     re.I,
 )
 GPU = re.compile(r"\bGPU-[0-9a-f]{8}-[0-9a-f-]{27}\b", re.I)
-SERIAL = re.compile(r"(?i)(serial(?: number)?[" '"' r"']?\s{0,20}[:=>]\s{0,20}[" '"' r"']?)(\w[\w-]{5,})")
+SERIAL = re.compile(r"(serial(?: number)?[\"']?\s{0,20}[:=>]\s{0,20}[\"']?)(\w[\w-]{5,})", re.I)
 # Counts of tokens are figures, not tokens.
 FIGURE = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[a-z%]{0,3})\Z", re.I)
 
