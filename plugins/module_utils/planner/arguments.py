@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .case import Case
@@ -31,6 +32,21 @@ class Arguments:
         """Only where the release has the flag and allows the value."""
         if self._case.contract.allows(flag, value):
             self.put(flag, value, why, origin)
+
+    def put_asked(self, typed_keys: Mapping[str, str]) -> None:
+        """What the user says of the instance; `typed_keys`: key of the instance -> the engine's flag."""
+        instance = self._case.instance
+        for key, flag in typed_keys.items():
+            value = getattr(instance, key)
+            if value not in (None, ""):
+                self.put(flag, value, "asked for", f"serve.{instance.name}.{key}")
+        for flag, value in instance.options.items():
+            name = self._case.contract.primary(flag)
+            if value is None or value is False:
+                # "Off" for a switch that the plan set; the checker sees what remains.
+                self.found.pop(name, None)
+            elif not owned(self._case, name):
+                self.put(flag, value, "asked for", f"serve.{instance.name}.options.{flag}")
 
 
 def weights_path(case: Case) -> str:

@@ -15,7 +15,7 @@ from ...planner.arguments import Arguments
 from ...planner.case import Case
 from . import memory
 from .memory import Demand, Fit
-from .settings import backend, user, whole
+from .settings import TYPED_KEYS, backend, whole
 
 MIB = 1 << 20
 STEP = 1024
@@ -84,7 +84,7 @@ def assess(case: Case) -> Budget:
     found = Arguments(case)
     found.put("max_req_total_len", length, why)
     found.put("mem_fraction", made.fraction, _fraction_words(made))
-    user(case, found)
+    found.put_asked(TYPED_KEYS)
     full = made.tokens / length if length else 0.0
     advice = []
     if not refusals and full < TIGHT:

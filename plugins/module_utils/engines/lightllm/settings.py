@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ...planner.arguments import HARDWARE, MODEL, Arguments, owned, weights_path
+from ...planner.arguments import HARDWARE, MODEL, Arguments, weights_path
 from ...planner.case import Case
 from ...planner.compilers import Source
 from ...planner.plan import Argument
@@ -69,7 +69,7 @@ def derive(case: Case, source: Source, drafting: str) -> Case:
         found.put(flag, value, f"{case.hardware.key} needs it", HARDWARE)
     for flag, value in case.model.arguments.get(case.engine.name, {}).items():
         found.put(flag, value, f"{case.model.key} needs it", MODEL)
-    user(case, found)
+    found.put_asked(TYPED_KEYS)
     return replace(case, arguments=found.found)
 
 
@@ -137,20 +137,6 @@ def _drafts(case: Case, found: Arguments, path: str, why: str) -> None:
         [path] * count,
         "the model's own folder holds its MTP layer; one folder for each draft",
     )
-
-
-def user(case: Case, found: Arguments) -> None:
-    instance = case.instance
-    for key, flag in TYPED_KEYS.items():
-        value = getattr(instance, key)
-        if value not in (None, ""):
-            found.put(flag, value, "asked for", f"serve.{instance.name}.{key}")
-    for flag, value in instance.options.items():
-        name = case.contract.primary(flag)
-        if value is None or value is False:
-            found.found.pop(name, None)
-        elif not owned(case, name):
-            found.put(flag, value, "asked for", f"serve.{instance.name}.options.{flag}")
 
 
 def rank_arguments(case: Case) -> list[Argument]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ...planner.arguments import HARDWARE, MODEL, PLAN, RELEASE, Arguments, dist_port, owned, weights_path
+from ...planner.arguments import HARDWARE, MODEL, PLAN, RELEASE, Arguments, dist_port, weights_path
 from ...planner.case import Case
 from ...planner.compilers import Source
 from ...planner.plan import Argument
@@ -55,7 +55,7 @@ def derive(case: Case, source: Source, speculative: str) -> Case:
         if case.parallel.nodes > 1:
             for flag, value in case.release.cpu.get("arguments_multi", {}).items():
                 found.put(flag, value, f"{case.release.key} needs it on several CPUs", RELEASE)
-    _user(case, found)
+    found.put_asked(TYPED_KEYS)
     return replace(case, arguments=found.found)
 
 
@@ -176,22 +176,6 @@ def _service(case: Case, found: Arguments) -> None:
     seconds = case.policy["timeouts"]["watchdog"]
     found.put("watchdog-timeout", seconds, "a long prefill is not a hang; a hang ends the engine")
     found.put("enable-metrics", True, "monitoring reads /metrics")
-
-
-def _user(case: Case, found: Arguments) -> None:
-    instance = case.instance
-    for key, flag in TYPED_KEYS.items():
-        value = getattr(instance, key)
-        if value not in (None, ""):
-            found.put(flag, value, "asked for", f"serve.{instance.name}.{key}")
-    for flag, value in instance.options.items():
-        name = case.contract.primary(flag)
-        if value is None or value is False:
-            # "Off" for a switch that the plan set; the checker sees what remains.
-            found.found.pop(name, None)
-            continue
-        if not owned(case, name):
-            found.put(flag, value, "asked for", f"serve.{instance.name}.options.{flag}")
 
 
 def rank_arguments(case: Case, rank: int, head_address: str) -> list[Argument]:

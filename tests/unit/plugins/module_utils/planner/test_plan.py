@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the baremetal.sglang maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A plan comes back from JSON as it was, and what is no plan of this version is refused."""
+"""A plan comes back from JSON as it was; a plan of another version is refused."""
 
 from __future__ import annotations
 
